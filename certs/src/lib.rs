@@ -1,0 +1,1 @@
+//! Key and certificate generations of a gateway, and how they are loaded.

@@ -1,0 +1,175 @@
+//! The checked configuration. Holding a value of these types proves that it is legal; past the
+//! check no bare integer means a time, a size or an address.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_modbus::DeviceSpec;
+use tidegate_translator::TagPath;
+
+use crate::names::GatewayId;
+
+/// Everything that the daemon is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Who this gateway is.
+    pub gateway: GatewayId,
+    /// Where the record goes; without it everything is recorded and nothing is delivered.
+    pub hub: Option<Hub>,
+    /// The local NATS server.
+    pub leaf: Leaf,
+    /// The record on disk.
+    pub journal: Journal,
+    /// How the record is delivered.
+    pub uplink: Uplink,
+    /// Metrics and health over HTTP.
+    pub metrics: Option<Metrics>,
+    /// The Unix socket that `status` and `tags` ask.
+    pub control_socket: PathBuf,
+    /// What is polled.
+    pub devices: Vec<Device>,
+}
+
+/// The hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hub {
+    /// Leaf-node URLs of one hub, tried in an order spread by gateway name.
+    pub urls: Vec<HubUrl>,
+    /// The certificate files; `None` only where plaintext is legal.
+    pub tls: Option<TlsFiles>,
+    /// The stream that collects frames.
+    pub stream: String,
+    /// The JetStream domain whose acknowledgements count.
+    pub domain: String,
+}
+
+/// One leaf-node URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubUrl {
+    /// `true` for `tls://`, `false` for `nats://` or `nats-leaf://`.
+    pub tls: bool,
+    /// Host name or address.
+    pub host: String,
+    /// Port; 7422 when not written.
+    pub port: u16,
+}
+
+/// Certificate files in PEM, until the identity store manages them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Whom we trust.
+    pub ca: PathBuf,
+    /// Our certificate, chain included.
+    pub cert: PathBuf,
+    /// Our private key.
+    pub key: PathBuf,
+}
+
+/// The local NATS server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaf {
+    /// Who runs it.
+    pub mode: LeafMode,
+    /// Its client port.
+    pub listen: SocketAddr,
+    /// The nats-server to run; `None` looks beside the package, then on PATH.
+    pub nats_server: Option<PathBuf>,
+    /// Where its generated configuration and the local password live.
+    pub dir: PathBuf,
+}
+
+/// Who runs the leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeafMode {
+    /// A child process of the daemon.
+    Managed,
+    /// Its own service, with the configuration that the daemon wrote into `dir`.
+    External,
+}
+
+/// The record on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Journal {
+    /// Its directory; nothing else lives there.
+    pub dir: PathBuf,
+    /// All of its segments together, in bytes.
+    pub max_bytes: u64,
+    /// The longest time between a reading and its fdatasync while there is much to write.
+    pub commit_every: Duration,
+    /// What happens when `max_bytes` or the disk is full of undelivered frames.
+    pub when_full: WhenFull,
+}
+
+/// What happens when the journal is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest frames make room, and a loss record names them.
+    DropOldest,
+    /// Recording pauses, and a loss record names what was not recorded.
+    StopRecording,
+}
+
+/// How the record is delivered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Uplink {
+    /// The longest wait before a message that is not full is sent.
+    pub send_every: Duration,
+    /// The largest message, in bytes.
+    pub max_message: usize,
+    /// Bytes per second for back-fill; `None` is no limit.
+    pub backfill_limit: Option<u64>,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// One device: what its translator needs, and what the daemon does with each of its tags.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Device {
+    /// For the translator.
+    pub spec: DeviceSpec,
+    /// For the daemon, in the order of `spec.tags`.
+    pub tags: Vec<Tag>,
+}
+
+/// What the daemon does with a tag.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tag {
+    /// The whole path.
+    pub path: TagPath,
+    /// The engineering unit.
+    pub unit: Option<String>,
+    /// How much change is worth publishing.
+    pub deadband: Deadband,
+    /// Publish at least this often, unchanged or not.
+    pub max_silence: Duration,
+    /// What is recorded.
+    pub record: RecordMode,
+    /// The address as it was written, for the catalog.
+    pub address: String,
+}
+
+/// How much change is worth publishing on the live plane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Deadband {
+    /// Every change.
+    None,
+    /// More than this, in the tag's unit.
+    Absolute(f64),
+    /// More than this share of the last published value, in percent.
+    Percent(f64),
+}
+
+/// What is recorded of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordMode {
+    /// Every poll result.
+    All,
+    /// Only what differs from the reading before.
+    Changes,
+}

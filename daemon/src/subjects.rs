@@ -1,0 +1,198 @@
+//! Every NATS subject of the product, and the escaping between tag paths and subjects.
+//!
+//! # Invariants
+//! - Subjects are migration to change: `vectors/subjects.json` holds each of them, and a change
+//!   needs a decision record.
+//! - Escaping is reversible and injective, so two paths never meet on one subject.
+
+use std::fmt::Write as _;
+
+use tidegate_journal::Epoch;
+use tidegate_translator::{PathError, TagPath};
+
+use crate::names::GatewayId;
+
+/// Where live values of a tag are published: `uns.` and the escaped path.
+#[must_use]
+pub fn live(path: &TagPath) -> String {
+    let mut out = String::with_capacity(path.as_str().len() + 8);
+    out.push_str("uns");
+    for segment in path.segments() {
+        out.push('.');
+        escape_into(&mut out, segment);
+    }
+    out
+}
+
+/// The tag path of a live subject.
+///
+/// # Errors
+/// When it does not begin with `uns.`, or what follows is not the escape of a tag path.
+pub fn path_of_live(subject: &str) -> Result<TagPath, SubjectError> {
+    let not_live = || SubjectError::NotLive { subject: subject.to_owned() };
+    let rest = subject.strip_prefix("uns.").ok_or_else(not_live)?;
+    let mut segments = Vec::new();
+    for token in rest.split('.') {
+        segments.push(unescape(token).ok_or_else(not_live)?);
+    }
+    Ok(TagPath::new(segments.join("/"))?)
+}
+
+/// Why a subject stands for no tag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// Not `uns.` and escaped tokens.
+    #[error("subject {subject:?} is not a live value's")]
+    NotLive {
+        /// The subject that was given.
+        subject: String,
+    },
+    /// The tokens unescape to something that is no path.
+    #[error("subject names no tag")]
+    Path(#[from] PathError),
+}
+
+/// The record of one epoch of a gateway, at the hub.
+#[must_use]
+pub fn frames(gateway: &GatewayId, epoch: Epoch) -> String {
+    format!("tide.{}.{}.{epoch}.frames", gateway.plant, gateway.name)
+}
+
+/// The records of all epochs of a gateway: a filter for readers.
+#[must_use]
+pub fn all_frames(gateway: &GatewayId) -> String {
+    format!("tide.{}.{}.*.frames", gateway.plant, gateway.name)
+}
+
+/// The records of every gateway: what the hub's stream collects and its export names.
+pub const EVERY_FRAMES: &str = "tide.*.*.*.frames";
+
+/// Where a gateway asks for the last message of a record subject (imported from the stream's
+/// direct get).
+#[must_use]
+pub fn head(stream: &str, frames: &str) -> String {
+    format!("tidehead.{stream}.{frames}")
+}
+
+/// Where a gateway asks for the stream's INFO (imported).
+#[must_use]
+pub fn info(stream: &str) -> String {
+    format!("tideinfo.{stream}")
+}
+
+/// The inbox prefix of a gateway's connections; its permissions are narrowed to it.
+#[must_use]
+pub fn inbox(gateway: &GatewayId) -> String {
+    format!("_INBOX.{}.{}", gateway.plant, gateway.name)
+}
+
+/// The questions that a gateway answers.
+#[must_use]
+pub fn questions(gateway: &GatewayId) -> String {
+    format!("tide.{}.{}.q.>", gateway.plant, gateway.name)
+}
+
+/// Characters that cannot stand in a subject token, or that carry the escape.
+fn must_escape(byte: u8) -> bool {
+    byte <= b' ' || byte == 0x7f || matches!(byte, b'.' | b'*' | b'>' | b'%' | b'$')
+}
+
+fn escape_into(out: &mut String, segment: &str) {
+    for c in segment.chars() {
+        match u8::try_from(c) {
+            Ok(byte) if must_escape(byte) => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+            _ => out.push(c),
+        }
+    }
+}
+
+/// Only what [`escape_into`] writes is accepted, so each path has one subject.
+fn unescape(token: &str) -> Option<String> {
+    let mut out = String::with_capacity(token.len());
+    let mut rest = token;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        if c != '%' {
+            if u8::try_from(c).is_ok_and(must_escape) {
+                return None;
+            }
+            out.push(c);
+            continue;
+        }
+        let digits = rest.get(..2)?;
+        let upper = digits.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|b| upper && must_escape(*b))?;
+        out.push(char::from(byte));
+        rest = &rest[2..];
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        gateway: String,
+        epoch: String,
+        stream: String,
+        live: Vec<(String, String)>,
+        frames: String,
+        all_frames: String,
+        head: String,
+        info: String,
+        inbox: String,
+        questions: String,
+        not_live: Vec<String>,
+    }
+
+    fn vectors() -> Vectors {
+        serde_json::from_str(include_str!("../vectors/subjects.json")).unwrap()
+    }
+
+    #[test]
+    fn every_subject_matches_its_vector() {
+        let v = vectors();
+        let gateway: GatewayId = v.gateway.parse().unwrap();
+        let epoch: Epoch = v.epoch.parse().unwrap();
+        let own = frames(&gateway, epoch);
+        assert_eq!(own, v.frames);
+        assert_eq!(all_frames(&gateway), v.all_frames);
+        assert_eq!(head(&v.stream, &own), v.head);
+        assert_eq!(info(&v.stream), v.info);
+        assert_eq!(inbox(&gateway), v.inbox);
+        assert_eq!(questions(&gateway), v.questions);
+    }
+
+    #[test]
+    fn live_subjects_and_paths_are_one_to_one() {
+        for (path, subject) in vectors().live {
+            let path = TagPath::new(path).unwrap();
+            assert_eq!(live(&path), subject);
+            assert_eq!(path_of_live(&subject), Ok(path));
+        }
+    }
+
+    #[test]
+    fn a_subject_that_no_path_escapes_to_is_refused() {
+        for subject in vectors().not_live {
+            assert!(path_of_live(&subject).is_err(), "{subject}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn escaping_any_path_is_reversible(text in "[^\\p{Cc}/]{1,20}(/[^\\p{Cc}/]{1,20}){0,4}") {
+            let path = TagPath::new(text).unwrap();
+            let subject = live(&path);
+            prop_assert!(!subject.contains([' ', '*', '>']));
+            prop_assert_eq!(path_of_live(&subject), Ok(path));
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The exactly-once delivery state machine. Pure: no I/O, no clock of its own.

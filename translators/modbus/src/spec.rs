@@ -1,0 +1,114 @@
+//! What a Modbus device is configured to be. Holding a spec proves it is legal.
+
+use std::time::Duration;
+
+use tidegate_translator::TagPath;
+
+/// The address of a unit behind an endpoint, 0–247; 255 is used by devices that ignore it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitId(pub u8);
+
+/// One of the four Modbus tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Read with function 1.
+    Coil,
+    /// Read with function 2.
+    DiscreteInput,
+    /// Read with function 4.
+    InputRegister,
+    /// Read with function 3.
+    HoldingRegister,
+}
+
+/// Where a tag begins: table, 0-based offset, and a bit (0 = least significant) in a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// Which table.
+    pub table: Table,
+    /// Protocol address, 0-based.
+    pub offset: u16,
+    /// A single bit of a register, 0–15.
+    pub bit: Option<u8>,
+}
+
+/// What the bits mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DataType {
+    /// One bit.
+    Bool,
+    /// Two's complement, one register.
+    Int16,
+    /// One register.
+    Uint16,
+    /// Two's complement, two registers.
+    Int32,
+    /// Two registers.
+    Uint32,
+    /// Two's complement, four registers.
+    Int64,
+    /// Four registers.
+    Uint64,
+    /// IEEE 754, two registers.
+    Float32,
+    /// IEEE 754, four registers.
+    Float64,
+}
+
+/// The order of the bytes of a multi-register value on the wire, after the field's letters: `A` is
+/// the most significant byte (or byte pair's half) of the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Big-endian words, big-endian bytes: Modbus' own.
+    Abcd,
+    /// Words swapped.
+    Cdab,
+    /// Bytes swapped in each word.
+    Badc,
+    /// Both: little-endian throughout.
+    Dcba,
+}
+
+/// One tag of a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TagSpec {
+    /// The whole path, base path included.
+    pub path: TagPath,
+    /// Where it begins.
+    pub address: Address,
+    /// What the bits mean.
+    pub kind: DataType,
+    /// Byte and word order.
+    pub order: Order,
+    /// Multiplied with the raw number; 1 leaves integers integers.
+    pub scale: f64,
+    /// Added after scaling.
+    pub offset: f64,
+}
+
+/// One device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceSpec {
+    /// The configured name.
+    pub name: String,
+    /// Host name or address; resolved again at each connection attempt.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Which unit behind it.
+    pub unit: UnitId,
+    /// The poll interval.
+    pub poll_every: Duration,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// Unused registers or bits that a block may bridge.
+    pub max_gap: u16,
+    /// Registers per request, 1–125.
+    pub max_registers: u16,
+    /// Coils or discrete inputs per request, 1–2000.
+    pub max_bits: u16,
+    /// Back-off between connection attempts: first and largest.
+    pub backoff: (Duration, Duration),
+    /// Its tags.
+    pub tags: Vec<TagSpec>,
+}
