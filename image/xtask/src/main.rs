@@ -1,2 +1,87 @@
-//! x
-fn main() {}
+//! The project's own commands: `cargo xtask setup | demo | test | bench | long`.
+//!
+//! # Invariants
+//! - Everything fetched lands under the target directory, pinned by version and SHA-256.
+//! - Messages go to standard error, so what a command it starts prints can be piped.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod arrows;
+mod checks;
+mod debian;
+mod measure;
+mod nats;
+mod pins;
+mod python;
+mod shell;
+mod skips;
+mod workspace;
+
+use workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Set up, show, check and measure Tidegate")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch the pinned nats-server and the Python packages of the simulated PLCs
+    Setup,
+    /// Build the gateway and show the whole path: PLC, outage, SIGKILL, catch-up, proof
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Passed on to `tidegate demo`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Every check and every test
+    Test,
+    /// Run the benchmarks in release mode and print their tables
+    Bench {
+        /// One benchmark, such as `pipeline`; all when left out
+        name: Option<String>,
+    },
+    /// The tests again with twenty times the cases and longer outages
+    Long,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Setup => checks::setup(&workspace).map(|_tools| ()),
+        Task::Demo { args } => demo(&workspace, &args),
+        Task::Test => checks::test(&workspace),
+        Task::Bench { name } => measure::bench(&workspace, name.as_deref()),
+        Task::Long => checks::long(&workspace),
+    }
+}
+
+/// Becomes `tidegate demo`, so its exit code and its signals are its own.
+fn demo(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+
+    let nats_server = nats::provide(workspace)?;
+    let mut build = workspace.cargo();
+    build.args(["build", "--package", "tidegate", "--bin", "tidegate"]);
+    shell::run("build the gateway", &mut build)?;
+    let binary = workspace.gateway_binary();
+    let mut demo = std::process::Command::new(&binary);
+    demo.arg("demo").args(args).env(nats::VARIABLE, &nats_server);
+    let error = demo.exec();
+    Err(anyhow::Error::new(error).context(format!("{} did not start", binary.display())))
+}
