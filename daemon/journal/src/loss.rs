@@ -4,8 +4,12 @@
 //! - A [`Bridge`] names captured samples that exist no more, by frame and by sequence number, and
 //!   carries the hashes on both sides, so that a reader can step over the hole in the chain.
 //! - A bridge folds in every loss record that stood in the frames it replaces.
+//! - Bridges may overlap: a range that grows while the hub is away is named by ever wider bridges.
+//!   Take the union of intervals, never a sum; a frame that is present overrides any bridge.
 //! - An [`Unsequenced`] record names what was never captured. A later record with the same `id`
 //!   replaces the earlier one: that is how a loss that lasts is extended.
+//!   A record folded into a bridge may be older than one that still stands: of two with one `id`
+//!   the one with the later `to` counts.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +62,9 @@ pub enum EpochReason {
     Fork,
     /// The journal of the epoch before could not be read.
     JournalLost,
+    /// The gateway's list of tag numbers was gone, so numbers would have met other tags. The
+    /// epoch before is whole; only its numbers end with it.
+    CatalogLost,
 }
 
 /// A hole in the chain and everything known about what stood there.

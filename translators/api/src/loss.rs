@@ -26,6 +26,8 @@ pub enum LossCause {
     JournalFull,
     /// The journal of the epoch before cannot be read or was replaced: what it held is unknown.
     PredecessorUnknown,
+    /// A value was larger than a frame takes.
+    TooLarge,
 }
 
 impl LossCause {
@@ -41,6 +43,7 @@ impl LossCause {
             Self::JournalUnwritable => "journal-unwritable",
             Self::JournalFull => "journal-full",
             Self::PredecessorUnknown => "predecessor-unknown",
+            Self::TooLarge => "too-large",
         }
     }
 }

@@ -1,0 +1,200 @@
+//! Leaving an epoch: what the hub never had of it goes on in the new one.
+//!
+//! # Invariants
+//! - Carrying gives each frame a new header and leaves its body and its times as they are, so
+//!   nothing that was captured is lost or changed.
+//! - What one old frame becomes depends on that frame alone. After a crash the frames that the new
+//!   epoch already has are recognised by their content; nothing is carried twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::cursor::Carry;
+use crate::error::{ReadError, WriteError};
+use crate::fold::in_another_epoch;
+use crate::frame;
+use crate::journal::Journal;
+use crate::reader::{Read, Reader};
+use crate::report::Draft;
+use crate::room::loss_body;
+use crate::{
+    Codec, Epoch, EpochReason, FrameHash, Header, Kind, LossRecord, MAX_FRAME_BYTES, Predecessor,
+    Stamp,
+};
+
+/// The most bytes read at a time while carrying; never more than half a segment, so that what was
+/// carried makes room for what comes next.
+const CARRY_CHUNK: u64 = 1 << 20;
+
+impl Journal {
+    /// Closes the epoch and begins another one, whose first frame names this one. `opening` are
+    /// frames that must stand before any other, such as the catalog. Frames of this epoch from
+    /// `carry_from` on, which the hub never had, are written again in the new one after them.
+    ///
+    /// This copies the whole backlog and returns when it is durable: some seconds for each
+    /// gigabyte. A crash meanwhile is made up for by the next [`Self::open`].
+    ///
+    /// # Errors
+    /// When the new epoch could not begin (the old one goes on), or the carrying stopped; the
+    /// next [`Self::open`] or [`Self::reopen`] goes on with it.
+    pub fn start_epoch(
+        &mut self,
+        reason: EpochReason,
+        carry_from: Option<u64>,
+        opening: &[Draft<'_>],
+    ) -> Result<Epoch, WriteError> {
+        self.commit()?;
+        let old = self.epoch;
+        let (first, end) = {
+            let log = self.shared.log();
+            log.span(old).ok_or_else(|| self.reopen_first())?
+        };
+        let from = carry_from.map(|from| from.clamp(first.frame, end.frame));
+        let last = match from {
+            Some(0) => None,
+            Some(from) => self
+                .reader()
+                .position_of(old, from - 1)?
+                .or_else(|| (from == first.frame).then(|| first.last()).flatten()),
+            None => end.last(),
+        };
+        let carried_frames = from.map_or(0, |from| end.frame - from);
+        // Nothing of the old epoch but these frames counts from here on, so the intention must
+        // be durable before the first frame of the new one is.
+        let before = self.cursor.clone();
+        let into = 1 + opening.len() as u64;
+        self.cursor.carry = from.map(|from| Carry { epoch: old, from, into });
+        self.save_cursor()?;
+        let predecessor = Predecessor { reason, epoch: Some(old), last, carried_frames };
+        let began = self.begin_epoch(predecessor);
+        if let Err(error) = began {
+            self.cursor.carry = before.carry;
+            return Err(error);
+        }
+        for draft in opening {
+            self.append(draft)?;
+        }
+        self.flush()?;
+        if carry_from.is_some() {
+            self.deliver_new_epoch();
+        }
+        self.save_cursor()?;
+        self.resume_carry()?;
+        self.commit()?;
+        // The old epoch makes room.
+        self.ensure_spare()?;
+        Ok(self.epoch)
+    }
+
+    /// The frames that an interrupted carry-over already wrote since the cursor last said where it
+    /// stood: at most one chunk of them, and what the journal wrote in between by itself.
+    fn carried_since(
+        &self,
+        reader: &Reader,
+        into: u64,
+    ) -> Result<HashMap<FrameHash, u32>, WriteError> {
+        let mut done = HashMap::new();
+        let mut at = into;
+        while let Read::Frames(batch) = reader.read_from(self.epoch, at, MAX_FRAME_BYTES)? {
+            let mut rest = batch.bytes.as_slice();
+            while let Ok(found) = frame::decode(rest) {
+                rest = &rest[found.bytes.len()..];
+                *done.entry(content(found.kind, &found.header, found.body)).or_insert(0) += 1;
+            }
+            at = batch.next().unwrap_or(u64::MAX);
+        }
+        Ok(done)
+    }
+
+    fn deliver_new_epoch(&mut self) {
+        self.cursor.epoch = self.epoch;
+        self.cursor.acknowledged = None;
+        self.cursor.accounted = 0;
+    }
+
+    /// Goes on with a carry-over that is not done.
+    pub(crate) fn resume_carry(&mut self) -> Result<(), WriteError> {
+        let Some(carry) = self.cursor.carry else { return Ok(()) };
+        if self.epoch == carry.epoch {
+            // The new epoch never began; the old one goes on and the hub will be asked again.
+            self.cursor.carry = None;
+            self.save_cursor()?;
+            return Ok(());
+        }
+        self.deliver_new_epoch();
+        let reader = Reader::new(Arc::clone(&self.shared));
+        let mut done = self.carried_since(&reader, carry.into)?;
+        let chunk = usize::try_from(CARRY_CHUNK.min(self.settings.segment_bytes / 2)).unwrap_or(1);
+        let mut at = carry.from;
+        loop {
+            let batch = match reader.read_from(carry.epoch, at, chunk) {
+                Ok(Read::Frames(batch)) => batch,
+                Ok(Read::Gap { next }) if next > at => {
+                    at = next;
+                    continue;
+                }
+                Ok(_) | Err(ReadError::UnknownEpoch { .. }) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let mut rest = batch.bytes.as_slice();
+            while let Ok(found) = frame::decode(rest) {
+                rest = &rest[found.bytes.len()..];
+                for (kind, body) in carried(&found)? {
+                    let header = &found.header;
+                    if let Some(times) = done.get_mut(&content(kind, header, &body))
+                        && *times > 0
+                    {
+                        *times -= 1;
+                        continue;
+                    }
+                    let codec = if kind == Kind::Loss { Codec::Plain } else { header.codec };
+                    let stamp = Stamp {
+                        wall: header.wall,
+                        mono: header.mono,
+                        boot: header.boot,
+                        clock: header.clock,
+                    };
+                    let draft = Draft { kind, codec, body: &body, count: header.count, stamp };
+                    // Rolling with much pending would leave the end of each segment unused.
+                    if !self.fits_behind_last(found.bytes.len()) {
+                        self.flush()?;
+                    }
+                    self.append_frame(&draft, 0)?;
+                }
+            }
+            at = batch.next().unwrap_or(at.saturating_add(1));
+            // From here a crash goes on, and what lies before may be dropped.
+            self.flush()?;
+            self.cursor.carry = Some(Carry { from: at, into: self.next.frame, ..carry });
+            self.save_cursor()?;
+        }
+        self.flush()?;
+        self.cursor.carry = None;
+        self.save_cursor()?;
+        Ok(())
+    }
+}
+
+/// What stays the same about a frame when it is carried.
+fn content(kind: Kind, header: &Header, body: &[u8]) -> FrameHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[kind.code()]);
+    hasher.update(&header.boot);
+    hasher.update(&header.mono.0.to_le_bytes());
+    hasher.update(&header.mono.1.to_le_bytes());
+    hasher.update(&header.count.to_le_bytes());
+    hasher.update(body);
+    FrameHash(*hasher.finalize().as_bytes())
+}
+
+/// What a frame of the old epoch becomes: itself, or for a bridge, whose frame numbers mean
+/// nothing in the new epoch, what it says of time and count.
+fn carried(found: &crate::Frame<'_>) -> Result<Vec<(Kind, Vec<u8>)>, WriteError> {
+    if found.kind == Kind::Loss
+        && let Ok(LossRecord::Bridge(bridge)) = postcard::from_bytes(found.body)
+    {
+        let records = in_another_epoch(&bridge).into_iter().map(LossRecord::Unsequenced);
+        return records.map(|record| Ok((Kind::Loss, loss_body(&record)?))).collect();
+    }
+    Ok(vec![(found.kind, found.body.to_vec())])
+}
