@@ -1,0 +1,306 @@
+//! Which tag a number stands for: the bodies of catalog frames, and the catalog that they build.
+//!
+//! # Invariants
+//! - A catalog only grows. A number belongs to one path for ever and a path to one number; a
+//!   changed unit, address or kind is a new version of the entry under the same number.
+//! - Applying the same part twice, an older part late, or a daily snapshot changes nothing that
+//!   is already known better.
+//! - At most [`MAX_TAGS`] entries of at most [`MAX_ENTRY_BYTES`] each, whatever the frames claim.
+//! - Tag numbers are scoped by epoch: a reader keeps one catalog per epoch.
+
+mod part;
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+use tidegate_translator::{TagId, TagPath, ValueKind};
+
+pub use part::{CatalogPart, Snapshot, bodies};
+
+/// The most tags of one gateway: twenty times the largest that is aimed at.
+pub const MAX_TAGS: usize = 1024 * 1024;
+
+/// The most bytes of an entry's texts together, so that several entries always fit a frame.
+pub const MAX_ENTRY_BYTES: usize = 4096;
+
+/// What a tag is, as the configuration describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogEntry {
+    /// The number in samples.
+    pub id: TagId,
+    /// Where it stands in the unified namespace.
+    pub path: TagPath,
+    /// What values it has; [`ValueKind::None`] when that is not known beforehand.
+    pub kind: ValueKind,
+    /// The engineering unit.
+    pub unit: Option<String>,
+    /// The configured name of the device.
+    pub device: String,
+    /// The address within the device, as configured.
+    pub address: String,
+    /// Which translator reads it, as the live plane's `src`.
+    pub source: String,
+}
+
+impl CatalogEntry {
+    fn text_bytes(&self) -> usize {
+        let texts = [&self.device, &self.address, &self.source];
+        self.path.as_str().len()
+            + self.unit.as_ref().map_or(0, String::len)
+            + texts.iter().map(|t| t.len()).sum::<usize>()
+    }
+}
+
+/// Why an entry cannot be taken into a catalog.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The number belongs to another path.
+    #[error("tag {} is {known:?} and cannot become {given:?}", id.0)]
+    NumberTaken {
+        /// The number.
+        id: TagId,
+        /// Whose it is.
+        known: TagPath,
+        /// Who wants it.
+        given: TagPath,
+    },
+    /// The path has another number.
+    #[error("path {path:?} is tag {} and cannot become tag {}", known.0, given.0)]
+    PathTaken {
+        /// The path.
+        path: TagPath,
+        /// Its number.
+        known: TagId,
+        /// The number that it was given.
+        given: TagId,
+    },
+    /// There is no room for more tags.
+    #[error("catalog holds {MAX_TAGS} tags, its limit; path {path:?} cannot be added")]
+    Full {
+        /// The one too many.
+        path: TagPath,
+    },
+    /// The texts of the entry are too long.
+    #[error(
+        "tag {path:?} has {bytes} bytes of texts, more than {MAX_ENTRY_BYTES}; shorten its address or unit"
+    )]
+    TooLarge {
+        /// Whose entry.
+        path: TagPath,
+        /// How long they are together.
+        bytes: usize,
+    },
+    /// A file of another format.
+    #[error("catalog file has format {found}, this reader knows format {FILE_FORMAT}")]
+    Format {
+        /// By the file.
+        found: u32,
+    },
+}
+
+/// What becomes of a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defined {
+    /// The catalog already says so.
+    Known(TagId),
+    /// The entry is new, or has a new version: a catalog frame must be durable before the first
+    /// sample that uses it.
+    Written(TagId),
+}
+
+impl Defined {
+    /// The tag's number.
+    #[must_use]
+    pub const fn id(self) -> TagId {
+        match self {
+            Self::Known(id) | Self::Written(id) => id,
+        }
+    }
+}
+
+/// A tag without its number, for [`Catalog::define`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// Where it stands in the unified namespace.
+    pub path: TagPath,
+    /// What values it has.
+    pub kind: ValueKind,
+    /// The engineering unit.
+    pub unit: Option<String>,
+    /// The configured name of the device.
+    pub device: String,
+    /// The address within the device.
+    pub address: String,
+    /// Which translator reads it.
+    pub source: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Versioned {
+    entry: CatalogEntry,
+    version: u64,
+}
+
+/// All tags of one gateway and epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "File", into = "File")]
+pub struct Catalog {
+    version: u64,
+    entries: BTreeMap<TagId, Versioned>,
+    paths: HashMap<TagPath, TagId>,
+}
+
+impl Catalog {
+    /// A catalog without tags.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Grows with each change; 0 when empty.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many tags it knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it knows no tag.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// What a number stands for; `None` while its catalog frame has not been read.
+    #[must_use]
+    pub fn resolve(&self, tag: TagId) -> Option<&CatalogEntry> {
+        self.entries.get(&tag).map(|v| &v.entry)
+    }
+
+    /// The number of a path.
+    #[must_use]
+    pub fn id_of(&self, path: &TagPath) -> Option<TagId> {
+        self.paths.get(path).copied()
+    }
+
+    /// All entries, by number.
+    pub fn entries(&self) -> impl Iterator<Item = &CatalogEntry> {
+        self.entries.values().map(|v| &v.entry)
+    }
+
+    /// The entries that changed after `version`, for one catalog frame or several.
+    pub fn changed_since(&self, version: u64) -> impl Iterator<Item = &CatalogEntry> {
+        self.entries.values().filter(move |v| v.version > version).map(|v| &v.entry)
+    }
+
+    /// Gives a path its number, or its number a new version of the entry.
+    ///
+    /// # Errors
+    /// When the catalog is full or the texts are too long.
+    pub fn define(&mut self, definition: Definition) -> Result<Defined, CatalogError> {
+        let Definition { path, kind, unit, device, address, source } = definition;
+        let known = self.id_of(&path);
+        let id = match known {
+            Some(id) => id,
+            None => self.next_id(&path)?,
+        };
+        let entry = CatalogEntry { id, path, kind, unit, device, address, source };
+        if self.resolve(id) == Some(&entry) {
+            return Ok(Defined::Known(id));
+        }
+        self.put(&entry, self.version + 1)?;
+        Ok(Defined::Written(id))
+    }
+
+    /// Takes in a part that was read from a frame. Returns how many entries it changed.
+    ///
+    /// # Errors
+    /// At the first entry that conflicts with what is known; the entries before it stay.
+    pub fn apply(&mut self, part: &CatalogPart) -> Result<usize, CatalogError> {
+        let mut changed = 0;
+        for entry in &part.entries {
+            changed += usize::from(self.put(entry, part.version)?);
+        }
+        self.version = self.version.max(part.version);
+        Ok(changed)
+    }
+
+    /// The number after the highest, so that a number is never reused.
+    fn next_id(&self, path: &TagPath) -> Result<TagId, CatalogError> {
+        let next = match self.entries.last_key_value() {
+            None => Some(1),
+            Some((last, _)) => last.0.checked_add(1),
+        };
+        next.map(TagId).ok_or_else(|| CatalogError::Full { path: path.clone() })
+    }
+
+    fn put(&mut self, entry: &CatalogEntry, version: u64) -> Result<bool, CatalogError> {
+        let path = &entry.path;
+        let bytes = entry.text_bytes();
+        if bytes > MAX_ENTRY_BYTES {
+            return Err(CatalogError::TooLarge { path: path.clone(), bytes });
+        }
+        if let Some(known) = self.id_of(path).filter(|known| *known != entry.id) {
+            return Err(CatalogError::PathTaken { path: path.clone(), known, given: entry.id });
+        }
+        let is_full = self.entries.len() >= MAX_TAGS;
+        match self.entries.get_mut(&entry.id) {
+            Some(known) if known.entry.path != *path => {
+                return Err(CatalogError::NumberTaken {
+                    id: entry.id,
+                    known: known.entry.path.clone(),
+                    given: path.clone(),
+                });
+            }
+            Some(known) if known.version >= version || known.entry == *entry => return Ok(false),
+            Some(known) => *known = Versioned { entry: entry.clone(), version },
+            None if is_full => {
+                return Err(CatalogError::Full { path: path.clone() });
+            }
+            None => {
+                self.paths.insert(path.clone(), entry.id);
+                self.entries.insert(entry.id, Versioned { entry: entry.clone(), version });
+            }
+        }
+        self.version = self.version.max(version);
+        Ok(true)
+    }
+}
+
+const FILE_FORMAT: u32 = 1;
+
+/// The catalog in the gateway's own file.
+#[derive(Serialize, Deserialize)]
+struct File {
+    format: u32,
+    version: u64,
+    entries: Vec<(u64, CatalogEntry)>,
+}
+
+impl From<Catalog> for File {
+    fn from(catalog: Catalog) -> Self {
+        let entries = catalog.entries.into_values().map(|v| (v.version, v.entry)).collect();
+        Self { format: FILE_FORMAT, version: catalog.version, entries }
+    }
+}
+
+impl TryFrom<File> for Catalog {
+    type Error = CatalogError;
+    fn try_from(file: File) -> Result<Self, CatalogError> {
+        if file.format != FILE_FORMAT {
+            return Err(CatalogError::Format { found: file.format });
+        }
+        let mut catalog = Self { version: file.version, ..Self::default() };
+        for (version, entry) in &file.entries {
+            catalog.put(entry, *version)?;
+        }
+        Ok(catalog)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+use super::*;
+
+fn definition(path: &str) -> Definition {
+    Definition {
+        path: TagPath::new(path).unwrap(),
+        kind: ValueKind::F64,
+        unit: Some("degC".into()),
+        device: "press-1".into(),
+        address: "holding:100".into(),
+        source: "modbus-tcp".into(),
+    }
+}
+
+fn filled(count: usize) -> Catalog {
+    let mut catalog = Catalog::new();
+    for n in 0..count {
+        catalog.define(definition(&format!("Plant/Line/Press/tag-{n}"))).unwrap();
+    }
+    catalog
+}
+
+#[test]
+fn a_path_keeps_its_number_and_a_second_definition_changes_nothing() {
+    let mut catalog = Catalog::new();
+    let first = catalog.define(definition("a/b")).unwrap();
+    assert_eq!(first, Defined::Written(TagId(1)));
+    assert_eq!(catalog.define(definition("a/b")).unwrap(), Defined::Known(TagId(1)));
+    assert_eq!(catalog.version(), 1);
+    assert_eq!(catalog.define(definition("a/c")).unwrap().id(), TagId(2));
+}
+
+#[test]
+fn a_changed_unit_is_a_new_version_under_the_same_number() {
+    let mut catalog = filled(3);
+    let id = catalog.id_of(&TagPath::new("Plant/Line/Press/tag-1").unwrap()).unwrap();
+    let before = catalog.version();
+    let changed = Definition { unit: Some("K".into()), ..definition("Plant/Line/Press/tag-1") };
+    assert_eq!(catalog.define(changed).unwrap(), Defined::Written(id));
+    let since: Vec<_> = catalog.changed_since(before).collect();
+    assert_eq!(since.len(), 1);
+    assert_eq!(since[0].unit.as_deref(), Some("K"));
+    assert_eq!(catalog.len(), 3);
+}
+
+#[test]
+fn a_snapshot_in_several_bodies_rebuilds_the_catalog() {
+    let catalog = filled(3000);
+    let bodies = bodies(catalog.version(), catalog.entries(), true).unwrap();
+    assert!(bodies.len() > 2, "{}", bodies.len());
+    assert!(bodies.iter().all(|b| b.len() <= crate::samples::MAX_BODY_BYTES));
+    let mut read = Catalog::new();
+    for (n, body) in bodies.iter().enumerate() {
+        let part = CatalogPart::decode(body).unwrap();
+        let place = part.snapshot.unwrap();
+        assert_eq!((place.part as usize, place.of as usize), (n, bodies.len()));
+        read.apply(&part).unwrap();
+    }
+    assert!(read.entries().eq(catalog.entries()));
+    assert_eq!(read.version(), catalog.version());
+}
+
+#[test]
+fn an_empty_catalog_has_a_snapshot_too() {
+    let bodies = bodies(0, [], true).unwrap();
+    let part = CatalogPart::decode(&bodies[0]).unwrap();
+    assert_eq!(part.snapshot, Some(Snapshot { part: 0, of: 1 }));
+    assert_eq!(super::bodies(0, [], false).unwrap().len(), 0);
+}
+
+#[test]
+fn an_older_part_that_comes_late_changes_nothing() {
+    let mut writer = filled(1);
+    let old: Vec<_> = writer.entries().cloned().collect();
+    let changed =
+        Definition { address: "holding:7".into(), ..definition("Plant/Line/Press/tag-0") };
+    writer.define(changed).unwrap();
+    let new: Vec<_> = writer.entries().cloned().collect();
+    let mut reader = Catalog::new();
+    reader.apply(&CatalogPart { version: 2, snapshot: None, entries: new }).unwrap();
+    assert_eq!(reader.apply(&CatalogPart { version: 1, snapshot: None, entries: old }), Ok(0));
+    assert_eq!(reader.resolve(TagId(1)).unwrap().address, "holding:7");
+    assert_eq!(reader.version(), 2);
+}
+
+fn entry(id: u32, path: &str) -> CatalogEntry {
+    let d = definition(path);
+    CatalogEntry {
+        id: TagId(id),
+        path: d.path,
+        kind: d.kind,
+        unit: d.unit,
+        device: d.device,
+        address: d.address,
+        source: d.source,
+    }
+}
+
+fn apply(catalog: &mut Catalog, version: u64, entry: CatalogEntry) -> Result<usize, CatalogError> {
+    catalog.apply(&CatalogPart { version, snapshot: None, entries: vec![entry] })
+}
+
+#[test]
+fn a_number_given_to_a_second_path_is_an_error() {
+    let mut catalog = Catalog::new();
+    apply(&mut catalog, 1, entry(4, "a")).unwrap();
+    let error = apply(&mut catalog, 2, entry(4, "b")).unwrap_err();
+    assert!(matches!(error, CatalogError::NumberTaken { id: TagId(4), .. }), "{error}");
+    assert_eq!(catalog.resolve(TagId(4)).unwrap().path.as_str(), "a");
+}
+
+#[test]
+fn a_path_given_a_second_number_is_an_error() {
+    let mut catalog = Catalog::new();
+    apply(&mut catalog, 1, entry(4, "a")).unwrap();
+    let error = apply(&mut catalog, 2, entry(5, "a")).unwrap_err();
+    assert!(matches!(error, CatalogError::PathTaken { .. }), "{error}");
+}
+
+#[test]
+fn the_highest_number_is_the_last() {
+    let mut catalog = Catalog::new();
+    apply(&mut catalog, 1, entry(u32::MAX, "a")).unwrap();
+    assert!(matches!(catalog.define(definition("b")), Err(CatalogError::Full { .. })));
+}
+
+#[test]
+fn an_entry_with_endless_texts_is_refused() {
+    let mut catalog = Catalog::new();
+    let long = Definition { address: "x".repeat(MAX_ENTRY_BYTES), ..definition("a") };
+    assert!(matches!(catalog.define(long), Err(CatalogError::TooLarge { .. })));
+}
+
+#[test]
+fn the_whole_catalog_survives_its_file() {
+    let catalog = filled(20);
+    let text = serde_json::to_string(&catalog).unwrap();
+    assert_eq!(serde_json::from_str::<Catalog>(&text).unwrap(), catalog);
+    let bytes = postcard::to_stdvec(&catalog).unwrap();
+    assert_eq!(postcard::from_bytes::<Catalog>(&bytes).unwrap(), catalog);
+}
+
+#[test]
+fn a_file_that_gives_one_number_twice_is_refused() {
+    let text = serde_json::to_string(&filled(2)).unwrap().replace("tag-1", "tag-0");
+    assert!(serde_json::from_str::<Catalog>(&text).is_err());
+    let text = serde_json::to_string(&filled(2)).unwrap().replace("\"format\":1", "\"format\":2");
+    let error = serde_json::from_str::<Catalog>(&text).unwrap_err().to_string();
+    assert!(error.contains("format 2"), "{error}");
+}

@@ -1,0 +1,164 @@
+//! Samples of a frame with everything that a reader wants to know of them.
+
+use tidegate_journal::{Epoch, Frame};
+use tidegate_translator::{Sample, TagPath};
+
+use crate::json::{write_text, write_value};
+use crate::samples::{self, DecodeError};
+use crate::{Catalog, CatalogEntry};
+
+/// One sample in its place in the record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading<'c> {
+    /// The journal it comes from.
+    pub epoch: Epoch,
+    /// Its sequence number within the epoch.
+    pub seq: u64,
+    /// What its number stands for; `None` when the catalog frame was not read, for instance
+    /// because it has aged out at the hub.
+    pub entry: Option<&'c CatalogEntry>,
+    /// The sample.
+    pub sample: Sample,
+}
+
+impl Reading<'_> {
+    /// The tag's path, where the catalog is known.
+    #[must_use]
+    pub fn path(&self) -> Option<&TagPath> {
+        self.entry.map(|entry| &entry.path)
+    }
+
+    /// One line of JSON without the line feed:
+    /// `path` (or `tag`, the number, where the path is unknown), `epoch`, `seq`, `ts` (when the
+    /// value arose: by the device, else by its server, else by the gateway; RFC 3339), `acquired`,
+    /// `v`, `q`, and where there is something to say `source`, `server`, `why` (the quality's
+    /// reason), `status`, `u` (the unit) and `note` (what JSON could not say).
+    #[must_use]
+    pub fn json_line(&self) -> String {
+        let Sample { tag, acquired, source, server, status, quality, value } = &self.sample;
+        let mut line = Line::begin();
+        match self.path() {
+            Some(path) => line.text("path", path.as_str()),
+            None => line.raw("tag", &tag.0.to_string()),
+        }
+        line.text("epoch", &self.epoch.to_string());
+        line.raw("seq", &self.seq.to_string());
+        line.text("ts", &crate::moment::rfc3339(source.or(*server).unwrap_or(*acquired).0));
+        line.text("acquired", &crate::moment::rfc3339(acquired.0));
+        let mut rendered = String::new();
+        let inexact = write_value(&mut rendered, value);
+        line.raw("v", &rendered);
+        line.text("q", quality.word());
+        for (key, time) in [("source", source), ("server", server)] {
+            if let Some(time) = time {
+                line.text(key, &crate::moment::rfc3339(time.0));
+            }
+        }
+        if let Some(reason) = quality.reason() {
+            line.text("why", reason.word());
+        }
+        if *status != 0 {
+            line.raw("status", &status.to_string());
+        }
+        if let Some(unit) = self.entry.and_then(|e| e.unit.as_deref()) {
+            line.text("u", unit);
+        }
+        if let Some(inexact) = inexact {
+            line.text("note", inexact.word());
+        }
+        line.end()
+    }
+}
+
+struct Line(String);
+
+impl Line {
+    fn begin() -> Self {
+        Self(String::from("{"))
+    }
+
+    fn raw(&mut self, key: &str, json: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        write_text(&mut self.0, key);
+        self.0.push(':');
+        self.0.push_str(json);
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        let mut quoted = String::new();
+        write_text(&mut quoted, text);
+        self.raw(key, &quoted);
+    }
+
+    fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// The samples of a frame in the order of their sequence numbers. Tags whose catalog frame comes
+/// later are given without their entry: the caller may keep the frame and try again.
+///
+/// # Errors
+/// When the body does not hold what the header says.
+pub fn readings<'c>(
+    frame: &Frame<'_>,
+    catalog: &'c Catalog,
+) -> Result<Vec<Reading<'c>>, DecodeError> {
+    let epoch = frame.header.epoch;
+    Ok(samples::decode_frame(frame)?
+        .into_iter()
+        .map(|(seq, sample)| Reading { epoch, seq, entry: catalog.resolve(sample.tag), sample })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_translator::{Quality, Reason, TagId, Timestamp, Value, ValueKind};
+
+    use super::*;
+    use crate::catalog::Definition;
+
+    #[test]
+    fn a_line_of_tap_says_where_when_and_what() {
+        let mut catalog = Catalog::new();
+        let tag = catalog
+            .define(Definition {
+                path: TagPath::new("P/t").unwrap(),
+                kind: ValueKind::F32,
+                unit: Some("degC".into()),
+                device: "d".into(),
+                address: "a".into(),
+                source: "s".into(),
+            })
+            .unwrap()
+            .id();
+        let mut sample = Sample::good(tag, Timestamp(1_790_000_000_000_000_000), Value::F32(0.1));
+        sample.source = Some(Timestamp(1_789_999_999_500_000_000));
+        let epoch = Epoch([0xab; 16]);
+        let reading = Reading { epoch, seq: 7, entry: catalog.resolve(tag), sample };
+        assert_eq!(
+            reading.json_line(),
+            format!(
+                r#"{{"path":"P/t","epoch":"{epoch}","seq":7,"ts":"2026-09-21T14:13:19.5Z","acquired":"2026-09-21T14:13:20Z","v":0.1,"q":"good","source":"2026-09-21T14:13:19.5Z","u":"degC"}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_line_without_catalog_names_the_number_and_the_reason() {
+        let mut sample = Sample::bad(TagId(9), Timestamp(i64::MAX), Reason::Timeout, 0x8000_0000);
+        sample.value = Value::F64(f64::NAN);
+        assert_eq!(sample.quality, Quality::Bad(Reason::Timeout));
+        let reading = Reading { epoch: Epoch([0; 16]), seq: u64::MAX, entry: None, sample };
+        let line: serde_json::Value = serde_json::from_str(&reading.json_line()).unwrap();
+        assert_eq!(line["tag"], 9);
+        assert_eq!(line["v"], serde_json::Value::Null);
+        assert_eq!(line["why"], "timeout");
+        assert_eq!(line["status"], 0x8000_0000_u32);
+        assert_eq!(line["note"], "not-a-number");
+        assert_eq!(line["acquired"], "2262-04-11T23:47:16.854775807Z");
+    }
+}
