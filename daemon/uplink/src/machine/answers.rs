@@ -1,0 +1,222 @@
+//! The link, the stream's INFO, and deadlines that passed.
+//!
+//! # Invariants
+//! - After each opening of the link INFO is read before anything is sent: a message above the
+//!   hub's limit would close the link, without a word, at every send.
+//! - Another domain or stream is waited out, never sent to.
+
+use std::time::Duration;
+
+use super::publish::shortened;
+use super::{Asked, Phase, Uplink};
+use crate::MAX_EPOCHS;
+use crate::alarm::AlarmKind;
+use crate::chain::Chain;
+use crate::event::{RequestFailure, RewindReason, StreamInfo};
+use crate::reconcile::Footing;
+
+/// JetStream's "stream not found".
+const STREAM_NOT_FOUND: u32 = 10_059;
+/// So many failures in a row are reported; one or two are the ordinary end of a link.
+const SEVERAL: u32 = 3;
+
+impl Uplink {
+    pub(super) fn link_up(&mut self, max_payload: usize) {
+        self.max_payload = Some(max_payload);
+        self.info = None;
+        self.drop_request();
+        self.no_responders = 0;
+        self.info_failures = 0;
+        self.backoff.reset();
+        self.not_before = self.now;
+        self.drain.restart();
+    }
+
+    pub(super) fn link_down(&mut self) {
+        if self.max_payload.take().is_none() {
+            return;
+        }
+        self.counters.link_downs += 1;
+        self.info = None;
+        self.pace.link_closed();
+        self.drop_request();
+        self.drain.restart();
+        self.clear(AlarmKind::HubSilent);
+    }
+
+    /// Whatever was asked stays unanswered.
+    fn drop_request(&mut self) {
+        if matches!(self.asked, Asked::Publish { .. }) {
+            self.counters.cut_off += 1;
+            self.not_answered(true);
+        }
+        self.asked = Asked::Nothing;
+    }
+
+    pub(super) fn enforce_deadlines(&mut self) {
+        let (Asked::Publish { until, .. } | Asked::Info { until, .. } | Asked::Head { until, .. }) =
+            self.asked
+        else {
+            return;
+        };
+        if self.now < until.saturating_add(super::GRACE) {
+            return;
+        }
+        match self.asked {
+            Asked::Nothing => {}
+            Asked::Publish { .. } => {
+                self.asked = Asked::Nothing;
+                self.on_timed_out();
+            }
+            Asked::Info { .. } => self.on_info_failed(&RequestFailure::TimedOut),
+            Asked::Head { .. } => self.on_head_failed(&RequestFailure::TimedOut),
+        }
+    }
+
+    pub(super) fn on_info_failed(&mut self, failure: &RequestFailure) {
+        if !matches!(self.asked, Asked::Info { .. }) {
+            return;
+        }
+        self.asked = Asked::Nothing;
+        self.info_failures = self.info_failures.saturating_add(1);
+        // How the backlog grew meanwhile tells nothing of how it will shrink.
+        self.drain.restart();
+        let (stream, failures) = (self.settings.stream.clone(), self.info_failures);
+        let gateway = self.settings.gateway.clone();
+        match failure {
+            RequestFailure::Refused { code: STREAM_NOT_FOUND, .. } => {
+                self.info = None;
+                self.clear(AlarmKind::HubSilent);
+                self.raise_no_stream();
+            }
+            RequestFailure::Refused { code, description } => {
+                let description = shortened(description);
+                self.raise(AlarmKind::HubSilent, || {
+                    format!(
+                        "the hub does not tell about stream {stream}: {description} (error \
+                         {code}). Look at the hub's log"
+                    )
+                });
+            }
+            RequestFailure::NoResponders | RequestFailure::TimedOut if failures >= SEVERAL => {
+                self.raise(AlarmKind::HubSilent, || {
+                    format!(
+                        "the hub does not answer for stream {stream} ({failures} times); check \
+                         the way to it, that it runs, and that it admits the certificate in use \
+                         as gateway {gateway}. Recording goes on"
+                    )
+                });
+            }
+            RequestFailure::NoResponders | RequestFailure::TimedOut => {}
+        }
+        if *failure == RequestFailure::NoResponders {
+            self.wait_for_the_link();
+        } else {
+            self.wait_after_failure();
+        }
+        // A refresh that failed is tried again after the back-off, not after minutes.
+        self.info_due = self.not_before;
+    }
+
+    pub(super) fn on_info(&mut self, info: StreamInfo, chain: &dyn Chain) {
+        let Asked::Info { since, .. } = self.asked else { return };
+        self.asked = Asked::Nothing;
+        self.pace.answered(self.now.saturating_sub(since));
+        self.info_failures = 0;
+        self.clear(AlarmKind::HubSilent);
+        self.clear(AlarmKind::NoStream);
+        let wanted = (Some(&self.settings.domain), &self.settings.stream);
+        if (info.domain.as_ref(), &info.stream) != wanted {
+            return self.wrong_hub(&info);
+        }
+        if self.counters.foreign_acks == 0 {
+            self.clear(AlarmKind::WrongHub);
+        }
+        self.watch_epochs(&info, chain);
+        let (created, first_seq) = (info.created, info.first_seq);
+        let is_first_on_this_link = self.info.replace(info).is_none();
+        if is_first_on_this_link {
+            self.doubt_former_epochs(chain);
+        }
+        if self.unresolved.as_ref().is_some_and(|m| m.phase == Phase::ReadInfo) {
+            self.subject_is_empty(created, first_seq);
+        }
+        self.compare_creation(created);
+    }
+
+    fn wrong_hub(&mut self, info: &StreamInfo) {
+        self.info = None;
+        let got =
+            format!("{} in domain {}", info.stream, info.domain.as_deref().unwrap_or("(none)"));
+        let wanted = format!("{} in domain {}", self.settings.stream, self.settings.domain);
+        self.raise(AlarmKind::WrongHub, || {
+            format!(
+                "the hub's stream is {got}, not {wanted}; nothing is sent. Correct the hub's \
+                 address, or its stream and domain, in the configuration"
+            )
+        });
+        self.wait_after_failure();
+    }
+
+    /// A hub that went back to older data was restarted, which closed the link. The current epoch
+    /// notices at its next message; former ones have none to send, so they are looked at.
+    fn doubt_former_epochs(&mut self, chain: &dyn Chain) {
+        let current = chain.epochs().last().copied();
+        for track in &mut self.tracks {
+            track.doubtful |= Some(track.epoch) != current && track.acked.is_some();
+        }
+    }
+
+    /// A stream made anew knows nothing of what the former one acknowledged.
+    fn compare_creation(&mut self, created: i64) {
+        let busy = self.unresolved.as_ref().map(|message| message.epoch);
+        for track in &mut self.tracks {
+            let Some(acked) = track.acked else { continue };
+            let recreated = Some(RewindReason::Recreated);
+            // The message under way is resolved first, by the leader's answer.
+            if busy == Some(track.epoch) {
+                continue;
+            }
+            if acked.created != created && track.footing.claim.is_none() {
+                track.footing = Footing { expected: 0, after: None, claim: recreated };
+            } else if acked.created == created && track.footing.claim == recreated {
+                track.stand_on_acked();
+            }
+        }
+    }
+
+    /// An epoch that is not ours and grows is another gateway with our name.
+    fn watch_epochs(&mut self, info: &StreamInfo, chain: &dyn Chain) {
+        let ours = chain.epochs();
+        let others: Vec<_> = info
+            .epochs
+            .iter()
+            .take(MAX_EPOCHS)
+            .filter(|(epoch, _)| !ours.contains(epoch))
+            .copied()
+            .collect();
+        if let Some(before) = self.epochs_seen.take() {
+            let known = |epoch| before.iter().find(|(e, _)| *e == epoch).map_or(0, |(_, n)| *n);
+            let growing = others.iter().find(|(epoch, count)| *count > known(*epoch));
+            if let Some((epoch, _)) = growing {
+                let gateway = self.settings.gateway.clone();
+                self.raise(AlarmKind::TwoEpochs, || {
+                    format!(
+                        "epoch {epoch} of gateway {gateway} grows at the hub, and this gateway \
+                         does not write it: two devices run under one name. Stop or rename one"
+                    )
+                });
+            }
+        }
+        self.epochs_seen = Some(others);
+    }
+
+    pub(super) fn since_asked(&self) -> Option<Duration> {
+        match self.asked {
+            Asked::Nothing => None,
+            Asked::Publish { since, .. }
+            | Asked::Info { since, .. }
+            | Asked::Head { since, .. } => Some(self.now.saturating_sub(since)),
+        }
+    }
+}
