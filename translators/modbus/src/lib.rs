@@ -1,5 +1,35 @@
 //! Modbus translator: a pure planner and decoder under a guarded link.
+//!
+//! ```text
+//! spec ─► plan ─► blocks ─► poller ─► link ─► gate ─► dial ─► device
+//!                             │
+//!                   decode ◄──┴──► book ─► sink
+//! ```
+//!
+//! # Invariants
+//! - Never a wrong value: an answer counts only when its transaction, unit, function and length are
+//!   those of the request, and everything else costs the connection (`link`, `gate`).
+//! - One request is in flight per connection.
+//! - Every slot of every tag ends as one sample or one missed reading (`book`).
+//! - `plan`, `decode`, `blocks` and `grid` do no I/O and have no clock of their own.
+//! - Only reading functions (1 to 4) exist here.
 
+mod blocks;
+mod book;
+mod decode;
+mod device;
+mod dial;
+mod gate;
+mod grid;
+mod link;
+mod once;
+mod plan;
+mod poller;
 mod spec;
+mod voice;
 
+pub use decode::{Decoded, decode_bit, decode_registers};
+pub use device::{DeviceError, ModbusDevice};
+pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
+pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
 pub use spec::{Address, DataType, DeviceSpec, Order, Table, TagSpec, UnitId};

@@ -1,5 +1,6 @@
 //! What a Modbus device is configured to be. Holding a spec proves it is legal.
 
+use std::fmt;
 use std::time::Duration;
 
 use tidegate_translator::TagPath;
@@ -21,6 +22,25 @@ pub enum Table {
     HoldingRegister,
 }
 
+impl Table {
+    /// Whether its cells are single bits rather than registers.
+    #[must_use]
+    pub const fn holds_bits(self) -> bool {
+        matches!(self, Self::Coil | Self::DiscreteInput)
+    }
+
+    /// The word that stands before the colon of an address, such as `holding`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::DiscreteInput => "discrete",
+            Self::InputRegister => "input",
+            Self::HoldingRegister => "holding",
+        }
+    }
+}
+
 /// Where a tag begins: table, 0-based offset, and a bit (0 = least significant) in a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
@@ -30,6 +50,13 @@ pub struct Address {
     pub offset: u16,
     /// A single bit of a register, 0–15.
     pub bit: Option<u8>,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.table.word(), self.offset)?;
+        self.bit.map_or(Ok(()), |bit| write!(f, ".{bit}"))
+    }
 }
 
 /// What the bits mean.
@@ -55,11 +82,34 @@ pub enum DataType {
     Float64,
 }
 
-/// The order of the bytes of a multi-register value on the wire, after the field's letters: `A` is
-/// the most significant byte (or byte pair's half) of the value.
+impl DataType {
+    /// How many registers a value takes; one cell for a bool.
+    #[must_use]
+    pub const fn registers(self) -> u16 {
+        match self {
+            Self::Bool | Self::Int16 | Self::Uint16 => 1,
+            Self::Int32 | Self::Uint32 | Self::Float32 => 2,
+            Self::Int64 | Self::Uint64 | Self::Float64 => 4,
+        }
+    }
+}
+
+/// The order in which a value's bytes travel, after the field's letters: `A` is the most
+/// significant byte. Two independent swaps make the four: the words of the value, and the two
+/// bytes inside each word.
+///
+/// | order | words | bytes in a word | 16 bits | 32 bits | 64 bits |
+/// |---|---|---|---|---|---|
+/// | `abcd` | high first | high first | `AB` | `AB CD` | `AB CD EF GH` |
+/// | `cdab` | low first | high first | `AB` | `CD AB` | `GH EF CD AB` |
+/// | `badc` | high first | low first | `BA` | `BA DC` | `BA DC FE HG` |
+/// | `dcba` | low first | low first | `BA` | `DC BA` | `HG FE DC BA` |
+///
+/// A 64-bit value has four words, and `cdab` and `dcba` reverse all four. A single bit is counted
+/// in the register after its bytes were put in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// Big-endian words, big-endian bytes: Modbus' own.
+    /// Modbus' own: big-endian words, big-endian bytes.
     Abcd,
     /// Words swapped.
     Cdab,
@@ -67,6 +117,20 @@ pub enum Order {
     Badc,
     /// Both: little-endian throughout.
     Dcba,
+}
+
+impl Order {
+    /// Whether the least significant word travels first.
+    #[must_use]
+    pub const fn swaps_words(self) -> bool {
+        matches!(self, Self::Cdab | Self::Dcba)
+    }
+
+    /// Whether the less significant byte of each word travels first.
+    #[must_use]
+    pub const fn swaps_bytes(self) -> bool {
+        matches!(self, Self::Badc | Self::Dcba)
+    }
 }
 
 /// One tag of a device.

@@ -1,0 +1,144 @@
+//! Reading every tag once, for a person who waits for the answer.
+
+use tidegate_translator::{Quality, Reason, Value};
+use tokio::time::Instant;
+
+use crate::blocks::{Blocks, Cause, Refusal, Step};
+use crate::link::{
+    Connector, ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, Link, LinkError, Read, exception_word,
+};
+use crate::poller::decode;
+use crate::spec::DeviceSpec;
+
+/// Connections that may break before the rest is given up: enough to tell a tag that the device
+/// cannot bear from a device that is gone.
+const MAX_BROKEN: u32 = 3;
+
+/// What became of one tag.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    pub(crate) value: Value,
+    pub(crate) quality: Quality,
+    pub(crate) error: Option<String>,
+}
+
+impl Outcome {
+    const fn failed(reason: Reason, error: String) -> Self {
+        Self { value: Value::None, quality: Quality::Bad(reason), error: Some(error) }
+    }
+}
+
+/// Reads every tag once on a connection of its own; the outcomes are in the order of the tags.
+pub(crate) async fn read_once<C: Connector>(
+    connector: &C,
+    spec: &DeviceSpec,
+    mut blocks: Blocks,
+) -> Vec<Outcome> {
+    let not_tried = Outcome::failed(Reason::Unspecified, "not tried".to_owned());
+    let mut outcomes = vec![not_tried; spec.tags.len()];
+    let mut link = None;
+    let mut broken = 0;
+    let mut gone: Option<LinkError> = None;
+    blocks.begin(Instant::now());
+    while let Some(step) = blocks.next() {
+        let block = match step {
+            Step::Read(block) => block,
+            // Nothing rests in a first cycle.
+            Step::Resting(..) => continue,
+        };
+        let error = match &gone {
+            Some(error) => Some((error.reason(), explain(spec, error))),
+            None => match ask(connector, &mut link, spec, &block).await {
+                Ok(reply) => {
+                    for span in blocks.spans(&block.spans) {
+                        let tag = spec.tags.get(span.tag);
+                        let decoded = tag.and_then(|tag| decode(tag, span, &block, &reply));
+                        if let (Some(to), Some(decoded)) = (outcomes.get_mut(span.tag), decoded) {
+                            let (value, quality) = (decoded.value, decoded.quality);
+                            *to = Outcome { value, quality, error: None };
+                        }
+                    }
+                    blocks.answered();
+                    continue;
+                }
+                Err(LinkError::Refused { code }) => {
+                    let error = LinkError::Refused { code };
+                    if let Refusal::Final(spans) = blocks.refused(code) {
+                        let why = explain(spec, &error);
+                        for span in blocks.spans(&spans) {
+                            if let Some(to) = outcomes.get_mut(span.tag) {
+                                *to = Outcome::failed(error.reason(), why.clone());
+                            }
+                        }
+                    }
+                    continue;
+                }
+                Err(error) => {
+                    let told = (error.reason(), explain(spec, &error));
+                    link = None;
+                    broken += 1;
+                    let never_met = matches!(
+                        error,
+                        LinkError::Unreachable { .. } | LinkError::ConnectTimeout { .. }
+                    );
+                    if never_met || broken == MAX_BROKEN {
+                        gone = Some(error);
+                    }
+                    Some(told)
+                }
+            },
+        };
+        if let Some((reason, why)) = error {
+            for span in blocks.spans(&block.spans) {
+                if let Some(to) = outcomes.get_mut(span.tag) {
+                    *to = Outcome::failed(reason, why.clone());
+                }
+            }
+            blocks.skip(Cause::Poison(reason));
+        }
+    }
+    outcomes
+}
+
+async fn ask<C: Connector>(
+    connector: &C,
+    link: &mut Option<C::Link>,
+    spec: &DeviceSpec,
+    block: &crate::plan::Block,
+) -> Result<crate::link::Reply, LinkError> {
+    let open = match link {
+        Some(open) => open,
+        None => link.insert(connector.connect(Instant::now() + spec.timeout).await?),
+    };
+    let read = Read { table: block.table, start: block.start, count: block.count };
+    open.transact(spec.unit, read, Instant::now() + spec.timeout).await
+}
+
+/// The error, and what a person can do about it.
+fn explain(spec: &DeviceSpec, error: &LinkError) -> String {
+    let endpoint = format!("{}:{}", spec.host, spec.port);
+    let line = error.line();
+    match error {
+        LinkError::Unreachable { .. } | LinkError::ConnectTimeout { .. } => {
+            format!("{line}; check address {endpoint} and the network in between")
+        }
+        LinkError::Silent { .. } => {
+            format!("{line}; {endpoint} accepts connections, check the unit number and timeout-ms")
+        }
+        LinkError::Closed { .. } => {
+            format!("{line}; {endpoint} may allow too few connections or not this one")
+        }
+        LinkError::Malformed { .. } => format!("{line}; {endpoint} may not speak Modbus TCP"),
+        LinkError::Refused { code } => {
+            let remedy = match *code {
+                ILLEGAL_FUNCTION => "the device does not have this table",
+                ILLEGAL_ADDRESS => {
+                    "the device does not have this address; does its manual count from 1?"
+                }
+                10 | 11 => "the gateway cannot reach the unit; check the unit number",
+                _ => "the device is not able to answer at present",
+            };
+            format!("exception {code} ({}); {remedy}", exception_word(*code))
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The driver's own rules: slots, holes in the register map, slow and overloaded devices, reading
+//! once.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Fault, PERIOD, Plc, Run, bad, holding, missed, qualities, spec, tag, three_blocks};
+use tidegate_modbus::{DataType, DeviceSpec, Table};
+use tidegate_translator::{Device, DeviceState, LossCause, Quality, Reason};
+
+/// 20 registers without a gap: one block.
+fn one_block() -> DeviceSpec {
+    spec((100..120).map(holding).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_slot_of_a_healthy_device_is_one_sample_per_tag_on_the_grid() {
+    let run = Run::start(three_blocks(), Fault::None);
+    run.for_secs(60).await;
+    let told = run.stop().await;
+    assert_eq!(told.missed, []);
+    let times: Vec<_> = qualities(&told, 0).into_iter().map(|(at, _)| at).collect();
+    assert_eq!(times[0], Duration::ZERO, "the first poll is at once");
+    for pair in times[1..].windows(2) {
+        assert_eq!(pair[1] - pair[0], PERIOD, "{pair:?}");
+    }
+    let states: Vec<_> = told.states.iter().map(|s| s.1).collect();
+    assert_eq!(states, [DeviceState::Connecting, DeviceState::Live]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_tables_and_shapes_are_read_together() {
+    let mut bit = tag(Table::InputRegister, 300, DataType::Bool);
+    bit.address.bit = Some(2);
+    let mut tags = vec![
+        tag(Table::Coil, 3, DataType::Bool),
+        tag(Table::Coil, 1999, DataType::Bool),
+        tag(Table::DiscreteInput, 65_535, DataType::Bool),
+        tag(Table::InputRegister, 10, DataType::Uint32),
+        tag(Table::HoldingRegister, 65_534, DataType::Uint32),
+        tag(Table::HoldingRegister, 7, DataType::Uint16),
+    ];
+    let run = Run::start(spec(tags.clone()), Fault::None);
+    run.for_secs(3).await;
+    assert_eq!(run.stop().await.samples.iter().filter(|(_, s)| s.quality.is_good()).count(), 24);
+
+    // Register 300 holds 300 = 0b1_0010_1100: bit 2 is set, bit 0 is not.
+    tags = vec![bit];
+    let plc = Plc::new(Fault::None);
+    let readings = common::device(&spec(tags), &plc).read_once().await;
+    assert_eq!(readings[0].value, tidegate_translator::Value::Bool(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_a_block_is_isolated_and_the_other_tags_stay_good() {
+    let run = Run::start(one_block(), Fault::Hole(107));
+    run.for_secs(5).await;
+    let told_early = standing_now(&run);
+    assert_eq!(told_early.iter().filter(|q| **q == bad(Reason::Refused)).count(), 1);
+    let before = run.plc.requests();
+    run.for_secs(100).await;
+    let per_slot = (run.plc.requests() - before) / 100;
+    assert!(per_slot <= 8, "{per_slot} requests a second for one bad register of 20");
+    let told = run.stop().await;
+
+    for tag in 0..20 {
+        let seen = qualities(&told, tag);
+        if tag == 7 {
+            assert_eq!(seen, [(Duration::ZERO, bad(Reason::Refused))], "told once");
+        } else {
+            assert!(seen.iter().all(|(_, q)| q.is_good()), "tag {tag}: {seen:?}");
+            assert!(seen.len() >= 104, "tag {tag} was read {} times", seen.len());
+        }
+    }
+    assert!(told.samples.iter().any(|(_, s)| s.status == 2));
+    assert_eq!(missed(&told, LossCause::DeviceRefused), told.missed.len() as u64);
+    assert!(told.missed.iter().all(|(_, m)| m.tag.as_deref() == Some("P/holding/107")));
+    let (_, state, why) = told.states.last().unwrap();
+    assert_eq!(*state, DeviceState::Degraded);
+    assert_eq!(
+        why.as_deref(),
+        Some("1 of 20 tags not read: holding:107 refused with exception 2 (illegal data address)")
+    );
+}
+
+fn standing_now(run: &Run) -> Vec<Quality> {
+    let told = run.recorder.told.lock().unwrap();
+    common::standing(&told, run.elapsed()).into_values().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridged_hole_costs_no_reading() {
+    let mut spec = spec([100, 101, 106, 107].map(holding).to_vec());
+    spec.max_gap = 10;
+    let run = Run::start(spec, Fault::Hole(103));
+    run.for_secs(600).await;
+    let requests = run.plc.requests();
+    assert!(requests < 2 * 601 + 20, "{requests} requests: the whole is tried too often");
+    let told = run.stop().await;
+    assert!(told.samples.iter().all(|(_, s)| s.quality.is_good()));
+    assert_eq!(told.missed, []);
+    assert_eq!(told.states.last().unwrap().1, DeviceState::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_that_is_repaired_is_read_whole_again() {
+    let run = Run::start(one_block(), Fault::Hole(107));
+    run.for_secs(30).await;
+    run.plc.set(Fault::None);
+    run.for_secs(60).await;
+    let before = run.plc.requests();
+    run.for_secs(10).await;
+    assert_eq!(run.plc.requests() - before, 10, "one request a slot");
+    assert!(standing_now(&run).iter().all(|q| q.is_good()));
+    assert_eq!(run.stop().await.states.last().unwrap().1, DeviceState::Live);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_reads_fewer_registers_at_once_is_read_in_smaller_blocks() {
+    let run = Run::start(one_block(), Fault::AtMost(6));
+    run.for_secs(30).await;
+    let told = run.stop().await;
+    assert!(told.samples.iter().all(|(_, s)| s.quality.is_good()));
+    assert_eq!(told.missed, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_register_that_costs_the_connection_does_not_take_the_others_along() {
+    for poison in [0, 100, 200] {
+        let run = Run::start(three_blocks(), Fault::Poison(poison));
+        run.for_secs(120).await;
+        let told = run.stop().await;
+        let poisoned = u32::from(poison / 100) * 2;
+        for tag in 0..6 {
+            let good = qualities(&told, tag).iter().filter(|(_, q)| q.is_good()).count();
+            if tag == poisoned || tag == poisoned + 1 {
+                assert_eq!(good, 0, "poison at {poison}: tag {tag}");
+            } else {
+                assert!(good >= 105, "poison at {poison}: tag {tag} was read {good} times of 120");
+            }
+        }
+        assert_eq!(told.states.last().unwrap().1, DeviceState::Degraded);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_that_take_too_long_are_counted_slot_by_slot() {
+    // 3 blocks of 390 ms: 1.17 s for each slot of 1 s.
+    let run = Run::start(three_blocks(), Fault::Slow(Duration::from_millis(390)));
+    run.for_secs(117).await;
+    let told = run.stop().await;
+    assert!(told.samples.iter().all(|(_, s)| s.quality.is_good()));
+    let overrun = missed(&told, LossCause::PollOverrun);
+    assert!((90..=110).contains(&overrun), "{overrun} of 700 readings were not due to be taken");
+    assert_eq!(missed(&told, LossCause::DeviceSilent), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_with_a_long_time_out_is_told_lost_before_it_ends() {
+    let spec = DeviceSpec { timeout: Duration::from_secs(10), ..three_blocks() };
+    let run = Run::start(spec, Fault::None);
+    run.for_secs(10).await;
+    run.plc.set(Fault::Silent);
+    let began = run.elapsed();
+    run.for_secs(3).await;
+    let told = std::mem::take(&mut *run.recorder.told.lock().unwrap());
+    for tag in 0..6 {
+        let (at, quality) = *qualities(&told, tag).last().unwrap();
+        assert_eq!(quality, bad(Reason::Timeout));
+        assert!(at <= began + 2 * PERIOD, "tag {tag} was told lost {:?} late", at - began);
+    }
+    *run.recorder.told.lock().unwrap() = told;
+    run.for_secs(30).await;
+    run.plc.set(Fault::None);
+    run.for_secs(20).await;
+    let told = std::mem::take(&mut *run.recorder.told.lock().unwrap());
+    assert_eq!(told.samples.iter().filter(|(_, s)| !s.quality.is_good()).count(), 6);
+    assert_eq!(told.states.last().unwrap().1, DeviceState::Live);
+    *run.recorder.told.lock().unwrap() = told;
+
+    // The second time as the first.
+    run.plc.set(Fault::Silent);
+    run.for_secs(3).await;
+    let told = run.stop().await;
+    for tag in 0..6 {
+        assert_eq!(qualities(&told, tag).last().unwrap().1, bad(Reason::Timeout));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_comes_back_with_a_mended_map_is_read_at_once() {
+    let run = Run::start(one_block(), Fault::Hole(107));
+    run.for_secs(600).await;
+    run.plc.set(Fault::Silent);
+    run.for_secs(5).await;
+    run.plc.set(Fault::None);
+    run.for_secs(7).await;
+    assert!(standing_now(&run).iter().all(|q| q.is_good()), "{:?}", standing_now(&run));
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_it_was_read_again_a_device_is_tried_soon_when_it_is_lost_anew() {
+    let backoff = (Duration::from_secs(1), Duration::from_secs(64));
+    let run = Run::start(DeviceSpec { backoff, ..three_blocks() }, Fault::None);
+    run.for_secs(5).await;
+    run.plc.set(Fault::Silent);
+    run.for_secs(300).await;
+    run.plc.set(Fault::None);
+    run.for_secs(70).await;
+    run.plc.set(Fault::Silent);
+    let before = run.plc.dials();
+    run.for_secs(10).await;
+    let attempts = run.plc.dials() - before;
+    assert!((3..=6).contains(&attempts), "{attempts} attempts in the first 10 s");
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_outlasts_its_slot_is_not_asked_again_in_it() {
+    let timeout = Duration::from_millis(1_500);
+    let run = Run::start(DeviceSpec { timeout, ..three_blocks() }, Fault::None);
+    run.for_secs(10).await;
+    run.plc.set(Fault::Silent);
+    let (began, before) = (run.elapsed(), run.plc.requests());
+    tokio::time::sleep(PERIOD + timeout + Duration::from_millis(1)).await;
+    assert_eq!(run.plc.requests() - before, 1);
+    let told = run.stop().await;
+    let (at, state, _) = told.states.last().unwrap();
+    assert_eq!(*state, DeviceState::Down);
+    assert!(*at <= began + PERIOD + timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_ignores_all_but_one_table_is_soon_read_where_it_answers() {
+    let mut tags: Vec<_> = (0..8).map(|at| holding(at * 50)).collect();
+    tags.push(tag(Table::Coil, 5, DataType::Bool));
+    let run = Run::start(spec(tags), Fault::OnlyBits);
+    run.for_secs(40).await;
+    let before = run.plc.requests();
+    run.for_secs(60).await;
+    assert!(run.plc.requests() - before < 60 + 8 * 4, "the rest is asked now and then");
+    let told = run.stop().await;
+    let (early, late): (Vec<_>, Vec<_>) = qualities(&told, 8)
+        .into_iter()
+        .filter(|(_, quality)| quality.is_good())
+        .partition(|(at, _)| *at < Duration::from_secs(40));
+    assert!(early.len() > 25, "read {} times in 40 s", early.len());
+    assert_eq!(late.len(), 60, "trying the others again costs this one nothing");
+    assert_eq!(told.states.last().unwrap().1, DeviceState::Degraded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_answer_after_the_silence_was_told_counts_and_no_slot_counts_twice() {
+    let spec = DeviceSpec { timeout: Duration::from_secs(10), ..three_blocks() };
+    let run = Run::start(spec, Fault::None);
+    run.for_secs(10).await;
+    run.plc.set(Fault::Slow(Duration::from_millis(3_300)));
+    run.for_secs(60).await;
+    run.plc.set(Fault::None);
+    run.for_secs(20).await;
+    let told = run.stop().await;
+    assert_eq!(told.samples.last().unwrap().1.quality, Quality::Good);
+    let silent = missed(&told, LossCause::DeviceSilent);
+    let overrun = missed(&told, LossCause::PollOverrun);
+    assert!(silent > 2 * overrun, "{silent} in silence, {overrun} for slow polls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_of_a_device_that_is_down_are_missed_as_they_pass() {
+    let run = Run::start(three_blocks(), Fault::RefuseConnect);
+    run.for_secs(30).await;
+    let told = std::mem::take(&mut *run.recorder.told.lock().unwrap());
+    let last = told.missed.last().unwrap();
+    assert!(run.elapsed() - last.0 <= PERIOD, "reported up to the present");
+    assert!(told.missed.iter().all(|(_, m)| m.cause == LossCause::DeviceSilent && m.tag.is_none()));
+    let slots = missed(&told, LossCause::DeviceSilent) / 6;
+    assert!((28..=31).contains(&slots), "{slots}");
+    *run.recorder.told.lock().unwrap() = told;
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_is_stopped_in_the_middle_of_anything_ends_and_accounts_for_it() {
+    for fault in [Fault::HangConnect, Fault::Silent, Fault::ByteASecond, Fault::RefuseConnect] {
+        for millis in [0, 1, 150, 399, 400, 401, 999, 2_500] {
+            let run = Run::start(three_blocks(), fault);
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            run.stop().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_without_tags_is_idle_and_stops() {
+    let run = Run::start(spec(vec![]), Fault::None);
+    run.for_secs(10).await;
+    assert_eq!(run.plc.dials(), 0);
+    run.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_once_tells_for_each_tag_what_a_person_can_do() {
+    let plc = Plc::new(Fault::Hole(107));
+    let readings = common::device(&one_block(), &plc).read_once().await;
+    let wrong: Vec<_> = readings.iter().filter(|r| r.error.is_some()).collect();
+    assert_eq!(wrong.len(), 1);
+    assert_eq!(wrong[0].tag.0, 7);
+    let error = wrong[0].error.as_deref().unwrap();
+    assert!(error.contains("exception 2 (illegal data address)"), "{error}");
+    assert!(readings.iter().filter(|r| r.quality.is_good()).count() == 19);
+
+    for (fault, reason, words) in [
+        (Fault::RefuseConnect, Reason::NotConnected, "check address plc:502"),
+        (Fault::HangConnect, Reason::NotConnected, "no connection within 400ms"),
+        (Fault::Silent, Reason::Timeout, "check the unit number"),
+        (Fault::Garbage, Reason::Malformed, "may not speak Modbus TCP"),
+        (Fault::CloseAfter(0), Reason::NotConnected, "connection lost"),
+    ] {
+        let plc = Plc::new(fault);
+        let readings = common::device(&three_blocks(), &plc).read_once().await;
+        for reading in &readings {
+            assert_eq!(reading.quality, bad(reason), "{fault:?}");
+            let error = reading.error.as_deref().unwrap();
+            assert!(error.contains(words), "{fault:?}: {error}");
+        }
+        assert!(plc.dials() <= 3, "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_once_reads_round_a_register_that_costs_the_connection() {
+    let plc = Plc::new(Fault::Poison(100));
+    let readings = common::device(&three_blocks(), &plc).read_once().await;
+    let good: Vec<_> = readings.iter().map(|r| r.quality.is_good()).collect();
+    assert_eq!(good, [true, true, false, false, true, true]);
+}
