@@ -1,1 +1,20 @@
-//! Key and certificate generations of a gateway, and how they are loaded.
+//! Key and certificate generations of a gateway, the files that an operator hands over, and a
+//! certification authority for the lab.
+//!
+//! # Invariants
+//! - A private key cannot be cloned or printed, and its bytes are wiped when it is dropped.
+//! - A key and a certificate that do not belong together never leave this crate as an [`Identity`].
+//! - Nothing here has a clock of its own: whoever asks about validity says what time it is.
+
+mod certificate;
+mod files;
+mod generations;
+mod identity;
+mod key;
+pub mod lab;
+
+pub use certificate::{CertificateError, CertificateFacts, Validity};
+pub use files::{FileError, OperatorFiles, PemFile, Trust, load_trust};
+pub use generations::{Generation, GenerationStore, Loaded, StoreError};
+pub use identity::{Identity, IdentityError};
+pub use key::{KeyError, PrivateKey};

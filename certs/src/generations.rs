@@ -1,0 +1,455 @@
+//! Generations of key and certificate in one folder, switched by one link.
+//!
+//! ```text
+//! identity/
+//!   gen-1/ key.pem cert.pem chain.pem     0600
+//!   gen-2/ …
+//!   current -> gen-2
+//! ```
+//!
+//! # Invariants
+//! - Only the link says which generation counts, and it is moved by one rename, so a key and a
+//!   certificate of different generations are never seen together.
+//! - Order of an installation: each file and its fsync, the folder's fsync, rename into its
+//!   name, the parent's fsync, the new link, its rename, the parent's fsync. A power cut anywhere
+//!   leaves the former generation or the new one.
+//! - The former generation stays; older ones are removed. A number is never used twice.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::identity::{Identity, IdentityError};
+
+const KEY: &str = "key.pem";
+const CERT: &str = "cert.pem";
+const CHAIN: &str = "chain.pem";
+const CURRENT: &str = "current";
+/// What an installation writes before it has a name; removed at the next opening.
+const UNFINISHED: &str = ".unfinished-";
+
+/// Does one thing to the disk, and says what and where when it fails.
+type Step<'a> = dyn FnMut(&'static str, &Path, &mut dyn FnMut() -> io::Result<()>) -> Result<(), StoreError>
+    + 'a;
+
+/// The number of a generation, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+impl std::fmt::Display for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gen-{}", self.0)
+    }
+}
+
+impl Generation {
+    fn of(name: &str) -> Option<Self> {
+        let digits = name.strip_prefix("gen-")?;
+        let number = digits.parse().ok()?;
+        // `gen-01` and `gen-+1` are not names of ours.
+        (format!("gen-{number}") == name).then_some(Self(number))
+    }
+}
+
+/// The folder.
+#[derive(Debug)]
+pub struct GenerationStore {
+    dir: PathBuf,
+}
+
+/// A generation that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Which one.
+    pub generation: Generation,
+    /// Its key and certificates.
+    pub identity: Identity,
+    /// Why the current generation is not the one that was loaded: an alarm.
+    pub fallen_back: Option<StoreError>,
+}
+
+/// Why a generation could not be installed or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("cannot {doing} {path}", path = path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// What stands in it, or should be installed, is no identity.
+    #[error("{generation} in {dir} is no usable identity", dir = dir.display())]
+    Unusable {
+        /// Which generation.
+        generation: Generation,
+        /// In which folder.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: IdentityError,
+    },
+    /// The link names no generation.
+    #[error("{path} does not name a generation; install an identity, or point it at one of the gen- folders", path = path.display())]
+    NoCurrent {
+        /// The link.
+        path: PathBuf,
+    },
+}
+
+impl GenerationStore {
+    /// Opens the folder, making it if need be, and clears what an interrupted installation left.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let dir = dir.into();
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_at("make", &dir))?;
+        for entry in fs::read_dir(&dir).map_err(io_at("list", &dir))? {
+            let entry = entry.map_err(io_at("list", &dir))?;
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(Self { dir })
+    }
+
+    /// Installs a new generation and makes it current. `chain` holds the certificates between
+    /// `cert` and the authority and may be empty. All three are PEM.
+    ///
+    /// # Errors
+    /// When the key does not belong to the certificate, or the file system refuses; the current
+    /// generation is then what it was.
+    pub fn install(&self, key: &[u8], cert: &[u8], chain: &[u8]) -> Result<Generation, StoreError> {
+        self.install_with(key, cert, chain, &mut |_| Ok(()))
+    }
+
+    /// `before` is told each step that is about to change the disk, so that a test can stop there.
+    fn install_with(
+        &self,
+        key: &[u8],
+        cert: &[u8],
+        chain: &[u8],
+        before: &mut dyn FnMut(&'static str) -> io::Result<()>,
+    ) -> Result<Generation, StoreError> {
+        let former = self.current().ok();
+        let newest = self.all()?.last().map_or(0, |generation| generation.0);
+        let generation = Generation(newest.saturating_add(1));
+        Identity::from_pem(key, &joined(cert, chain)).map_err(|source| StoreError::Unusable {
+            generation,
+            dir: self.dir.clone(),
+            source,
+        })?;
+
+        let mut step =
+            |doing: &'static str, path: &Path, act: &mut dyn FnMut() -> io::Result<()>| {
+                before(doing).and_then(|()| act()).map_err(io_at(doing, path))
+            };
+        let draft = self.dir.join(format!("{UNFINISHED}{generation}"));
+        let sync = |path: &Path| File::open(path).and_then(|dir| dir.sync_all());
+        if draft.exists() {
+            remove(&draft)?;
+        }
+        step("make", &draft, &mut || DirBuilder::new().mode(0o700).create(&draft))?;
+        for (name, content) in [(KEY, key), (CERT, cert), (CHAIN, chain)] {
+            let path = draft.join(name);
+            step("write", &path, &mut || write_private(&path, content))?;
+        }
+        step("sync", &draft, &mut || sync(&draft))?;
+        let home = self.path_of(generation);
+        step("name", &home, &mut || fs::rename(&draft, &home))?;
+        step("sync", &self.dir, &mut || sync(&self.dir))?;
+        self.point_at(generation, &mut step)?;
+        // Whatever is older than the former one has served; failing to remove it harms nobody.
+        for old in self.all()? {
+            if old < generation && Some(old) != former {
+                step("remove", &self.path_of(old), &mut || fs::remove_dir_all(self.path_of(old)))?;
+            }
+        }
+        Ok(generation)
+    }
+
+    fn point_at(&self, generation: Generation, step: &mut Step<'_>) -> Result<(), StoreError> {
+        let link = self.dir.join(CURRENT);
+        let draft = self.dir.join(format!("{UNFINISHED}{CURRENT}"));
+        if draft.symlink_metadata().is_ok() {
+            remove(&draft)?;
+        }
+        step("link", &draft, &mut || std::os::unix::fs::symlink(generation.to_string(), &draft))?;
+        step("switch", &link, &mut || fs::rename(&draft, &link))?;
+        step("sync", &self.dir, &mut || File::open(&self.dir).and_then(|dir| dir.sync_all()))
+    }
+
+    /// The generation that the link names.
+    ///
+    /// # Errors
+    /// When there is no link, or it names something else.
+    pub fn current(&self) -> Result<Generation, StoreError> {
+        let path = self.dir.join(CURRENT);
+        let target = match fs::read_link(&path) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::NoCurrent { path });
+            }
+            Err(source) => return Err(StoreError::Io { doing: "read", path, source }),
+        };
+        target.to_str().and_then(Generation::of).ok_or(StoreError::NoCurrent { path })
+    }
+
+    /// Every generation in the folder, oldest first.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn all(&self) -> Result<Vec<Generation>, StoreError> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(io_at("list", &self.dir))? {
+            let entry = entry.map_err(io_at("list", &self.dir))?;
+            all.extend(entry.file_name().to_str().and_then(Generation::of));
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// Loads the current generation, or, where that one is broken, the newest one before it.
+    /// Validity in time is not looked at: ask [`Identity::facts`].
+    ///
+    /// # Errors
+    /// What is wrong with the current generation, when there is no other that can be used.
+    pub fn load(&self) -> Result<Loaded, StoreError> {
+        let current = self.current();
+        let error = match current.and_then(|generation| self.load_one(generation)) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        let broken = self.current().ok();
+        for generation in self.all()?.into_iter().rev() {
+            // Without a link the newest one is as good a guess as any; with one, a generation
+            // beyond it was never switched to.
+            if broken.is_some_and(|broken| generation >= broken) {
+                continue;
+            }
+            if let Ok(loaded) = self.load_one(generation) {
+                return Ok(Loaded { fallen_back: Some(error), ..loaded });
+            }
+        }
+        Err(error)
+    }
+
+    fn load_one(&self, generation: Generation) -> Result<Loaded, StoreError> {
+        let dir = self.path_of(generation);
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read(&path).map(Zeroizing::new).map_err(io_at("read", &path))
+        };
+        let certificates = joined(&read(CERT)?, &read(CHAIN)?);
+        let identity = Identity::from_pem(&read(KEY)?, &certificates)
+            .map_err(|source| StoreError::Unusable { generation, dir: self.dir.clone(), source })?;
+        Ok(Loaded { generation, identity, fallen_back: None })
+    }
+
+    /// Where a generation's files are.
+    #[must_use]
+    pub fn path_of(&self, generation: Generation) -> PathBuf {
+        self.dir.join(generation.to_string())
+    }
+}
+
+fn joined(cert: &[u8], chain: &[u8]) -> Vec<u8> {
+    let mut all = cert.to_vec();
+    if !all.ends_with(b"\n") {
+        all.push(b'\n');
+    }
+    all.extend_from_slice(chain);
+    all
+}
+
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    let is_dir = path.symlink_metadata().map_err(io_at("look at", path))?.is_dir();
+    if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+        .map_err(io_at("remove", path))
+}
+
+fn io_at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { doing, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::lab::{Issued, LabCa, Lifetime};
+
+    struct Lab {
+        dir: tempfile::TempDir,
+        ca: LabCa,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let ca = LabCa::new("lab", Lifetime::from(SystemTime::UNIX_EPOCH)).unwrap();
+            Self { dir: tempfile::tempdir().unwrap(), ca }
+        }
+
+        fn issue(&self) -> Issued {
+            self.ca.gateway("P/g", Lifetime::from(SystemTime::UNIX_EPOCH)).unwrap()
+        }
+
+        fn store(&self) -> GenerationStore {
+            GenerationStore::open(self.dir.path().join("identity")).unwrap()
+        }
+    }
+
+    fn install(store: &GenerationStore, issued: &Issued) -> Result<Generation, StoreError> {
+        let key = issued.key_pem.as_bytes();
+        store.install(key, issued.certificate_pem.as_bytes(), b"")
+    }
+
+    fn serial(issued: &Issued) -> String {
+        issued.identity().unwrap().facts().serial.clone()
+    }
+
+    #[test]
+    fn what_was_installed_last_is_loaded() {
+        let lab = Lab::new();
+        let store = lab.store();
+        for number in 1..=3 {
+            let issued = lab.issue();
+            assert_eq!(install(&store, &issued).unwrap(), Generation(number));
+            let loaded = lab.store().load().unwrap();
+            assert_eq!(loaded.generation, Generation(number));
+            assert_eq!(loaded.identity.facts().serial, serial(&issued));
+            assert!(loaded.fallen_back.is_none());
+        }
+        assert_eq!(store.all().unwrap(), [Generation(2), Generation(3)], "the former one stays");
+    }
+
+    #[test]
+    fn intermediate_certificates_follow_the_own_one() {
+        let lab = Lab::new();
+        let issued = lab.issue();
+        let chain = lab.ca.certificate_pem();
+        // Without a line feed at the end of the first text the blocks would run into each other.
+        let cert = issued.certificate_pem.trim_end();
+        lab.store().install(issued.key_pem.as_bytes(), cert.as_bytes(), chain.as_bytes()).unwrap();
+        assert_eq!(lab.store().load().unwrap().identity.chain().len(), 2);
+    }
+
+    #[test]
+    fn nobody_else_can_read_a_key() {
+        let lab = Lab::new();
+        let store = lab.store();
+        let generation = install(&store, &lab.issue()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let home = store.path_of(generation);
+        assert_eq!(mode(&home.join(KEY)), 0o600);
+        assert_eq!(mode(&home), 0o700);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_not_installed() {
+        let lab = Lab::new();
+        let store = lab.store();
+        let (good, other) = (lab.issue(), lab.issue());
+        install(&store, &good).unwrap();
+        let error = store
+            .install(other.key_pem.as_bytes(), good.certificate_pem.as_bytes(), b"")
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Unusable { generation: Generation(2), .. }));
+        assert_eq!(store.load().unwrap().generation, Generation(1));
+        assert_eq!(store.all().unwrap(), [Generation(1)]);
+    }
+
+    #[test]
+    fn a_broken_generation_falls_back_to_the_former_one_and_says_why() {
+        let lab = Lab::new();
+        let store = lab.store();
+        let former = lab.issue();
+        install(&store, &former).unwrap();
+        let broken = install(&store, &lab.issue()).unwrap();
+        for damage in [b"".as_slice(), b"-----BEGIN PRIVATE KEY-----\n".as_slice()] {
+            fs::write(store.path_of(broken).join(KEY), damage).unwrap();
+            let loaded = store.load().unwrap();
+            assert_eq!(loaded.generation, Generation(1));
+            assert_eq!(loaded.identity.facts().serial, serial(&former));
+            assert!(matches!(
+                loaded.fallen_back,
+                Some(StoreError::Unusable { generation: Generation(2), .. })
+            ));
+        }
+        fs::remove_file(store.path_of(broken).join(CERT)).unwrap();
+        assert!(matches!(store.load().unwrap().fallen_back, Some(StoreError::Io { .. })));
+    }
+
+    #[test]
+    fn an_empty_folder_says_that_nothing_is_installed() {
+        let lab = Lab::new();
+        assert!(matches!(lab.store().load(), Err(StoreError::NoCurrent { .. })));
+    }
+
+    #[test]
+    fn stopping_at_any_step_leaves_the_former_generation_or_the_new_one() {
+        let lab = Lab::new();
+        let (first, second) = (lab.issue(), lab.issue());
+        let mut steps = 0;
+        for stop_at in 0.. {
+            let dir = tempfile::tempdir().unwrap();
+            let store = GenerationStore::open(dir.path()).unwrap();
+            // Two before, so that the removal of the oldest is a step too.
+            install(&store, &lab.issue()).unwrap();
+            install(&store, &first).unwrap();
+            let mut at = 0;
+            let mut switched = false;
+            let done = store.install_with(
+                second.key_pem.as_bytes(),
+                second.certificate_pem.as_bytes(),
+                b"",
+                &mut |doing| {
+                    if at == stop_at {
+                        return Err(io::Error::other("power cut"));
+                    }
+                    at += 1;
+                    switched |= doing == "switch";
+                    Ok(())
+                },
+            );
+            let reopened = GenerationStore::open(dir.path()).unwrap();
+            let loaded = reopened.load().unwrap();
+            assert!(loaded.fallen_back.is_none(), "stopped at step {stop_at}");
+            let expected = if switched { serial(&second) } else { serial(&first) };
+            assert_eq!(loaded.identity.facts().serial, expected, "stopped at step {stop_at}");
+            // And the next installation works.
+            let third = lab.issue();
+            install(&reopened, &third).unwrap();
+            assert_eq!(reopened.load().unwrap().identity.facts().serial, serial(&third));
+            if done.is_ok() {
+                steps = stop_at;
+                break;
+            }
+        }
+        assert_eq!(steps, 11, "make, three files, sync, name, sync, link, switch, sync, remove");
+    }
+
+    #[test]
+    fn only_our_own_names_are_generations() {
+        for name in ["gen-", "gen-01", "gen-+1", "gen-x", "gen-1.bak", "current"] {
+            assert_eq!(Generation::of(name), None, "{name}");
+        }
+        assert_eq!(Generation::of("gen-7"), Some(Generation(7)));
+    }
+}
