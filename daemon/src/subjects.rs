@@ -64,6 +64,14 @@ pub fn all_frames(gateway: &GatewayId) -> String {
     format!("tide.{}.{}.*.frames", gateway.plant, gateway.name)
 }
 
+/// The epoch in a subject `tide.<plant>.<gateway>.<epoch>.frames`.
+#[must_use]
+pub fn epoch_of(frames: &str) -> Option<Epoch> {
+    let mut tokens = frames.split('.');
+    let epoch = tokens.nth(3)?;
+    (tokens.next() == Some("frames")).then(|| epoch.parse().ok()).flatten()
+}
+
 /// The records of every gateway: what the hub's stream collects and its export names.
 pub const EVERY_FRAMES: &str = "tide.*.*.*.frames";
 
@@ -78,6 +86,13 @@ pub fn head(stream: &str, frames: &str) -> String {
 #[must_use]
 pub fn info(stream: &str) -> String {
     format!("tideinfo.{stream}")
+}
+
+/// Where a reader at the hub asks for ranges of the record (imported from the stream's direct
+/// get in batches).
+#[must_use]
+pub fn read(stream: &str) -> String {
+    format!("tideread.{stream}")
 }
 
 /// The inbox prefix of a gateway's connections; its permissions are narrowed to it.
@@ -147,6 +162,7 @@ mod tests {
         all_frames: String,
         head: String,
         info: String,
+        read: String,
         inbox: String,
         questions: String,
         not_live: Vec<String>,
@@ -166,6 +182,7 @@ mod tests {
         assert_eq!(all_frames(&gateway), v.all_frames);
         assert_eq!(head(&v.stream, &own), v.head);
         assert_eq!(info(&v.stream), v.info);
+        assert_eq!(read(&v.stream), v.read);
         assert_eq!(inbox(&gateway), v.inbox);
         assert_eq!(questions(&gateway), v.questions);
     }

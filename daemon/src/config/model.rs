@@ -1,6 +1,7 @@
 //! The checked configuration. Holding a value of these types proves that it is legal; past the
 //! check no bare integer means a time, a size or an address.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +54,14 @@ pub struct HubUrl {
     pub host: String,
     /// Port; 7422 when not written.
     pub port: u16,
+}
+
+impl fmt::Display for HubUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "tls" } else { "nats" };
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "{scheme}://{open}{}{close}:{}", self.host, self.port)
+    }
 }
 
 /// Certificate files in PEM, until the identity store manages them.

@@ -1,0 +1,340 @@
+//! From the text of a file to a [`Config`], or to every mistake in it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml_span::Value as Toml;
+
+use super::fields::{Checker, Fields};
+use super::keys::Section;
+use super::mistake::{Mistake, Mistakes, Place};
+use super::model::{Config, Hub, Journal, Leaf, LeafMode, Metrics, TlsFiles, Uplink, WhenFull};
+use super::settings::{Argument, Settings};
+use super::{suggest, syntax, value};
+use crate::names::{GatewayId, Name};
+
+/// The longest path of a Unix socket: `sun_path` of Linux holds 108 bytes with its final zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Checks the text of a configuration file. Pure: files that it names are not looked at.
+///
+/// Relative paths in the result start at the directory of `file`.
+///
+/// # Errors
+/// With every mistake of the file, the variables and the arguments.
+pub fn parse(
+    file: &Path,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    arguments: &[Argument],
+) -> Result<Config, Mistakes> {
+    parse_in(file.parent().unwrap_or(Path::new("")), file, text, environment, arguments)
+}
+
+/// The same, with the directory at which relative paths start.
+pub(super) fn parse_in(
+    directory: &Path,
+    file: &Path,
+    text: &str,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    arguments: &[Argument],
+) -> Result<Config, Mistakes> {
+    let mut repaired = syntax::repair(text);
+    let mut mistakes = std::mem::take(&mut repaired.mistakes);
+    let settings = Settings::new(environment, arguments, &mut mistakes);
+    let mut checker = Checker { repaired: &repaired, settings, mistakes };
+    let config = match toml_span::parse(&repaired.text) {
+        Ok(root) => checker.config(&root, directory),
+        // The repaired text parses; were it not so, its mistakes are already listed.
+        Err(_) => None,
+    };
+    let mut mistakes = checker.mistakes;
+    match config {
+        Some(config) if mistakes.is_empty() => Ok(config),
+        _ => {
+            if mistakes.is_empty() {
+                // Unreachable as long as each refusal says so; a silent refusal would be worse.
+                mistakes.push(Mistake::new(
+                    "",
+                    Place::WholeFile,
+                    "the file could not be understood",
+                ));
+            }
+            Err(Mistakes::new(file.to_owned(), text.to_owned(), mistakes))
+        }
+    }
+}
+
+impl Checker<'_> {
+    fn config(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Config> {
+        self.unknown_sections(root);
+        let gateway = self.gateway(root);
+        let hub = self.hub(root, directory);
+        let leaf = self.leaf(root, directory);
+        let journal = self.journal(root, directory);
+        let uplink = self.uplink(root);
+        let metrics = self.metrics(root);
+        let control = self.control(root, directory);
+        self.places_that_meet(&leaf, &journal, &metrics, &control);
+        let devices = self.devices(root, gateway.as_ref());
+        Some(Config {
+            gateway: gateway?,
+            hub: hub?,
+            leaf: leaf?.0,
+            journal: journal?.0,
+            uplink: uplink?,
+            metrics: metrics?.map(|(metrics, _)| metrics),
+            control_socket: control?.0,
+            devices: devices?,
+        })
+    }
+
+    fn unknown_sections(&mut self, root: &Toml<'_>) {
+        let names: Vec<&str> = Section::ALL
+            .into_iter()
+            .map(Section::path)
+            .filter(|path| !path.contains('.'))
+            .collect();
+        for (key, value) in root.as_table().into_iter().flatten() {
+            let name = key.name.as_ref();
+            if names.contains(&name) {
+                continue;
+            }
+            let near = suggest::nearest(name, names.iter().copied());
+            let mistake = if value.as_table().is_some() || value.as_array().is_some() {
+                Mistake::new(name, key.span.into(), "unknown section")
+            } else {
+                Mistake::new(name, key.span.into(), "the setting stands in no section")
+            };
+            self.mistakes.push(
+                mistake
+                    .value(name)
+                    .legal(format!("the sections {}", names.join(", ")))
+                    .suggest(near),
+            );
+        }
+    }
+
+    /// The fields of a section that may be written once.
+    fn once(&mut self, section: Section, table: Option<&Toml<'_>>) -> Fields {
+        let list = table.and_then(Toml::as_array);
+        if let Some(list) = list {
+            let place = list.first().map_or(Place::WholeFile, |first| self.header(first));
+            let message = "the section is written once, with single brackets";
+            self.mistakes
+                .push(Mistake::new(section.path(), place, message).legal(section.header()));
+        }
+        // What stands in the first of many is checked all the same.
+        let table = match list {
+            Some(list) => list.first(),
+            None => table,
+        };
+        self.fields(section, section.path().to_owned(), table, None)
+    }
+
+    fn gateway(&mut self, root: &Toml<'_>) -> Option<GatewayId> {
+        let fields = self.once(Section::Gateway, child(root, "gateway"));
+        let plant = Name::new(fields.text("plant")?).ok()?;
+        Some(GatewayId { plant, name: Name::new(fields.text("name")?).ok()? })
+    }
+
+    /// `None` after a mistake, `Some(None)` when there is no hub.
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is about mistakes, the inner about absence"
+    )]
+    fn hub(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Option<Hub>> {
+        let table = child(root, "hub");
+        let touched = self.settings.touch(Section::Hub) || self.settings.touch(Section::HubTls);
+        if table.is_none() && !touched {
+            return if self.repaired.lost_section("hub") { None } else { Some(None) };
+        }
+        let fields = self.once(Section::Hub, table);
+        let before = self.mistakes.len();
+        let tls_table = table.and_then(|table| child(table, "tls"));
+        let tls = if tls_table.is_some() || self.settings.touch(Section::HubTls) {
+            let tls = self.once(Section::HubTls, tls_table);
+            self.tls_files(&tls, directory)
+        } else {
+            None
+        };
+        let tls_is_wrong = self.mistakes.len() > before
+            || matches!(fields.header, Place::File { start, .. } if self.repaired.lost_key(start, "tls"))
+            || self.repaired.lost_section("hub.tls");
+        let urls = fields.urls("urls")?;
+        for (index, (url, place)) in urls.iter().enumerate() {
+            let path = format!("hub.urls[{index}]");
+            let shown = url.to_string();
+            if url.tls && tls.is_none() && !tls_is_wrong {
+                let message = format!("{shown} needs certificates, and there is no tls in [hub]");
+                let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub]"#;
+                let mistake = Mistake::new(path, place.clone(), message).value(shown);
+                self.mistakes.push(mistake.legal(legal));
+            } else if !url.tls && !value::is_loopback(&url.host) && !fields.flag("allow-plaintext")
+            {
+                let message = format!("{shown} would cross the network in plaintext");
+                let tls = super::HubUrl { tls: true, ..url.clone() };
+                let legal = format!(
+                    "\"{tls}\", or allow-plaintext = true in [hub] to accept that anyone on the way \
+                     can read and change it"
+                );
+                let mistake = Mistake::new(path, place.clone(), message).value(shown);
+                self.mistakes.push(mistake.legal(legal));
+            } else if urls[..index].iter().any(|(other, _)| other == url) {
+                let first = urls.iter().find(|(other, _)| other == url);
+                let other = first.map_or(Place::WholeFile, |(_, place)| place.clone());
+                self.mistakes.push(
+                    Mistake::new(path, place.clone(), format!("{shown} is in the list twice"))
+                        .legal("each URL once")
+                        .other(other, "first written here"),
+                );
+            }
+        }
+        let urls = urls.iter().map(|(url, _)| url.clone()).collect();
+        let stream = fields.text("stream")?.to_owned();
+        Some(Some(Hub { urls, tls, stream, domain: fields.text("domain")?.to_owned() }))
+    }
+
+    fn tls_files(&mut self, fields: &Fields, directory: &Path) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            ca: directory.join(fields.file("ca")?),
+            cert: directory.join(fields.file("cert")?),
+            key: directory.join(fields.file("key")?),
+        })
+    }
+
+    fn leaf(&mut self, root: &Toml<'_>, directory: &Path) -> Option<(Leaf, Fields)> {
+        let fields = self.once(Section::Leaf, child(root, "leaf"));
+        let listen = self.listen(&fields)?;
+        let mode = match fields.text("mode")? {
+            "external" => LeafMode::External,
+            _ => LeafMode::Managed,
+        };
+        let nats_server = fields.file("nats-server").map(|path| directory.join(path));
+        let dir = directory.join(fields.file("dir")?);
+        Some((Leaf { mode, listen, nats_server, dir }, fields))
+    }
+
+    fn journal(&mut self, root: &Toml<'_>, directory: &Path) -> Option<(Journal, Fields)> {
+        let fields = self.once(Section::Journal, child(root, "journal"));
+        let journal = Journal {
+            dir: directory.join(fields.file("dir")?),
+            max_bytes: fields.size("max-bytes")?,
+            commit_every: fields.duration("commit-every-ms")?,
+            when_full: match fields.text("when-full")? {
+                "stop-recording" => WhenFull::StopRecording,
+                _ => WhenFull::DropOldest,
+            },
+        };
+        Some((journal, fields))
+    }
+
+    fn uplink(&mut self, root: &Toml<'_>) -> Option<Uplink> {
+        let fields = self.once(Section::Uplink, child(root, "uplink"));
+        Some(Uplink {
+            send_every: fields.duration("send-every-ms")?,
+            max_message: usize::try_from(fields.size("max-message")?).ok()?,
+            backfill_limit: fields.size("backfill-limit-per-s"),
+        })
+    }
+
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is about mistakes, the inner about absence"
+    )]
+    fn metrics(&mut self, root: &Toml<'_>) -> Option<Option<(Metrics, Fields)>> {
+        let table = child(root, "metrics");
+        if table.is_none() && !self.settings.touch(Section::Metrics) {
+            return Some(None);
+        }
+        let fields = self.once(Section::Metrics, table);
+        let listen = self.listen(&fields)?;
+        Some(Some((Metrics { listen }, fields)))
+    }
+
+    fn control(&mut self, root: &Toml<'_>, directory: &Path) -> Option<(PathBuf, Fields)> {
+        let fields = self.once(Section::Control, child(root, "control"));
+        let socket = directory.join(fields.file("socket")?);
+        let length = socket.as_os_str().len();
+        if length > MAX_SOCKET_PATH {
+            let message = format!("the path has {length} bytes");
+            self.refuse(&fields, "socket", message, &format!("at most {MAX_SOCKET_PATH} bytes"));
+        }
+        Some((socket, fields))
+    }
+
+    /// A listener that other machines reach must be written twice.
+    fn listen(&mut self, fields: &Fields) -> Option<SocketAddr> {
+        let listen = fields.listen("listen")?;
+        if !listen.ip().to_canonical().is_loopback() && !fields.flag("allow-remote") {
+            let message = format!("other machines would reach {listen}");
+            let legal = format!(
+                "\"127.0.0.1:{}\", or allow-remote = true in [{}]",
+                listen.port(),
+                fields.path
+            );
+            self.refuse(fields, "listen", message, &legal);
+        }
+        Some(listen)
+    }
+
+    /// Two things in one directory, or on one port.
+    fn places_that_meet(
+        &mut self,
+        leaf: &Option<(Leaf, Fields)>,
+        journal: &Option<(Journal, Fields)>,
+        metrics: &Option<Option<(Metrics, Fields)>>,
+        control: &Option<(PathBuf, Fields)>,
+    ) {
+        if let Some((journal, own)) = journal {
+            let legal = format!("a path outside of {}", journal.dir.display());
+            let message = "nothing else may live in the journal's directory";
+            let leaf = leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir"));
+            let control = control.as_ref().map(|(socket, fields)| (socket, fields, "socket"));
+            for (path, fields, key) in leaf.into_iter().chain(control) {
+                if path.starts_with(&journal.dir) {
+                    let mistake = fields.mistake(key, message).legal(legal.clone());
+                    self.mistakes.push(mistake.other(own.place("dir"), "the journal's directory"));
+                }
+            }
+        }
+        if let (Some((leaf, leaf_fields)), Some(Some((metrics, fields)))) = (leaf, metrics) {
+            let same_ip = leaf.listen.ip() == metrics.listen.ip()
+                || leaf.listen.ip().is_unspecified()
+                || metrics.listen.ip().is_unspecified();
+            if leaf.listen.port() == metrics.listen.port() && leaf.listen.port() != 0 && same_ip {
+                let message = format!("port {} is the leaf's already", metrics.listen.port());
+                let mistake = fields.mistake("listen", message).legal("another port");
+                self.mistakes
+                    .push(mistake.other(leaf_fields.place("listen"), "the leaf listens here"));
+            }
+        }
+    }
+
+    fn devices(
+        &mut self,
+        root: &Toml<'_>,
+        gateway: Option<&GatewayId>,
+    ) -> Option<Vec<super::Device>> {
+        let no_parent = Fields::root();
+        // With no legal plant the paths are compared under a stand-in.
+        let plant = gateway.map_or("?", |gateway| gateway.plant.as_str());
+        let mut read = Vec::new();
+        for (index, table) in self.tables(Section::Device, &no_parent, root).into_iter().enumerate()
+        {
+            let index = index + self.repaired.lost_headers("device", 0..table.span.start);
+            read.push(self.device(index, table, plant));
+        }
+        self.duplicate_names(&read);
+        self.duplicate_paths(&read);
+        for device in &read {
+            self.overlaps(device);
+        }
+        read.into_iter().map(|read| read.device).collect()
+    }
+}
+
+fn child<'t>(table: &'t Toml<'t>, key: &str) -> Option<&'t Toml<'t>> {
+    table.as_table()?.get(key)
+}

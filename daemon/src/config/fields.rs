@@ -1,0 +1,362 @@
+//! Reads one table of the file by the rows of its section: types, ranges, defaults, unknown and
+//! missing keys, and what variables and arguments put in the file's place.
+//!
+//! # Invariants
+//! - The value in the file is checked even where a variable or an argument replaces it.
+//! - What could not be read stands as the default with nothing `shown`, so that one mistake does
+//!   not cause others.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tidegate_translator::TagPath;
+use toml_span::Value as Toml;
+use toml_span::value::Table;
+
+use super::HubUrl;
+use super::keys::{self, Default, Key, Section};
+use super::mistake::{Mistake, Place};
+use super::settings::Settings;
+use super::suggest;
+use super::syntax::Repaired;
+use super::value::{self, Raw, Value};
+
+/// What all sections share while a file is checked.
+pub(crate) struct Checker<'a> {
+    pub(crate) repaired: &'a Repaired,
+    pub(crate) settings: Settings,
+    pub(crate) mistakes: Vec<Mistake>,
+}
+
+/// The legal values of one table.
+pub(crate) struct Fields {
+    /// Its key path, such as `device[0]`.
+    pub(crate) path: String,
+    /// Its header.
+    pub(crate) header: Place,
+    /// The names of device and tag.
+    pub(crate) context: Option<String>,
+    values: Vec<(&'static str, Field)>,
+    /// Keys that were written, legal or not.
+    attempted: Vec<&'static str>,
+}
+
+struct Field {
+    value: Value,
+    place: Place,
+    /// As it was written; `None` for a default.
+    shown: Option<String>,
+}
+
+impl Checker<'_> {
+    /// Reads the table `path` of the file, which may be missing.
+    pub(crate) fn fields(
+        &mut self,
+        section: Section,
+        path: String,
+        table: Option<&Toml<'_>>,
+        context: Option<String>,
+    ) -> Fields {
+        let header = table.map_or(Place::WholeFile, |table| self.header(table));
+        let mut fields =
+            Fields { path, header, context, values: Vec::new(), attempted: Vec::new() };
+        if let Some(value) = table {
+            match value.as_table() {
+                Some(table) => self.refuse_unknown(section, &mut fields, table),
+                None => {
+                    let message = "expected a section, found a value";
+                    let mistake = Mistake::new(fields.path.clone(), value.span.into(), message);
+                    self.mistakes.push(mistake.legal(section.header()));
+                    // What is missing follows from this mistake.
+                    fields.attempted = keys::of(section).map(|key| key.name).collect();
+                }
+            }
+        }
+        for key in keys::of(section) {
+            self.read(key, table, &mut fields);
+        }
+        fields
+    }
+
+    fn read(&mut self, key: &'static Key, table: Option<&Toml<'_>>, fields: &mut Fields) {
+        let path = format!("{}.{}", fields.path, key.name);
+        let mut found = None;
+        let written = table.and_then(Toml::as_table).and_then(|table| table.get(key.name));
+        if let Some(toml) = written {
+            fields.attempted.push(key.name);
+            let place = Place::from(toml.span);
+            found = self.check(key, &path, Raw::Toml(toml), place, &fields.context);
+        }
+        for (value, place) in self.settings.of(key) {
+            fields.attempted.push(key.name);
+            found = self.check(key, &path, Raw::Plain(&value), place, &None).or(found);
+        }
+        if let Some((value, place, shown)) = found {
+            fields.values.push((key.name, Field { value, place, shown: Some(shown) }));
+            return;
+        }
+        if let Some(value) = default(key) {
+            let place = fields.header.clone();
+            fields.values.push((key.name, Field { value, place, shown: None }));
+        }
+        let lost = match fields.header {
+            Place::File { start, .. } => self.repaired.lost_key(start, key.name),
+            _ => self.repaired.lost_section(key.section.path()),
+        };
+        if key.default == Default::Required && !fields.attempted.contains(&key.name) && !lost {
+            let message = format!("{:?} is missing", key.name);
+            let legal = format!("{}, for example {} = {}", key.kind.legal(), key.name, key.example);
+            self.mistakes.push(
+                Mistake::new(path, fields.header.clone(), message)
+                    .legal(legal)
+                    .context(fields.context.clone()),
+            );
+        }
+    }
+
+    fn check(
+        &mut self,
+        key: &Key,
+        path: &str,
+        raw: Raw<'_>,
+        place: Place,
+        context: &Option<String>,
+    ) -> Option<(Value, Place, String)> {
+        match value::read(&key.kind, raw) {
+            Ok(value) => Some((value, place, raw.shown())),
+            Err(list) => {
+                for (element, illegal) in list {
+                    let (path, place) = match element {
+                        Some((index, place)) => (format!("{path}[{index}]"), place),
+                        None => (path.to_owned(), place.clone()),
+                    };
+                    let mut mistake = Mistake::new(path, place, illegal.message)
+                        .legal(illegal.legal.unwrap_or_else(|| key.kind.legal()))
+                        .suggest(illegal.suggestion)
+                        .context(context.clone());
+                    mistake.value = illegal.value;
+                    self.mistakes.push(mistake);
+                }
+                None
+            }
+        }
+    }
+
+    fn refuse_unknown(&mut self, section: Section, fields: &mut Fields, table: &Table<'_>) {
+        let legal: Vec<&str> =
+            keys::of(section).map(|key| key.name).chain(below(section)).collect();
+        for key in table.keys().filter(|key| !legal.contains(&key.name.as_ref())) {
+            let name = key.name.as_ref();
+            let near = suggest::nearest(name, legal.iter().copied());
+            let message = format!("unknown key in {}", section.header());
+            self.mistakes.push(
+                Mistake::new(format!("{}.{name}", fields.path), key.span.into(), message)
+                    .value(name)
+                    .legal(legal.join(", "))
+                    .suggest(near)
+                    .context(fields.context.clone()),
+            );
+            // The key that was meant is not missing as well.
+            fields.attempted.extend(near);
+        }
+    }
+
+    /// The header's own bytes: the table's span reaches to its last value.
+    pub(crate) fn header(&self, table: &Toml<'_>) -> Place {
+        let start = table.span.start;
+        let line = self.repaired.text.get(start..).and_then(|t| t.lines().next()).unwrap_or("");
+        let end = if line.starts_with('[') { line.rfind(']').map_or(1, |i| i + 1) } else { 1 };
+        // A comment may hold a bracket of its own.
+        let end = line.find('#').map_or(end, |comment| end.min(comment));
+        let end = line.get(..end).map_or(end, |header| header.trim_end().len());
+        Place::File { start, end: start + end }
+    }
+
+    /// Records a mistake of a key.
+    pub(crate) fn refuse(&mut self, fields: &Fields, key: &str, message: String, legal: &str) {
+        let mistake = fields.mistake(key, message).legal(legal);
+        self.mistakes.push(mistake);
+    }
+}
+
+/// The sections that stand below one.
+fn below(section: Section) -> impl Iterator<Item = &'static str> {
+    Section::ALL
+        .into_iter()
+        .filter_map(move |other| other.path().strip_prefix(section.path())?.strip_prefix('.'))
+}
+
+/// The row's default, as a legal value.
+fn default(key: &Key) -> Option<Value> {
+    let text;
+    let raw = match key.default {
+        Default::Required | Default::Unset(_) | Default::Derived(_) => return None,
+        Default::Text(text) => text,
+        Default::Integer(n) => {
+            text = n.to_string();
+            &text
+        }
+        Default::Number(n) => {
+            text = n.to_string();
+            &text
+        }
+        Default::Flag(b) => {
+            text = b.to_string();
+            &text
+        }
+    };
+    value::read(&key.kind, Raw::Plain(raw)).ok()
+}
+
+impl Fields {
+    /// What stands above all sections.
+    pub(crate) fn root() -> Self {
+        Self {
+            path: String::new(),
+            header: Place::WholeFile,
+            context: None,
+            values: Vec::new(),
+            attempted: Vec::new(),
+        }
+    }
+
+    /// Keeps what later comparisons name, and gives the rest back: there may be 50,000 tables.
+    pub(crate) fn keep_only(&mut self, keys: &[&str]) {
+        self.values.retain(|(name, _)| keys.contains(name));
+        self.values.shrink_to_fit();
+        self.attempted = Vec::new();
+    }
+
+    fn field(&self, key: &str) -> Option<&Field> {
+        self.values.iter().find(|(name, _)| *name == key).map(|(_, field)| field)
+    }
+
+    fn value(&self, key: &str) -> Option<&Value> {
+        self.field(key).map(|field| &field.value)
+    }
+
+    /// Where a key is written; its table's header when it is not.
+    pub(crate) fn place(&self, key: &str) -> Place {
+        self.field(key).map_or(&self.header, |field| &field.place).clone()
+    }
+
+    /// Whether the value was written, and legal.
+    pub(crate) fn written(&self, key: &str) -> bool {
+        self.field(key).is_some_and(|field| field.shown.is_some())
+    }
+
+    /// Whether something was written, legal or not.
+    pub(crate) fn attempted(&self, key: &str) -> bool {
+        self.attempted.contains(&key)
+    }
+
+    /// A mistake of a key of this table.
+    pub(crate) fn mistake(&self, key: &str, message: impl Into<String>) -> Mistake {
+        let mistake = Mistake::new(format!("{}.{key}", self.path), self.place(key), message);
+        let mistake = mistake.context(self.context.clone());
+        match self.field(key).and_then(|field| field.shown.as_ref()) {
+            Some(shown) => mistake.value(shown),
+            None => mistake,
+        }
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        match self.value(key)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        matches!(self.value(key), Some(Value::Flag(true)))
+    }
+
+    /// A whole number in the range of `T`; `None` when there is none, or `T` is too small.
+    pub(crate) fn integer<T: TryFrom<i64>>(&self, key: &str) -> Option<T> {
+        match self.value(key)? {
+            Value::Integer(n) => T::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn duration(&self, key: &str) -> Option<Duration> {
+        match self.value(key)? {
+            Value::Duration(duration) => Some(*duration),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn size(&self, key: &str) -> Option<u64> {
+        match self.value(key)? {
+            Value::Size(bytes) => Some(*bytes),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn number(&self, key: &str) -> Option<f64> {
+        match self.value(key)? {
+            Value::Number(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(&self, key: &str) -> Option<&Path> {
+        match self.value(key)? {
+            Value::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listen(&self, key: &str) -> Option<SocketAddr> {
+        match self.value(key)? {
+            Value::Listen(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn endpoint(&self, key: &str) -> Option<(&str, u16)> {
+        match self.value(key)? {
+            Value::Endpoint { host, port } => Some((host, *port)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn urls(&self, key: &str) -> Option<&[(HubUrl, Place)]> {
+        match self.value(key)? {
+            Value::Urls(urls) => Some(urls),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn path(&self, key: &str) -> Option<&TagPath> {
+        match self.value(key)? {
+            Value::TagPath(path) => Some(path),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_legal_by_its_own_row() {
+        for key in keys::KEYS {
+            let none =
+                matches!(key.default, Default::Required | Default::Unset(_) | Default::Derived(_));
+            assert_eq!(default(key).is_none(), none, "{}", key.path());
+        }
+    }
+
+    #[test]
+    fn every_example_is_legal_by_its_own_row() {
+        for key in keys::KEYS {
+            let text = format!("x = {}", key.example);
+            let toml = toml_span::parse(&text).unwrap();
+            let value = value::read(&key.kind, Raw::Toml(toml.pointer("/x").unwrap()));
+            assert!(value.is_ok(), "{}: {value:?}", key.path());
+        }
+    }
+}

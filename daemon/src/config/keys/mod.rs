@@ -1,0 +1,344 @@
+//! The one table of everything that can be configured.
+//!
+//! # Invariants
+//! - A key exists when it stands in [`KEYS`], and nowhere else: the check refuses other keys, and
+//!   the reference, the man page and the JSON Schema are printed from the same rows.
+//! - Every default in a row is legal by that row's own kind.
+
+mod table;
+
+pub use table::KEYS;
+
+/// A table of the file that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Section {
+    /// `[gateway]`
+    Gateway,
+    /// `[hub]`
+    Hub,
+    /// `[hub.tls]`
+    HubTls,
+    /// `[leaf]`
+    Leaf,
+    /// `[journal]`
+    Journal,
+    /// `[uplink]`
+    Uplink,
+    /// `[metrics]`
+    Metrics,
+    /// `[control]`
+    Control,
+    /// `[[device]]`
+    Device,
+    /// `[[device.tag]]`
+    Tag,
+}
+
+impl Section {
+    /// Every section, in the order of the reference.
+    pub const ALL: [Self; 10] = [
+        Self::Gateway,
+        Self::Hub,
+        Self::HubTls,
+        Self::Leaf,
+        Self::Journal,
+        Self::Uplink,
+        Self::Metrics,
+        Self::Control,
+        Self::Device,
+        Self::Tag,
+    ];
+
+    /// Its dotted name in the file, such as `hub.tls`.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Hub => "hub",
+            Self::HubTls => "hub.tls",
+            Self::Leaf => "leaf",
+            Self::Journal => "journal",
+            Self::Uplink => "uplink",
+            Self::Metrics => "metrics",
+            Self::Control => "control",
+            Self::Device => "device",
+            Self::Tag => "device.tag",
+        }
+    }
+
+    /// Whether there may be many of it.
+    #[must_use]
+    pub const fn repeats(self) -> bool {
+        matches!(self, Self::Device | Self::Tag)
+    }
+
+    /// How its header is written, such as `[hub.tls]` or `[[device]]`.
+    #[must_use]
+    pub fn header(self) -> String {
+        if self.repeats() { format!("[[{}]]", self.path()) } else { format!("[{}]", self.path()) }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub const fn doc(self) -> &'static str {
+        match self {
+            Self::Gateway => "Who this gateway is. Required.",
+            Self::Hub => {
+                "Where the record goes. Without this section everything is recorded and nothing is \
+                 delivered."
+            }
+            Self::HubTls => {
+                "The certificate files for the hub, in PEM; also written as \
+                 `tls = { ca = \"ca.pem\", cert = \"gw.pem\", key = \"gw.key\" }` in `[hub]`. Required \
+                 for `tls://` URLs."
+            }
+            Self::Leaf => "The NATS server on this gateway.",
+            Self::Journal => "The crash-proof record on disk.",
+            Self::Uplink => "How the record is delivered to the hub.",
+            Self::Metrics => {
+                "OpenMetrics and `/healthz` over HTTP. Without this section nothing is served."
+            }
+            Self::Control => "The Unix socket that `tidegate status` and `tidegate tags` ask.",
+            Self::Device => "One device that is polled; written once for each.",
+            Self::Tag => "One value of the device above it; at least one for each device.",
+        }
+    }
+}
+
+/// What a change of the key needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// SIGHUP applies it to the devices that it concerns; all others go on untouched.
+    Device,
+    /// It is named on SIGHUP and applies after a restart.
+    Restart,
+}
+
+/// What happens when the key is not written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Default {
+    /// It must be written.
+    Required,
+    /// It is not set; the words say what that means.
+    Unset(&'static str),
+    /// The value follows from other keys; the words say how.
+    Derived(&'static str),
+    /// A whole number, or milliseconds.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// A text, a word, a path, an address or a size.
+    Text(&'static str),
+    /// True or false.
+    Flag(bool),
+}
+
+/// One word of a closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// As it is written.
+    pub name: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+    /// Whether this version can do it; a word that is only planned gets an error of its own.
+    pub built: bool,
+}
+
+/// Which numbers are legal. Infinity and NaN never are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NumberRule {
+    /// Any.
+    Finite,
+    /// Anything but 0.
+    NotZero,
+    /// 0 and above.
+    NotNegative,
+    /// 0 to 100.
+    Percent,
+}
+
+/// What can stand behind a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Letters, digits, `-` and `_`, beginning with a letter or digit, at most this many.
+    Name {
+        /// Characters at most.
+        max: usize,
+    },
+    /// Any text without control characters, 1 to this many characters.
+    Text {
+        /// Characters at most.
+        max: usize,
+    },
+    /// One of these.
+    Word(&'static [Word]),
+    /// True or false.
+    Flag,
+    /// A whole number.
+    Integer {
+        /// The smallest.
+        min: i64,
+        /// The largest.
+        max: i64,
+    },
+    /// One of a few whole numbers, given as inclusive ranges.
+    IntegerIn(&'static [(i64, i64)]),
+    /// Milliseconds.
+    Millis {
+        /// The shortest.
+        min: i64,
+        /// The longest.
+        max: i64,
+    },
+    /// Bytes, written with a unit.
+    Size {
+        /// The fewest bytes.
+        min: u64,
+        /// The most bytes.
+        max: u64,
+    },
+    /// A number, with or without a decimal point.
+    Number(NumberRule),
+    /// A file or directory; a relative one starts at the configuration file's directory.
+    Path,
+    /// An IP address with a port to listen on.
+    Listen,
+    /// A host with an optional port to connect to.
+    Endpoint {
+        /// The port when none is written.
+        port: u16,
+    },
+    /// A list of leaf-node URLs.
+    Urls,
+    /// Segments joined by `/`.
+    TagPath,
+    /// Table and number, such as `holding:100`.
+    Address,
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Where it stands.
+    pub section: Section,
+    /// Its name.
+    pub name: &'static str,
+    /// What can stand behind it.
+    pub kind: Kind,
+    /// What happens when it is not written.
+    pub default: Default,
+    /// What a change of it needs.
+    pub reload: Reload,
+    /// What it is for, in a sentence or two.
+    pub doc: &'static str,
+    /// A value as it stands in the file.
+    pub example: &'static str,
+}
+
+impl Key {
+    /// The dotted name, such as `journal.max-bytes`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section.path(), self.name)
+    }
+
+    /// The environment variable that sets it; `None` for lists, devices and tags.
+    #[must_use]
+    pub fn variable(&self) -> Option<String> {
+        if self.section.repeats() || self.kind == Kind::Urls {
+            return None;
+        }
+        let section = self.section.path().replace('.', "__");
+        Some(format!("{VARIABLE_PREFIX}{section}__{}", self.name).replace('-', "_").to_uppercase())
+    }
+}
+
+/// What the name of every environment variable that sets a key begins with.
+pub const VARIABLE_PREFIX: &str = "TIDEGATE_CFG_";
+
+/// The rows of one section, in the order of the reference.
+pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+impl Kind {
+    /// What is legal, in words that end an error message: `10 to 60000 (milliseconds)`.
+    #[must_use]
+    pub fn legal(&self) -> String {
+        match *self {
+            Self::Name { max } => {
+                format!("1 to {max} letters, digits, '-' or '_', beginning with a letter or digit")
+            }
+            Self::Text { max } => format!("text of 1 to {max} characters"),
+            Self::Word(words) => alternatives(
+                words.iter().filter(|word| word.built).map(|word| format!("{:?}", word.name)),
+            ),
+            Self::Flag => "true or false".to_owned(),
+            Self::Integer { min, max } => format!("{min} to {max}"),
+            Self::IntegerIn(ranges) => alternatives(ranges.iter().map(|&(first, last)| {
+                if first == last { first.to_string() } else { format!("{first} to {last}") }
+            })),
+            Self::Millis { min, max } => format!("{min} to {max} milliseconds"),
+            Self::Size { min, max } => format!(
+                "{} to {}, written like \"8 GiB\" or \"500 MB\"",
+                super::size::format(min),
+                super::size::format(max)
+            ),
+            Self::Number(NumberRule::Finite) => "a number".to_owned(),
+            Self::Number(NumberRule::NotZero) => "a number other than 0".to_owned(),
+            Self::Number(NumberRule::NotNegative) => "a number from 0 up".to_owned(),
+            Self::Number(NumberRule::Percent) => "a number from 0 to 100".to_owned(),
+            Self::Path => {
+                "a path; a relative one starts at the configuration file's directory".to_owned()
+            }
+            Self::Listen => {
+                "an IP address with a port, such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned()
+            }
+            Self::Endpoint { port } => format!(
+                "\"host\", \"host:port\" or \"[IPv6 address]:port\"; the port is {port} when left out"
+            ),
+            Self::Urls => "a list of 1 to 16 of \"tls://host:port\" (\"nats://host:port\" for \
+                           plaintext); the port is 7422 when left out"
+                .to_owned(),
+            Self::TagPath => {
+                "segments joined by '/', such as \"Line3/Press1/temperature\"".to_owned()
+            }
+            Self::Address => {
+                "\"holding:100\", \"input:7\", \"coil:5\", \"discrete:3\", a bit of a \
+                              register as \"holding:10.3\", or \"40001\" style"
+                    .to_owned()
+            }
+        }
+    }
+
+    /// The kind of value, in a word or two for the reference.
+    #[must_use]
+    pub const fn noun(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => "name",
+            Self::Text { .. } => "text",
+            Self::Word(_) => "word",
+            Self::Flag => "true or false",
+            Self::Integer { .. } | Self::IntegerIn(_) => "whole number",
+            Self::Millis { .. } => "milliseconds",
+            Self::Size { .. } => "size",
+            Self::Number(_) => "number",
+            Self::Path => "path",
+            Self::Listen => "IP address and port",
+            Self::Endpoint { .. } => "host and port",
+            Self::Urls => "list of URLs",
+            Self::TagPath => "tag path",
+            Self::Address => "register address",
+        }
+    }
+}
+
+/// Joins the way a person does: `a, b or c`.
+fn alternatives(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.collect();
+    match items.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((only, _)) => only.clone(),
+        None => String::new(),
+    }
+}

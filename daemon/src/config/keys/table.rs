@@ -1,0 +1,487 @@
+//! The rows. Longer than other modules because it is data: one row for each key, read top to
+//! bottom like the reference that is printed from it.
+
+use super::{Default, Key, Kind, NumberRule, Reload, Section, Word};
+
+/// Largest interval that makes sense for a poll or a wait: one day.
+const DAY_MS: i64 = 86_400_000;
+
+/// The smallest journal: two segments of head-room, one being written and one to drop.
+const MIN_JOURNAL: u64 = 32 << 20;
+
+const fn word(name: &'static str, doc: &'static str) -> Word {
+    Word { name, doc, built: true }
+}
+
+const fn planned(name: &'static str, doc: &'static str) -> Word {
+    Word { name, doc, built: false }
+}
+
+/// A row whose change needs a restart.
+const fn fixed(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { section, name, kind, default, reload: Reload::Restart, doc, example }
+}
+
+/// A row of a device or tag, whose change SIGHUP applies.
+const fn device(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { section, name, kind, default, reload: Reload::Device, doc, example }
+}
+
+/// Every key that can be written.
+pub const KEYS: &[Key] = &[
+    fixed(
+        Section::Gateway,
+        "plant",
+        Kind::Name { max: crate::names::MAX_BYTES },
+        Default::Required,
+        r#""PlantA""#,
+        "The plant: the first part of subjects and of the certificate's name.",
+    ),
+    fixed(
+        Section::Gateway,
+        "name",
+        Kind::Name { max: crate::names::MAX_BYTES },
+        Default::Required,
+        r#""gw-line3""#,
+        "The gateway, unique in the fleet, for ever: its record at the hub is kept under this name.",
+    ),
+    fixed(
+        Section::Hub,
+        "urls",
+        Kind::Urls,
+        Default::Required,
+        r#"["tls://hub-1.example.com:7422", "tls://hub-2.example.com:7422"]"#,
+        "Leaf-node URLs of one hub. All of them must lead to the same stream; the order in which \
+         they are tried is spread by gateway name.",
+    ),
+    fixed(
+        Section::Hub,
+        "stream",
+        Kind::Name { max: 32 },
+        Default::Text("TIDE"),
+        r#""TIDE""#,
+        "The stream that collects the record. Acknowledgements of another stream do not count.",
+    ),
+    fixed(
+        Section::Hub,
+        "domain",
+        Kind::Name { max: 32 },
+        Default::Text("hub"),
+        r#""hub""#,
+        "The hub's JetStream domain. Acknowledgements of another domain do not count.",
+    ),
+    fixed(
+        Section::Hub,
+        "allow-plaintext",
+        Kind::Flag,
+        Default::Flag(false),
+        "true",
+        "Whether a URL without TLS may lead anywhere but to this machine. Values and records then \
+         cross the network readable and changeable by anyone on the way.",
+    ),
+    fixed(
+        Section::HubTls,
+        "ca",
+        Kind::Path,
+        Default::Required,
+        r#""ca.pem""#,
+        "The certificates that the hub's certificate must lead to.",
+    ),
+    fixed(
+        Section::HubTls,
+        "cert",
+        Kind::Path,
+        Default::Required,
+        r#""gw.pem""#,
+        "This gateway's certificate, followed by its chain.",
+    ),
+    fixed(
+        Section::HubTls,
+        "key",
+        Kind::Path,
+        Default::Required,
+        r#""gw.key""#,
+        "This gateway's private key.",
+    ),
+    fixed(
+        Section::Leaf,
+        "mode",
+        Kind::Word(&[
+            word("managed", "a child process of the daemon"),
+            word("external", "a service of its own, with the configuration that the daemon writes"),
+        ]),
+        Default::Text("managed"),
+        r#""managed""#,
+        "Who runs the NATS server.",
+    ),
+    fixed(
+        Section::Leaf,
+        "listen",
+        Kind::Listen,
+        Default::Text("127.0.0.1:4222"),
+        r#""127.0.0.1:4222""#,
+        "Where local applications connect.",
+    ),
+    fixed(
+        Section::Leaf,
+        "allow-remote",
+        Kind::Flag,
+        Default::Flag(false),
+        "true",
+        "Whether `listen` may be reached from other machines. Local applications need no \
+         credentials, so anyone who reaches the port reads every live value.",
+    ),
+    fixed(
+        Section::Leaf,
+        "nats-server",
+        Kind::Path,
+        Default::Unset("the one beside the package, then the one on PATH"),
+        r#""/usr/lib/tidegate/nats-server""#,
+        "The nats-server program to run.",
+    ),
+    fixed(
+        Section::Leaf,
+        "dir",
+        Kind::Path,
+        Default::Text("/var/lib/tidegate/leaf"),
+        r#""/var/lib/tidegate/leaf""#,
+        "Where the server's generated configuration and the local password are kept.",
+    ),
+    fixed(
+        Section::Journal,
+        "dir",
+        Kind::Path,
+        Default::Text("/var/lib/tidegate/journal"),
+        r#""/var/lib/tidegate/journal""#,
+        "Where the record is kept. Nothing else may live in this directory.",
+    ),
+    fixed(
+        Section::Journal,
+        "max-bytes",
+        Kind::Size { min: MIN_JOURNAL, max: 16 << 40 },
+        Default::Text("8 GiB"),
+        r#""8 GiB""#,
+        "How large the record may grow, all segments together. Delivered data stays until the \
+         room is needed; age never deletes.",
+    ),
+    fixed(
+        Section::Journal,
+        "commit-every-ms",
+        Kind::Millis { min: 10, max: 60_000 },
+        Default::Integer(1000),
+        "1000",
+        "The longest time between a reading and its fdatasync while there is much to write. What \
+         a power cut can take is what was read since; shorter wears flash more.",
+    ),
+    fixed(
+        Section::Journal,
+        "when-full",
+        Kind::Word(&[
+            word("drop-oldest", "the oldest frames make room, and a loss record names them"),
+            word(
+                "stop-recording",
+                "recording pauses, and a loss record names what was not recorded",
+            ),
+        ]),
+        Default::Text("drop-oldest"),
+        r#""drop-oldest""#,
+        "What happens when the journal is full of frames that the hub does not have.",
+    ),
+    fixed(
+        Section::Uplink,
+        "send-every-ms",
+        Kind::Millis { min: 10, max: 3_600_000 },
+        Default::Integer(2000),
+        "2000",
+        "The longest wait before a message that is not full is sent. A full one goes at once.",
+    ),
+    fixed(
+        Section::Uplink,
+        "max-message",
+        // A frame is at most 64 KiB and must fit; nats-server itself advises against more than 8 MiB.
+        Kind::Size { min: 64 << 10, max: 8 << 20 },
+        Default::Text("256 KiB"),
+        r#""256 KiB""#,
+        "The largest message. The size in use follows the measured throughput up to this, and \
+         never exceeds what the hub accepts.",
+    ),
+    fixed(
+        Section::Uplink,
+        "backfill-limit-per-s",
+        Kind::Size { min: 1 << 10, max: 1 << 40 },
+        Default::Unset("no limit"),
+        r#""500 kB""#,
+        "How many bytes of backlog are sent per second after an outage.",
+    ),
+    fixed(
+        Section::Metrics,
+        "listen",
+        Kind::Listen,
+        Default::Text("127.0.0.1:9464"),
+        r#""127.0.0.1:9464""#,
+        "Where metrics and health are served.",
+    ),
+    fixed(
+        Section::Metrics,
+        "allow-remote",
+        Kind::Flag,
+        Default::Flag(false),
+        "true",
+        "Whether `listen` may be reached from other machines. There is no access control.",
+    ),
+    fixed(
+        Section::Control,
+        "socket",
+        Kind::Path,
+        Default::Text("/run/tidegate/control.sock"),
+        r#""/run/tidegate/control.sock""#,
+        "Where the daemon answers local commands, readable by the group `tidegate`. At most 107 \
+         bytes, as the kernel demands.",
+    ),
+    device(
+        Section::Device,
+        "name",
+        Kind::Name { max: 63 },
+        Default::Required,
+        r#""press-1""#,
+        "The device's name in logs, losses and metrics, unique in this file.",
+    ),
+    device(
+        Section::Device,
+        "protocol",
+        Kind::Word(&[
+            word("modbus-tcp", "Modbus over TCP"),
+            planned("modbus-rtu", "Modbus over a serial line"),
+            planned("modbus-rtu-over-tcp", "Modbus RTU through a serial gateway"),
+            planned("modbus-tls", "Modbus/TCP Security"),
+            planned("opcua", "OPC UA"),
+            planned("nats", "what local applications publish"),
+        ]),
+        Default::Required,
+        r#""modbus-tcp""#,
+        "What the device speaks.",
+    ),
+    device(
+        Section::Device,
+        "address",
+        Kind::Endpoint { port: 502 },
+        Default::Required,
+        r#""192.0.2.10:502""#,
+        "Where the device listens. A name is resolved again at each connection attempt.",
+    ),
+    device(
+        Section::Device,
+        "unit",
+        Kind::IntegerIn(&[(0, 247), (255, 255)]),
+        Default::Integer(1),
+        "1",
+        "The unit (slave) address behind the endpoint.",
+    ),
+    device(
+        Section::Device,
+        "poll-every-ms",
+        Kind::Millis { min: 10, max: DAY_MS },
+        Default::Integer(1000),
+        "1000",
+        "The poll interval. A slot that passes unused is counted as a loss, never made up for.",
+    ),
+    device(
+        Section::Device,
+        "timeout-ms",
+        Kind::Millis { min: 10, max: 60_000 },
+        Default::Derived("the poll interval, but not under 100 and not over 1000"),
+        "1000",
+        "How long one request may take. Not longer than the poll interval, unless at most 1000, so \
+         that a lost device shows as bad within two polls.",
+    ),
+    device(
+        Section::Device,
+        "retry-after-ms",
+        Kind::Millis { min: 10, max: 3_600_000 },
+        Default::Integer(500),
+        "500",
+        "The wait before the first new attempt after the connection was lost; it doubles, with \
+         jitter, up to `retry-at-most-ms`.",
+    ),
+    device(
+        Section::Device,
+        "retry-at-most-ms",
+        Kind::Millis { min: 10, max: 3_600_000 },
+        Default::Integer(30_000),
+        "30000",
+        "The longest wait between two attempts.",
+    ),
+    device(
+        Section::Device,
+        "max-gap",
+        Kind::Integer { min: 0, max: 2000 },
+        Default::Integer(16),
+        "0",
+        "How many registers or bits that no tag needs one request may read along. 0 for devices \
+         that refuse requests over unused addresses.",
+    ),
+    device(
+        Section::Device,
+        "max-registers",
+        Kind::Integer { min: 1, max: 125 },
+        Default::Integer(125),
+        "64",
+        "Registers per request; some devices take fewer than the protocol's 125.",
+    ),
+    device(
+        Section::Device,
+        "max-bits",
+        Kind::Integer { min: 1, max: 2000 },
+        Default::Integer(2000),
+        "256",
+        "Coils or discrete inputs per request; some devices take fewer than the protocol's 2000.",
+    ),
+    device(
+        Section::Device,
+        "base-path",
+        Kind::TagPath,
+        Default::Derived("the plant and the device's name"),
+        r#""PlantA/Line3/Press1""#,
+        "What the path of each of its tags begins with.",
+    ),
+    device(
+        Section::Device,
+        "address-base",
+        Kind::Integer { min: 0, max: 1 },
+        Default::Integer(0),
+        "1",
+        "Which number the device's manual gives to the first register: 0 as on the wire, or 1. \
+         Addresses in \"40001\" style always count from 1.",
+    ),
+    device(
+        Section::Tag,
+        "path",
+        Kind::TagPath,
+        Default::Required,
+        r#""temperature""#,
+        "Where the value is found, below the device's `base-path`.",
+    ),
+    device(
+        Section::Tag,
+        "address",
+        Kind::Address,
+        Default::Required,
+        r#""holding:100""#,
+        "The table and the number of the first register, coil or input. A bit of a register \
+         follows a dot, 0 the least significant.",
+    ),
+    device(
+        Section::Tag,
+        "type",
+        Kind::Word(&[
+            word("bool", "one bit"),
+            word("int16", "signed, one register"),
+            word("uint16", "unsigned, one register"),
+            word("int32", "signed, two registers"),
+            word("uint32", "unsigned, two registers"),
+            word("int64", "signed, four registers"),
+            word("uint64", "unsigned, four registers"),
+            word("float32", "IEEE 754 single, two registers"),
+            word("float64", "IEEE 754 double, four registers"),
+        ]),
+        Default::Derived("\"bool\" for coils, discrete inputs and bits, else \"uint16\""),
+        r#""float32""#,
+        "What the bits mean.",
+    ),
+    device(
+        Section::Tag,
+        "order",
+        Kind::Word(&[
+            word("abcd", "as Modbus has it: big-endian"),
+            word("cdab", "words swapped"),
+            word("badc", "bytes swapped in each word"),
+            word("dcba", "both: little-endian"),
+        ]),
+        Default::Text("abcd"),
+        r#""cdab""#,
+        "The order of bytes and words on the wire.",
+    ),
+    device(
+        Section::Tag,
+        "scale",
+        Kind::Number(NumberRule::NotZero),
+        Default::Number(1.0),
+        "0.1",
+        "What the raw number is multiplied with.",
+    ),
+    device(
+        Section::Tag,
+        "offset",
+        Kind::Number(NumberRule::Finite),
+        Default::Number(0.0),
+        "-40",
+        "What is added after scaling.",
+    ),
+    device(
+        Section::Tag,
+        "unit",
+        Kind::Text { max: 32 },
+        Default::Unset("no unit"),
+        r#""degC""#,
+        "The engineering unit.",
+    ),
+    device(
+        Section::Tag,
+        "deadband",
+        Kind::Number(NumberRule::NotNegative),
+        Default::Unset("every change is published"),
+        "0.5",
+        "Publish live only what differs by more than this from the last published value. The \
+         record keeps every reading.",
+    ),
+    device(
+        Section::Tag,
+        "deadband-percent",
+        Kind::Number(NumberRule::Percent),
+        Default::Unset("every change is published"),
+        "1",
+        "The same as a share of the last published value. Only one of the two can be written.",
+    ),
+    device(
+        Section::Tag,
+        "max-silence-ms",
+        Kind::Millis { min: 10, max: DAY_MS },
+        Default::Derived("60000, or the poll interval where that is longer"),
+        "60000",
+        "Publish live at least this often, changed or not. Not shorter than the poll interval.",
+    ),
+    device(
+        Section::Tag,
+        "record",
+        Kind::Word(&[
+            word("all", "every reading; unchanged ones cost almost nothing"),
+            word("changes", "only what differs from the reading before"),
+        ]),
+        Default::Text("all"),
+        r#""changes""#,
+        "What is recorded.",
+    ),
+    device(
+        Section::Tag,
+        "allow-overlap",
+        Kind::Flag,
+        Default::Flag(false),
+        "true",
+        "Whether this tag may share registers with another tag that reads them differently. Bits \
+         and the 16-bit integer of one register may always be read side by side.",
+    ),
+];

@@ -1,0 +1,588 @@
+//! Whole files through the check.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use tidegate_modbus::{Address, DataType, DeviceSpec, Order, Table, TagSpec, UnitId};
+use tidegate_translator::TagPath;
+
+use super::*;
+use crate::names::{GatewayId, Name};
+
+/// The directory of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn parse_text(text: &str) -> Result<Config, Mistakes> {
+    parse(Path::new("/etc/tidegate/tidegate.toml"), text, no_environment(), &[])
+}
+
+fn no_environment() -> Vec<(OsString, OsString)> {
+    Vec::new()
+}
+
+const MINIMAL: &str = include_str!("../../../examples/minimal.toml");
+const LINE: &str = include_str!("../../../examples/line.toml");
+
+/// Compares with a file literally; with `TIDEGATE_BLESS` set, writes it instead.
+fn assert_snapshot(name: &str, found: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots").join(name);
+    if std::env::var_os("TIDEGATE_BLESS").is_some() {
+        std::fs::write(&file, found).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(expected == found, "{name} differs; found:\n{found}");
+}
+
+fn report(name: &str) -> Mistakes {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots").join(name);
+    let text = std::fs::read_to_string(file).unwrap();
+    parse(Path::new(name), &text, no_environment(), &[]).unwrap_err()
+}
+
+#[test]
+fn a_file_with_twelve_different_mistakes_reports_all_twelve() {
+    let mistakes = report("twelve.toml");
+    let paths: Vec<_> = mistakes.paths().collect();
+    assert_eq!(
+        paths,
+        [
+            "gateway.plant",
+            "gateway.nmae",
+            "hub.urls[0]",
+            "journal.max-bytes",
+            "journal.commit-every-ms",
+            "device[0].protocol",
+            "device[0].address",
+            "device[0].poll-every-ms",
+            "device[0].tag[0].address",
+            "device[0].tag[0].order",
+            "device[0].tag[1].path",
+            "device[0].tag[1].address",
+        ],
+        "{mistakes}"
+    );
+    assert_snapshot("twelve.txt", &mistakes.to_string());
+    let json = serde_json::to_string_pretty(&mistakes.to_json()).unwrap();
+    assert_snapshot("twelve.json", &json);
+}
+
+#[test]
+fn broken_toml_is_reported_line_by_line_and_the_rest_is_checked() {
+    assert_snapshot("broken.txt", &report("broken.toml").to_string());
+}
+
+#[test]
+fn mistakes_of_devices_and_tags_read_as_they_should() {
+    assert_snapshot("tags.txt", &report("tags.toml").to_string());
+}
+
+#[test]
+fn mistakes_of_sections_read_as_they_should() {
+    assert_snapshot("sections.txt", &report("sections.toml").to_string());
+}
+
+#[test]
+fn mistakes_of_addresses_on_the_network_read_as_they_should() {
+    assert_snapshot("network.txt", &report("network.toml").to_string());
+}
+
+#[test]
+fn mistakes_of_variables_and_arguments_name_them() {
+    let environment = [
+        ("TIDEGATE_CFG_JOURNAL__MAX_BYTES", "many"),
+        ("TIDEGATE_CFG_JOURNAL__MAX_BYTS", "8 GiB"),
+        ("TIDEGATE_CFG_HUB__URLS", "tls://hub"),
+        ("TIDEGATE_CFG_DEVICE__NAME", "x"),
+        ("TIDEGATE_CFG_", "x"),
+        ("TIDEGATE_LOG", "debug"),
+        ("PATH", "/bin"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()));
+    let arguments = ["journal.commit-every-ms=0", "jurnal.dir=x", "device.name=x"]
+        .map(|text| Argument::from_set(text).unwrap());
+    let found = parse(Path::new("minimal.toml"), MINIMAL, environment, &arguments).unwrap_err();
+    assert_snapshot("variables.txt", &found.to_string());
+}
+
+#[test]
+fn a_minimal_file_gets_every_default() {
+    let path = |text: &str| TagPath::new(text).unwrap();
+    let expected = Config {
+        gateway: GatewayId {
+            plant: Name::new("PlantA").unwrap(),
+            name: Name::new("gw-line3").unwrap(),
+        },
+        hub: None,
+        leaf: Leaf {
+            mode: LeafMode::Managed,
+            listen: SocketAddr::from(([127, 0, 0, 1], 4222)),
+            nats_server: None,
+            dir: "/var/lib/tidegate/leaf".into(),
+        },
+        journal: Journal {
+            dir: "/var/lib/tidegate/journal".into(),
+            max_bytes: 8 << 30,
+            commit_every: Duration::from_secs(1),
+            when_full: WhenFull::DropOldest,
+        },
+        uplink: Uplink {
+            send_every: Duration::from_secs(2),
+            max_message: 256 << 10,
+            backfill_limit: None,
+        },
+        metrics: None,
+        control_socket: "/run/tidegate/control.sock".into(),
+        devices: vec![Device {
+            spec: DeviceSpec {
+                name: "press-1".into(),
+                host: "192.0.2.10".into(),
+                port: 502,
+                unit: UnitId(1),
+                poll_every: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                max_gap: 16,
+                max_registers: 125,
+                max_bits: 2000,
+                backoff: (Duration::from_millis(500), Duration::from_secs(30)),
+                tags: vec![TagSpec {
+                    path: path("PlantA/press-1/temperature"),
+                    address: Address { table: Table::HoldingRegister, offset: 100, bit: None },
+                    kind: DataType::Uint16,
+                    order: Order::Abcd,
+                    scale: 1.0,
+                    offset: 0.0,
+                }],
+            },
+            tags: vec![Tag {
+                path: path("PlantA/press-1/temperature"),
+                unit: None,
+                deadband: Deadband::None,
+                max_silence: Duration::from_secs(60),
+                record: RecordMode::All,
+                address: "holding:100".into(),
+            }],
+        }],
+    };
+    assert_eq!(parse_text(MINIMAL).unwrap(), expected);
+}
+
+/// Every key written with a value that is not its default.
+const EVERYTHING: &str = r#"
+[gateway]
+plant = "Werk1"
+name = "gw-9"
+[hub]
+urls = ["tls://hub-1.example.com", "nats://[2001:db8::1]:7423"]
+stream = "FLEET"
+domain = "central"
+allow-plaintext = true
+tls = { ca = "ca.pem", cert = "/abs/gw.pem", key = "../gw.key" }
+[leaf]
+mode = "external"
+listen = "0.0.0.0:4333"
+allow-remote = true
+nats-server = "bin/nats-server"
+dir = "leaf"
+[journal]
+dir = "journal"
+max-bytes = "1.5 GiB"
+commit-every-ms = 250
+when-full = "stop-recording"
+[uplink]
+send-every-ms = 500
+max-message = "128 KiB"
+backfill-limit-per-s = "1 MB"
+[metrics]
+listen = "[::]:9000"
+allow-remote = true
+[control]
+socket = "control.sock"
+[[device]]
+name = "meter"
+protocol = "modbus-tcp"
+address = "[2001:db8::2]:1502"
+unit = 255
+poll-every-ms = 2000
+timeout-ms = 1500
+retry-after-ms = 100
+retry-at-most-ms = 5000
+max-gap = 0
+max-registers = 60
+max-bits = 100
+base-path = "Werk1/Halle 2"
+address-base = 1
+[[device.tag]]
+path = "a/b"
+address = "input:7"
+type = "int32"
+order = "dcba"
+scale = 0.5
+offset = -3
+unit = "m³/h"
+deadband = 2
+max-silence-ms = 5000
+record = "changes"
+allow-overlap = true
+[[device.tag]]
+path = "c"
+address = "input:8.15"
+deadband-percent = 0
+[[device.tag]]
+path = "d"
+address = "holding:1"
+deadband-percent = 2.5
+"#;
+
+#[test]
+fn every_key_that_is_written_reaches_the_configuration() {
+    let text = EVERYTHING.replace("deadband-percent = 0\n", "");
+    let config = parse_text(&text).unwrap();
+    let dir = Path::new("/etc/tidegate");
+    assert_eq!(config.gateway.to_string(), "Werk1/gw-9");
+    assert_eq!(
+        config.hub.unwrap(),
+        Hub {
+            urls: vec![
+                HubUrl { tls: true, host: "hub-1.example.com".into(), port: 7422 },
+                HubUrl { tls: false, host: "2001:db8::1".into(), port: 7423 },
+            ],
+            tls: Some(TlsFiles {
+                ca: dir.join("ca.pem"),
+                cert: "/abs/gw.pem".into(),
+                key: dir.join("../gw.key"),
+            }),
+            stream: "FLEET".into(),
+            domain: "central".into(),
+        }
+    );
+    assert_eq!(
+        config.leaf,
+        Leaf {
+            mode: LeafMode::External,
+            listen: "0.0.0.0:4333".parse().unwrap(),
+            nats_server: Some(dir.join("bin/nats-server")),
+            dir: dir.join("leaf"),
+        }
+    );
+    assert_eq!(
+        config.journal,
+        Journal {
+            dir: dir.join("journal"),
+            max_bytes: 3 << 29,
+            commit_every: Duration::from_millis(250),
+            when_full: WhenFull::StopRecording,
+        }
+    );
+    assert_eq!(
+        config.uplink,
+        Uplink {
+            send_every: Duration::from_millis(500),
+            max_message: 128 << 10,
+            backfill_limit: Some(1_000_000),
+        }
+    );
+    assert_eq!(config.metrics, Some(Metrics { listen: "[::]:9000".parse().unwrap() }));
+    assert_eq!(config.control_socket, dir.join("control.sock"));
+    let device = &config.devices[0];
+    assert_eq!(
+        device.spec,
+        DeviceSpec {
+            name: "meter".into(),
+            host: "2001:db8::2".into(),
+            port: 1502,
+            unit: UnitId(255),
+            poll_every: Duration::from_secs(2),
+            timeout: Duration::from_millis(1500),
+            max_gap: 0,
+            max_registers: 60,
+            max_bits: 100,
+            backoff: (Duration::from_millis(100), Duration::from_secs(5)),
+            tags: device.spec.tags.clone(),
+        }
+    );
+    assert_eq!(
+        device.spec.tags[0],
+        TagSpec {
+            path: TagPath::new("Werk1/Halle 2/a/b").unwrap(),
+            address: Address { table: Table::InputRegister, offset: 6, bit: None },
+            kind: DataType::Int32,
+            order: Order::Dcba,
+            scale: 0.5,
+            offset: -3.0,
+        }
+    );
+    assert_eq!(
+        device.tags[0],
+        Tag {
+            path: TagPath::new("Werk1/Halle 2/a/b").unwrap(),
+            unit: Some("m³/h".into()),
+            deadband: Deadband::Absolute(2.0),
+            max_silence: Duration::from_secs(5),
+            record: RecordMode::Changes,
+            address: "input:7".into(),
+        }
+    );
+    assert_eq!(device.spec.tags[1].kind, DataType::Bool);
+    assert_eq!(device.tags[2].deadband, Deadband::Percent(2.5));
+}
+
+#[test]
+fn every_row_of_the_table_is_written_in_the_test_above() {
+    for key in keys::KEYS {
+        let written = EVERYTHING.contains(&format!("{} = ", key.name));
+        assert!(written, "{} is not covered", key.path());
+    }
+}
+
+#[test]
+fn an_argument_wins_over_a_variable_and_a_variable_over_the_file() {
+    let text = format!("{MINIMAL}\n[journal]\nmax-bytes = \"1 GiB\"\ncommit-every-ms = 100\n");
+    let text = text.replace(
+        "[[device]]",
+        "[journal]\nmax-bytes = \"1 GiB\"\ncommit-every-ms = 100\n[[device]]",
+    );
+    let text = text.rsplit_once("\n[journal]").unwrap().0;
+    let environment = [
+        ("TIDEGATE_CFG_JOURNAL__MAX_BYTES", "2 GiB"),
+        ("TIDEGATE_CFG_JOURNAL__COMMIT_EVERY_MS", "200"),
+        ("TIDEGATE_CFG_METRICS__LISTEN", "127.0.0.1:9000"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()));
+    let arguments = [Argument::from_set("journal.commit-every-ms=300").unwrap()];
+    let config = parse(Path::new("x.toml"), text, environment, &arguments).unwrap();
+    assert_eq!(config.journal.max_bytes, 2 << 30);
+    assert_eq!(config.journal.commit_every, Duration::from_millis(300));
+    assert_eq!(config.metrics, Some(Metrics { listen: "127.0.0.1:9000".parse().unwrap() }));
+}
+
+#[test]
+fn certificates_can_come_from_variables_alone() {
+    let environment = [
+        ("TIDEGATE_CFG_HUB__TLS__CA", "/ca"),
+        ("TIDEGATE_CFG_HUB__TLS__CERT", "/cert"),
+        ("TIDEGATE_CFG_HUB__TLS__KEY", "/key"),
+    ]
+    .map(|(name, value)| (name.into(), value.into()));
+    let text = format!("hub.urls = [\"tls://hub\"]\n{MINIMAL}");
+    let config = parse(Path::new("x.toml"), &text, environment, &[]).unwrap();
+    assert_eq!(config.hub.unwrap().tls.unwrap().key, Path::new("/key"));
+}
+
+#[test]
+fn a_mistake_in_the_file_is_reported_even_where_a_variable_replaces_it() {
+    let text = MINIMAL.replace("[[device]]", "[journal]\nmax-bytes = \"x\"\n[[device]]");
+    let environment = [("TIDEGATE_CFG_JOURNAL__MAX_BYTES".into(), "2 GiB".into())];
+    let found = parse(Path::new("x.toml"), &text, environment, &[]).unwrap_err();
+    assert_eq!(found.paths().collect::<Vec<_>>(), ["journal.max-bytes"]);
+}
+
+#[test]
+fn the_limit_of_a_time_out_follows_the_poll_interval() {
+    let timeout = |poll: u32| {
+        let text =
+            MINIMAL.replace("192.0.2.10\"", &format!("192.0.2.10\"\npoll-every-ms = {poll}"));
+        parse_text(&text).unwrap().devices[0].spec.timeout.as_millis()
+    };
+    assert_eq!(timeout(10), 100);
+    assert_eq!(timeout(300), 300);
+    assert_eq!(timeout(60_000), 1000);
+}
+
+#[test]
+fn bits_of_a_register_and_its_integer_may_be_read_side_by_side() {
+    let text = format!(
+        "{MINIMAL}\n{}",
+        ["holding:100.0", "holding:100.1", "input:100", "coil:100", "discrete:100"]
+            .iter()
+            .enumerate()
+            .map(|(i, address)| format!(
+                "[[device.tag]]\npath = \"x{i}\"\naddress = \"{address}\"\n"
+            ))
+            .collect::<String>()
+    );
+    assert_eq!(parse_text(&text).unwrap().devices[0].tags.len(), 6);
+}
+
+#[test]
+fn a_bit_of_a_float_is_a_mistake_whichever_comes_first() {
+    let bit = "[[device.tag]]\npath = \"bit\"\naddress = \"holding:200.1\"\n";
+    let float = "[[device.tag]]\npath = \"float\"\naddress = \"holding:200\"\ntype = \"float32\"\n";
+    for text in [format!("{MINIMAL}{bit}{float}"), format!("{MINIMAL}{float}{bit}")] {
+        let found = parse_text(&text).unwrap_err();
+        assert_eq!(found.paths().collect::<Vec<_>>(), ["device[0].tag[2].address"]);
+    }
+}
+
+#[test]
+fn a_listener_that_other_machines_reach_must_be_asked_for() {
+    for (section, listen, legal) in [
+        ("leaf", "127.0.0.1:4223", true),
+        ("leaf", "[::1]:4223", true),
+        ("leaf", "localhost:4223", true),
+        ("leaf", "0.0.0.0:4223", false),
+        ("metrics", "[::]:9464", false),
+        ("metrics", "192.0.2.1:9464", false),
+    ] {
+        let own = format!("[{section}]\nlisten = \"{listen}\"\n");
+        let result = parse_text(&MINIMAL.replace("[[device]]", &format!("{own}\n[[device]]")));
+        assert_eq!(result.is_ok(), legal, "{listen}");
+        let own = format!("{own}allow-remote = true\n");
+        let result = parse_text(&MINIMAL.replace("[[device]]", &format!("{own}\n[[device]]")));
+        assert!(result.is_ok(), "{listen}");
+    }
+}
+
+#[test]
+fn overlap_is_allowed_where_it_is_asked_for() {
+    let second = "\n[[device.tag]]\npath = \"x\"\naddress = \"holding:99\"\ntype = \"int32\"\n";
+    let text = format!("{MINIMAL}{second}");
+    assert_eq!(
+        parse_text(&text).unwrap_err().paths().collect::<Vec<_>>(),
+        ["device[0].tag[1].address"]
+    );
+    assert!(parse_text(&format!("{text}allow-overlap = true\n")).is_ok());
+}
+
+#[test]
+fn a_check_of_many_tags_is_quick() {
+    let mut text = MINIMAL.to_owned();
+    for i in 0..20_000 {
+        text.push_str(&format!(
+            "[[device.tag]]\npath = \"t{i}\"\naddress = \"holding:{}.{}\"\n",
+            i / 16,
+            i % 16
+        ));
+    }
+    let config = parse_text(&text).unwrap();
+    assert_eq!(config.devices[0].tags.len(), 20_001);
+}
+
+#[test]
+fn every_shipped_example_is_legal() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            load(&file, no_environment(), &[]).unwrap_or_else(|error| panic!("{error}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "only {count} examples found");
+}
+
+/// The blocks of a Markdown text that are whole configuration files.
+fn configurations(markdown: &str) -> Vec<&str> {
+    markdown
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next())
+        .filter(|block| block.starts_with("# tidegate.toml"))
+        .collect()
+}
+
+#[test]
+fn every_configuration_in_the_readme_is_legal() {
+    let example = format!("x\n```toml\n# tidegate.toml\n{MINIMAL}```\n```toml\n[other]\n```\n");
+    assert_eq!(configurations(&example).len(), 1);
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    for block in configurations(&readme) {
+        parse_text(block).unwrap_or_else(|mistakes| panic!("{mistakes}\n{block}"));
+    }
+}
+
+#[test]
+fn paths_are_absolute_even_when_the_file_was_named_relatively() {
+    // Tests run in the directory of their package.
+    let config = load(Path::new("../examples/laptop.toml"), no_environment(), &[]).unwrap();
+    assert!(config.journal.dir.is_absolute(), "{}", config.journal.dir.display());
+    assert!(config.journal.dir.ends_with("examples/tidegate-data/journal"));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = load(Path::new("/nowhere/x.toml"), no_environment(), &[]).unwrap_err();
+    assert_eq!(error.to_string(), "configuration /nowhere/x.toml cannot be read");
+}
+
+#[test]
+fn a_file_that_is_not_text_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.toml");
+    std::fs::write(&file, b"[gateway]\nplant = \"\xff\"\n").unwrap();
+    let error = load(&file, no_environment(), &[]).unwrap_err().to_string();
+    assert!(error.contains("x.toml:2:10"), "{error}");
+    assert!(error.contains("not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_file_larger_than_any_configuration_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.toml");
+    std::fs::File::create(&file).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let error = load(&file, no_environment(), &[]).unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
+}
+
+/// One change of a text: a character or a line removed, doubled, replaced or moved.
+fn mutate(text: &str, at: usize, how: u8, with: char) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let at = at % chars.len().max(1);
+    match how % 6 {
+        0 => drop(chars.remove(at)),
+        1 => chars.insert(at, with),
+        2 => chars[at] = with,
+        3 => chars.truncate(at),
+        lines => {
+            let mut list: Vec<&str> = text.lines().collect();
+            let line = at % list.len().max(1);
+            if lines == 4 {
+                list.remove(line);
+            } else {
+                list.insert(at / 7 % list.len(), list[line]);
+            }
+            return list.join("\n");
+        }
+    }
+    chars.into_iter().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,200}") {
+        if let Err(mistakes) = parse_text(&text) {
+            prop_assert!(mistakes.count() > 0);
+            let _ = (mistakes.to_string(), mistakes.to_json());
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_checked_or_refused_but_never_panics(
+        which in 0_usize..3,
+        changes in prop::collection::vec(
+            (any::<usize>(), any::<u8>(), prop_oneof![any::<char>(), Just('"'), Just('['), Just('\n'), Just('=')]),
+            1..8
+        ),
+    ) {
+        let mut text = [MINIMAL, LINE, EVERYTHING][which].to_owned();
+        for (at, how, with) in changes {
+            if text.is_empty() {
+                break;
+            }
+            text = mutate(&text, at, how, with);
+        }
+        match parse_text(&text) {
+            Ok(config) => prop_assert!(!config.gateway.to_string().is_empty()),
+            Err(mistakes) => {
+                prop_assert!(!mistakes.to_string().contains("could not be understood"), "{mistakes}");
+                let _ = mistakes.to_json();
+            }
+        }
+    }
+}

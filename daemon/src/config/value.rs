@@ -1,0 +1,485 @@
+//! From what was written behind a key to a value that is legal by the key's kind.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_translator::TagPath;
+use toml_span::Value as Toml;
+use toml_span::value::ValueInner;
+
+use super::keys::{Kind, NumberRule};
+use super::mistake::{Place, shorten};
+use super::{HubUrl, size, suggest};
+
+/// A legal value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Text(String),
+    Flag(bool),
+    Integer(i64),
+    Duration(Duration),
+    Size(u64),
+    Number(f64),
+    Path(PathBuf),
+    Listen(SocketAddr),
+    Endpoint { host: String, port: u16 },
+    Urls(Vec<(HubUrl, Place)>),
+    TagPath(TagPath),
+}
+
+/// Why a value is not legal.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Illegal {
+    pub(crate) message: String,
+    /// The offending value; `None` where the message says all.
+    pub(crate) value: Option<String>,
+    pub(crate) suggestion: Option<String>,
+    /// Overrides the kind's own words.
+    pub(crate) legal: Option<String>,
+}
+
+impl Illegal {
+    fn new(message: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { message: message.into(), value: Some(value.into()), suggestion: None, legal: None }
+    }
+
+    fn suggest(mut self, word: Option<&str>) -> Self {
+        self.suggestion = word.map(str::to_owned);
+        self
+    }
+}
+
+/// The place of a mistake in a list; `None` for the whole value.
+pub(crate) type Element = Option<(usize, Place)>;
+
+/// What stands in the file, or in a variable or argument.
+#[derive(Clone, Copy)]
+pub(crate) enum Raw<'a> {
+    /// From the file, with its TOML type.
+    Toml(&'a Toml<'a>),
+    /// Plain text, whose type the key decides.
+    Plain(&'a str),
+}
+
+impl Raw<'_> {
+    /// As it is quoted in a message.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Plain(text) => format!("{:?}", shorten(text)),
+            Self::Toml(value) => shown(value.as_ref()),
+        }
+    }
+
+    fn noun(&self) -> &'static str {
+        match self {
+            Self::Plain(_) => "text",
+            Self::Toml(value) => match value.as_ref() {
+                ValueInner::String(_) => "text",
+                ValueInner::Integer(_) => "a whole number",
+                ValueInner::Float(_) => "a number with a decimal point",
+                ValueInner::Boolean(_) => "true or false",
+                ValueInner::Array(_) => "a list",
+                ValueInner::Table(_) => "a section",
+            },
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) => Some(text),
+            Self::Toml(value) => value.as_str(),
+        }
+    }
+
+    fn integer(&self) -> Option<i64> {
+        match self {
+            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Toml(value) => value.as_integer(),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "2^53 and above is no scale that anyone writes")]
+    fn number(&self) -> Option<f64> {
+        match self {
+            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Toml(value) => value.as_float().or_else(|| value.as_integer().map(|n| n as f64)),
+        }
+    }
+
+    fn flag(&self) -> Option<bool> {
+        match self {
+            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Toml(value) => value.as_bool(),
+        }
+    }
+}
+
+fn shown(value: &ValueInner<'_>) -> String {
+    match value {
+        ValueInner::String(text) => format!("{:?}", shorten(text)),
+        ValueInner::Integer(n) => n.to_string(),
+        ValueInner::Float(n) => n.to_string(),
+        ValueInner::Boolean(b) => b.to_string(),
+        ValueInner::Array(_) => "[…]".to_owned(),
+        ValueInner::Table(_) => "{…}".to_owned(),
+    }
+}
+
+/// Checks a value by its key's kind; a list can hold many mistakes.
+pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
+    match kind {
+        Kind::Urls => urls(raw),
+        _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
+    }
+}
+
+fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
+    let wrong_type = |wanted: &str| {
+        let message = match raw {
+            Raw::Plain(text) => format!("{:?} is not {wanted}", shorten(text)),
+            Raw::Toml(_) => format!("expected {wanted}, found {}", raw.noun()),
+        };
+        Illegal::new(message, raw.shown())
+    };
+    let text = || {
+        let text = raw.text().ok_or_else(|| wrong_type("text in quotes"))?;
+        if text.is_empty() {
+            return Err(Illegal::new("it is empty", "\"\""));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Illegal::new("it holds a control character", raw.shown()));
+        }
+        Ok(text)
+    };
+    let whole = || {
+        let expected = "a whole number";
+        raw.integer().ok_or_else(|| {
+            let mut wrong = wrong_type(expected);
+            // A number in quotes is the commonest slip of all.
+            let quoted = raw.text().filter(|t| t.trim().parse::<i64>().is_ok());
+            if let (Raw::Toml(_), Some(number)) = (raw, quoted) {
+                wrong.message = format!("{} is text; write it without quotes", raw.shown());
+                wrong.suggestion = Some(number.trim().to_owned());
+            }
+            wrong
+        })
+    };
+    let in_range = |n: i64, min: i64, max: i64| match n {
+        n if (min..=max).contains(&n) => Ok(n),
+        n => Err(Illegal::new(format!("{n} is out of range"), n.to_string())),
+    };
+    match *kind {
+        Kind::Name { max } => {
+            let text = text()?;
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            if let Some(c) = text.chars().find(|c| !legal(*c)) {
+                return Err(Illegal::new(format!("{} holds {c:?}", raw.shown()), raw.shown()));
+            }
+            if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+                let message = format!("{} begins with neither letter nor digit", raw.shown());
+                return Err(Illegal::new(message, raw.shown()));
+            }
+            at_most(text, max, &raw)?;
+            Ok(Value::Text(text.to_owned()))
+        }
+        Kind::Text { max } => {
+            let text = text()?;
+            at_most(text, max, &raw)?;
+            Ok(Value::Text(text.to_owned()))
+        }
+        Kind::Word(words) => {
+            let text = text()?;
+            match words.iter().find(|word| word.name == text) {
+                Some(word) if word.built => Ok(Value::Text(word.name.to_owned())),
+                Some(word) => {
+                    let message =
+                        format!("{:?} ({}) is not yet in this version", word.name, word.doc);
+                    Err(Illegal::new(message, raw.shown()))
+                }
+                None => {
+                    let message = format!("{} is none of the legal words", raw.shown());
+                    let built = words.iter().filter(|word| word.built).map(|word| word.name);
+                    Err(Illegal::new(message, raw.shown()).suggest(suggest::nearest(text, built)))
+                }
+            }
+        }
+        Kind::Flag => raw.flag().map(Value::Flag).ok_or_else(|| wrong_type("true or false")),
+        Kind::Integer { min, max } => Ok(Value::Integer(in_range(whole()?, min, max)?)),
+        Kind::IntegerIn(ranges) => {
+            let n = whole()?;
+            match ranges.iter().any(|(min, max)| (min..=max).contains(&&n)) {
+                true => Ok(Value::Integer(n)),
+                false => Err(Illegal::new(format!("{n} is out of range"), n.to_string())),
+            }
+        }
+        Kind::Millis { min, max } => {
+            let n = in_range(whole()?, min, max)?;
+            let n = u64::try_from(n).map_err(|_| wrong_type("a whole number"))?;
+            Ok(Value::Duration(Duration::from_millis(n)))
+        }
+        Kind::Size { min, max } => {
+            let bytes = match (raw.integer(), raw.text()) {
+                (Some(n), _) => u64::try_from(n).ok(),
+                (None, Some(text)) => size::parse(text),
+                (None, None) => return Err(wrong_type("a size")),
+            };
+            match bytes {
+                Some(bytes) if (min..=max).contains(&bytes) => Ok(Value::Size(bytes)),
+                Some(_) => {
+                    Err(Illegal::new(format!("{} is out of range", raw.shown()), raw.shown()))
+                }
+                None => Err(Illegal::new(format!("{} is no size", raw.shown()), raw.shown())),
+            }
+        }
+        Kind::Number(rule) => {
+            let n = raw.number().ok_or_else(|| wrong_type("a number"))?;
+            let legal = match rule {
+                NumberRule::Finite => true,
+                NumberRule::NotZero => n != 0.0,
+                NumberRule::NotNegative => n >= 0.0,
+                NumberRule::Percent => (0.0..=100.0).contains(&n),
+            };
+            match n {
+                n if n.is_nan() => Err(Illegal::new("it is not a number (NaN)", raw.shown())),
+                n if n.is_infinite() => Err(Illegal::new("it is infinite", raw.shown())),
+                n if !legal => Err(Illegal::new(format!("{n} is out of range"), raw.shown())),
+                n => Ok(Value::Number(n)),
+            }
+        }
+        Kind::Path => Ok(Value::Path(PathBuf::from(text()?))),
+        Kind::Listen => {
+            let text = text()?;
+            match text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {
+                Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+                None => text.parse().ok(),
+            }
+            .map(Value::Listen)
+            .ok_or_else(|| {
+                let message = format!("{} is no IP address with a port", raw.shown());
+                Illegal::new(message, raw.shown())
+            })
+        }
+        Kind::Endpoint { port } => {
+            let text = text()?;
+            let (host, port) = host_and_port(text, port)
+                .map_err(|why| Illegal::new(format!("{} {why}", raw.shown()), raw.shown()))?;
+            Ok(Value::Endpoint { host, port })
+        }
+        Kind::TagPath => tag_path(text()?).map(Value::TagPath),
+        // Lists are read before; an address needs its device's base to be understood.
+        Kind::Address | Kind::Urls => Ok(Value::Text(text()?.to_owned())),
+    }
+}
+
+fn at_most(text: &str, max: usize, raw: &Raw<'_>) -> Result<(), Illegal> {
+    match text.chars().count() {
+        n if n > max => Err(Illegal::new(format!("it has {n} characters"), raw.shown())),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a path, or the part of one.
+fn tag_path(text: &str) -> Result<TagPath, Illegal> {
+    let shown = format!("{:?}", shorten(text));
+    if text.split('/').any(|segment| segment.trim() != segment) {
+        let message = format!("a segment of {shown} begins or ends with a space");
+        return Err(Illegal::new(message, shown));
+    }
+    if text.split('/').any(|segment| segment == RESERVED_SEGMENT) {
+        let message =
+            format!("{shown} lies under {RESERVED_SEGMENT:?}, where gateways report themselves");
+        let mut illegal = Illegal::new(message, shown);
+        illegal.legal = Some(format!("any segment but {RESERVED_SEGMENT:?}"));
+        return Err(illegal);
+    }
+    TagPath::new(text).map_err(|error| Illegal::new(error.to_string(), shown))
+}
+
+/// The segment under which gateways publish their own health.
+pub(crate) const RESERVED_SEGMENT: &str = "_gateways";
+
+/// Splits `host`, `host:port`, `[v6]:port` or `[v6]`.
+pub(crate) fn host_and_port(text: &str, default: u16) -> Result<(String, u16), &'static str> {
+    const NO_PORT: &str = "ends in what is no port";
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or("lacks a closing bracket")?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err("has no IPv6 address in its brackets");
+        }
+        match rest {
+            "" => (host, None),
+            _ => (host, Some(rest.strip_prefix(':').ok_or(NO_PORT)?)),
+        }
+    } else {
+        if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            return Err("is an IPv6 address without brackets");
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let port = match port {
+        None => default,
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            port.parse().ok().filter(|port| *port != 0).ok_or(NO_PORT)?
+        }
+        Some(_) => return Err(NO_PORT),
+    };
+    let v6 = text.starts_with('[');
+    let label = |l: &str| {
+        let legal = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(legal)
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if !v6 && (name.len() > 253 || !name.split('.').all(label)) {
+        return Err("names no host");
+    }
+    // Dotted numbers are an address or a slip, never a name.
+    let numbers = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if !v6 && numbers && host.parse::<Ipv4Addr>().is_err() {
+        return Err("is no IPv4 address");
+    }
+    Ok((host.to_owned(), port))
+}
+
+/// Whether a host is this machine, as far as its name tells.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+fn urls(raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
+    const MOST: usize = 16;
+    let list = match raw {
+        Raw::Toml(value) => value.as_array(),
+        Raw::Plain(_) => None,
+    };
+    let Some(list) = list else {
+        let mut wrong = Illegal::new(format!("expected a list, found {}", raw.noun()), raw.shown());
+        if let (Raw::Toml(_), Some(text)) = (raw, raw.text()) {
+            wrong.suggestion = Some(format!("[{text:?}]"));
+        }
+        return Err(vec![(None, wrong)]);
+    };
+    if list.is_empty() || list.len() > MOST {
+        let wrong = Illegal::new(format!("it has {} entries", list.len()), "[…]");
+        return Err(vec![(None, wrong)]);
+    }
+    let mut out = Vec::new();
+    let mut wrong = Vec::new();
+    for (index, item) in list.iter().enumerate() {
+        let url = Raw::Toml(item);
+        let checked = url.text().map(hub_url).unwrap_or_else(|| {
+            let message = format!("expected text in quotes, found {}", url.noun());
+            Err(Illegal::new(message, url.shown()))
+        });
+        match checked {
+            Ok(url) => out.push((url, item.span.into())),
+            Err(illegal) => wrong.push((Some((index, item.span.into())), illegal)),
+        }
+    }
+    if wrong.is_empty() { Ok(Value::Urls(out)) } else { Err(wrong) }
+}
+
+/// The port of leaf-node connections when none is written.
+const LEAF_PORT: u16 = 7422;
+
+fn hub_url(text: &str) -> Result<HubUrl, Illegal> {
+    let shown = format!("{:?}", shorten(text));
+    let illegal = |why: &str| Illegal::new(format!("{shown} {why}"), shown.clone());
+    if text.contains('@') {
+        // The password must not be repeated in a log.
+        let message = "the URL carries credentials; gateways are known by their certificate";
+        let mut illegal = Illegal::new(message, "");
+        illegal.value = None;
+        return Err(illegal);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(illegal("has no scheme").suggest(Some(&format!("tls://{text}"))));
+    };
+    let tls = match scheme {
+        "tls" => true,
+        "nats" | "nats-leaf" => false,
+        "ws" | "wss" => return Err(illegal("is a WebSocket, which is not yet in this version")),
+        _ => {
+            let near = suggest::nearest(scheme, ["tls", "nats"]);
+            let near = near.map(|scheme| format!("{scheme}://{rest}"));
+            return Err(illegal("has an unknown scheme").suggest(near.as_deref()));
+        }
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = host_and_port(rest, LEAF_PORT).map_err(illegal)?;
+    Ok(HubUrl { tls, host, port })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_split_from_ports() {
+        for (text, host, port) in [
+            ("plc", "plc", 502),
+            ("plc.example.com.:1502", "plc.example.com.", 1502),
+            ("192.0.2.10", "192.0.2.10", 502),
+            ("[2001:db8::1]", "2001:db8::1", 502),
+            ("[::1]:503", "::1", 503),
+            ("plc_3:502", "plc_3", 502),
+        ] {
+            assert_eq!(host_and_port(text, 502), Ok((host.to_owned(), port)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for text in [
+            "",
+            ":502",
+            "plc:",
+            "plc:0",
+            "plc:65536",
+            "plc:+5",
+            "plc:x",
+            "[::1",
+            "[::1]x",
+            "[plc]:1",
+            "::1",
+            "a b",
+            "a..b",
+            "192.0.2.300",
+            "192.0.2",
+            "tcp://plc:502",
+            "-a",
+            &"x".repeat(64),
+        ] {
+            assert!(host_and_port(text, 502).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for host in ["localhost", "LOCALHOST.", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+        {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["0.0.0.0", "::", "192.0.2.1", "localhost.example.com", "127.0.0.1.example.com"]
+        {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_without_repeating_it() {
+        for url in ["tls://user:secret@hub:7422", "wss://user:secret@hub", "user:secret@hub"] {
+            let illegal = hub_url(url).unwrap_err();
+            assert!(!format!("{illegal:?}").contains("secret"), "{illegal:?}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The hub's nats-server configuration, from a plan.
+
+use super::plan::{Admitted, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role};
+use crate::config::TlsFiles;
+use crate::names::GatewayId;
+use crate::nats_conf::{Conf, listen_text, text_of};
+use crate::subjects;
+
+/// The user behind connections without credentials.
+pub(super) const ANONYMOUS: &str = "anonymous";
+
+/// The account that holds the stream.
+const STORE: &str = "STORE";
+/// The account of the gateways' leaf links.
+const GATEWAYS: &str = "GATEWAYS";
+/// The account of whoever reads.
+const READERS: &str = "READERS";
+/// The server's own account.
+const SYSTEM: &str = "SYS";
+
+/// Writes the configuration of a hub's nats-server. The same plan always gives the same text.
+///
+/// # Errors
+/// Every mistake of the plan ([`HubPlan::mistakes`]).
+pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
+    let mistakes = plan.mistakes();
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let mut conf = Conf::generated("Written by tidegate; changes are overwritten.");
+    conf.text("server_name", plan.server_name.as_str());
+    conf.text("listen", &listen_text(plan.client.listen));
+    if let Some(dir) = &plan.ports_dir {
+        conf.text("ports_file_dir", text_of(dir));
+    }
+    conf.set("max_payload", MAX_PAYLOAD);
+    // A dead link shows after about 14 s instead of 6 minutes.
+    conf.text("ping_interval", "5s");
+    conf.set("ping_max", 2);
+    if let Some(files) = &plan.client.tls {
+        mutual_tls(&mut conf, files);
+    }
+    conf.block("jetstream", |conf| {
+        conf.text("store_dir", text_of(&plan.store_dir));
+        conf.set("max_file_store", plan.max_store_bytes);
+        conf.text("domain", plan.domain.as_str());
+        // An acknowledged message that is not on the disk is not acknowledged.
+        conf.text("sync_interval", "always");
+    });
+    conf.block("leafnodes", |conf| {
+        conf.text("listen", &listen_text(plan.leaf.listen));
+        // Gossiped addresses would bypass firewall and proxy plans.
+        conf.set("no_advertise", true);
+        // `s2_auto` sends uncompressed below 10 ms of round trip, also on thin links.
+        conf.text("compression", "s2_better");
+        mutual_tls(conf, &plan.leaf.tls);
+        // Seam: `isolate_leafnode_interest` goes here together with the mapping of `ask.`
+        // subjects in GATEWAYS; today's gateways have one question subject each.
+    });
+    conf.text("system_account", SYSTEM);
+    if plan.anonymous.is_some() {
+        conf.text("no_auth_user", ANONYMOUS);
+    }
+    conf.block("accounts", |conf| {
+        conf.block(STORE, |conf| store(conf, plan));
+        conf.block(GATEWAYS, |conf| gateways(conf, plan));
+        conf.block(READERS, |conf| readers(conf, plan));
+        conf.block(SYSTEM, |conf| {
+            let events = ["_INBOX.>", "$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT"];
+            users(conf, plan, Role::System, |conf| {
+                permissions(conf, &["$SYS.REQ.SERVER.>"], &events);
+            });
+        });
+    });
+    Ok(conf.finish())
+}
+
+/// What the stream's account lends to the others, and to nobody else.
+fn store(conf: &mut Conf, plan: &HubPlan) {
+    conf.set("jetstream", "enabled");
+    users(conf, plan, Role::Admin, |_| {});
+    let stream = plan.stream.as_str();
+    conf.array("exports", |conf| {
+        for (subject, accounts, many) in [
+            (subjects::EVERY_FRAMES.to_owned(), &[GATEWAYS][..], false),
+            (last(stream), &[GATEWAYS, READERS], false),
+            (info(stream), &[GATEWAYS, READERS], false),
+            (batches(stream), &[READERS], true),
+        ] {
+            conf.element(|conf| {
+                conf.text("service", &subject);
+                if many {
+                    conf.text("response_type", "stream");
+                }
+                conf.texts("accounts", accounts);
+            });
+        }
+    });
+}
+
+fn gateways(conf: &mut Conf, plan: &HubPlan) {
+    let stream = plan.stream.as_str();
+    conf.array("users", |conf| {
+        for admitted in &plan.gateways {
+            conf.element(|conf| {
+                conf.text("user", &admitted.subject);
+                only_over(conf, "LEAFNODE");
+                let publish = may_publish(admitted, stream);
+                let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
+                permissions(conf, &publish, &[inbox, subjects::questions(&admitted.gateway)]);
+            });
+        }
+    });
+    conf.array("exports", |conf| {
+        conf.element(|conf| {
+            conf.text("stream", "uns.>");
+            conf.texts("accounts", &[READERS]);
+        });
+    });
+    conf.array("imports", |conf| {
+        import(conf, "service", STORE, subjects::EVERY_FRAMES, None);
+        import(conf, "service", STORE, &last(stream), Some(&subjects::head(stream, ">")));
+        import(conf, "service", STORE, &info(stream), Some(&subjects::info(stream)));
+    });
+}
+
+/// A gateway writes its own record, looks at its own head, and speaks below its own prefixes.
+/// Answers to questions are not in it yet: they need `_R_.>`, the server's reply subjects of
+/// imports, once readers import the questions.
+fn may_publish(admitted: &Admitted, stream: &str) -> Vec<String> {
+    let own = subjects::all_frames(&admitted.gateway);
+    let mut publish = vec![own.clone(), subjects::head(stream, &own), subjects::info(stream)];
+    for prefix in &admitted.prefixes {
+        let subject = subjects::live(prefix);
+        publish.push(format!("{subject}.>"));
+        publish.push(subject);
+    }
+    let GatewayId { plant, name } = &admitted.gateway;
+    publish.push(format!("uns.{plant}._gateways.{name}.>"));
+    publish
+}
+
+/// Readers ask for ranges by direct get and hear live values. They make no consumers: one that
+/// delivers to a subject of their choice would speak in the stream's account with its rights.
+fn readers(conf: &mut Conf, plan: &HubPlan) {
+    let stream = plan.stream.as_str();
+    let head = subjects::head(stream, ">");
+    let publish = [subjects::info(stream), subjects::read(stream), head.clone()];
+    let permit = |conf: &mut Conf| permissions(conf, &publish, &["_INBOX.>", "uns.>"]);
+    conf.array("users", |conf| {
+        for user in plan.users.iter().filter(|user| user.role == Role::Reader) {
+            known_user(conf, user, permit);
+        }
+        if plan.anonymous.is_some() {
+            conf.element(|conf| {
+                conf.text("user", ANONYMOUS);
+                only_over(conf, "STANDARD");
+                permit(conf);
+            });
+        }
+    });
+    conf.array("imports", |conf| {
+        import(conf, "service", STORE, &info(stream), Some(&subjects::info(stream)));
+        import(conf, "service", STORE, &batches(stream), Some(&subjects::read(stream)));
+        import(conf, "service", STORE, &last(stream), Some(&head));
+        import(conf, "stream", GATEWAYS, "uns.>", None);
+    });
+}
+
+/// INFO of the stream: creation time, first sequence, limits.
+fn info(stream: &str) -> String {
+    format!("$JS.API.STREAM.INFO.{stream}")
+}
+
+/// Direct get with the wish in its body: one message or a batch of a range.
+fn batches(stream: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{stream}")
+}
+
+/// Direct get of the last message on the subject that is appended.
+fn last(stream: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{stream}.>")
+}
+
+fn users(conf: &mut Conf, plan: &HubPlan, role: Role, permit: impl Fn(&mut Conf) + Copy) {
+    conf.array("users", |conf| {
+        for user in plan.users.iter().filter(|user| user.role == role) {
+            known_user(conf, user, permit);
+        }
+    });
+}
+
+fn known_user(conf: &mut Conf, user: &HubUser, permit: impl Fn(&mut Conf)) {
+    conf.element(|conf| {
+        conf.text("user", user.credential.name());
+        if let Credential::Password { password, .. } = &user.credential {
+            conf.text("password", password);
+        }
+        only_over(conf, "STANDARD");
+        permit(conf);
+    });
+}
+
+/// A certificate opens one kind of connection: were a reader's or an admin's good for a leaf link,
+/// whole networks would hang in their account. It also keeps users without a password from
+/// being impersonated on a port that asks for no certificate.
+fn only_over(conf: &mut Conf, kind: &str) {
+    conf.texts("allowed_connection_types", &[kind]);
+}
+
+fn permissions(conf: &mut Conf, publish: &[impl AsRef<str>], subscribe: &[impl AsRef<str>]) {
+    conf.block("permissions", |conf| {
+        conf.texts("publish", publish);
+        conf.texts("subscribe", subscribe);
+    });
+}
+
+fn import(conf: &mut Conf, kind: &str, account: &str, subject: &str, to: Option<&str>) {
+    conf.element(|conf| {
+        conf.block(kind, |conf| {
+            conf.text("account", account);
+            conf.text("subject", subject);
+        });
+        if let Some(to) = to {
+            conf.text("to", to);
+        }
+    });
+}
+
+fn mutual_tls(conf: &mut Conf, files: &TlsFiles) {
+    conf.block("tls", |conf| {
+        conf.text("ca_file", text_of(&files.ca));
+        conf.text("cert_file", text_of(&files.cert));
+        conf.text("key_file", text_of(&files.key));
+        // Long round trips need more than the 2 s that a handshake has otherwise.
+        conf.set("timeout", 10);
+        // Who shows a certificate is the user of that name, with that user's permissions.
+        conf.set("verify_and_map", true);
+        conf.text("min_version", "1.3");
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{ClientPort, LeafPort};
+    use crate::names::Name;
+    use tidegate_translator::TagPath;
+
+    fn files(who: &str) -> TlsFiles {
+        let file = |kind: &str| format!("/etc/tidegate/{who}.{kind}.pem").into();
+        TlsFiles { ca: "/etc/tidegate/ca.pem".into(), cert: file("cert"), key: file("key") }
+    }
+
+    fn gateway(id: &str, prefixes: &[&str]) -> Admitted {
+        Admitted {
+            gateway: id.parse().unwrap(),
+            prefixes: prefixes.iter().map(|path| TagPath::new(*path).unwrap()).collect(),
+            subject: format!("CN={id},O=Tidegate"),
+        }
+    }
+
+    fn certified(role: Role, name: &str) -> HubUser {
+        let subject = format!("CN={name},O=Example\\, Ltd");
+        HubUser { role, credential: Credential::Certificate { subject } }
+    }
+
+    fn password(role: Role, user: &str) -> HubUser {
+        let (user, password) = (user.to_owned(), format!("{user} \"secret\""));
+        HubUser { role, credential: Credential::Password { user, password } }
+    }
+
+    fn plan() -> HubPlan {
+        HubPlan {
+            server_name: Name::new("hub-1").unwrap(),
+            client: ClientPort {
+                listen: "0.0.0.0:4222".parse().unwrap(),
+                tls: Some(files("hub-1")),
+            },
+            leaf: LeafPort { listen: "[::]:7422".parse().unwrap(), tls: files("hub-1") },
+            store_dir: "/var/lib/nats".into(),
+            max_store_bytes: 64 << 30,
+            domain: Name::new("hub").unwrap(),
+            stream: Name::new("TIDE").unwrap(),
+            gateways: vec![
+                gateway("PlantA/gw-line3", &["PlantA/Line3/Press1", "PlantA/Line.4"]),
+                gateway("PlantB/gw1", &[]),
+            ],
+            users: vec![
+                certified(Role::Admin, "admin"),
+                certified(Role::Reader, "historian"),
+                certified(Role::System, "operator"),
+            ],
+            anonymous: None,
+            ports_dir: None,
+        }
+    }
+
+    fn bench_plan() -> HubPlan {
+        HubPlan {
+            client: ClientPort { listen: "127.0.0.1:0".parse().unwrap(), tls: None },
+            leaf: LeafPort { listen: "[::1]:0".parse().unwrap(), tls: files("hub-1") },
+            users: vec![password(Role::Admin, "admin"), password(Role::System, "operator")],
+            anonymous: Some(Role::Reader),
+            ports_dir: Some("/run/hub".into()),
+            gateways: vec![gateway("PlantA/gw-line3", &["PlantA"])],
+            ..plan()
+        }
+    }
+
+    fn mistakes(plan: &HubPlan) -> Vec<String> {
+        plan.mistakes().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_hub_in_the_field_matches_its_vector() {
+        assert_eq!(generate(&plan()).unwrap(), include_str!("../../vectors/hub/field.conf"));
+    }
+
+    #[test]
+    fn a_hub_on_a_bench_matches_its_vector() {
+        assert_eq!(generate(&bench_plan()).unwrap(), include_str!("../../vectors/hub/bench.conf"));
+    }
+
+    #[test]
+    fn plaintext_and_anonymous_access_stay_on_loopback() {
+        let mut plan = bench_plan();
+        plan.client.listen = "192.0.2.1:4222".parse().unwrap();
+        let said = mistakes(&plan);
+        assert!(said.iter().any(|m| m.contains("192.0.2.1:4222") && m.contains("no TLS")));
+        assert!(said.iter().any(|m| m.contains("without credentials")), "{said:?}");
+        let with_tls = HubPlan { anonymous: Some(Role::Reader), ..self::plan() };
+        assert_eq!(mistakes(&with_tls).len(), 1);
+        for role in [Role::Admin, Role::System] {
+            let plan = HubPlan { anonymous: Some(role), ..bench_plan() };
+            assert_eq!(plan.mistakes(), [PlanError::AnonymousRole { role }]);
+        }
+    }
+
+    #[test]
+    fn a_user_whom_the_port_cannot_know_is_refused() {
+        let plan = HubPlan { users: vec![password(Role::Admin, "admin")], ..plan() };
+        assert!(mistakes(&plan)[0].contains("by certificate only"));
+        let plan = HubPlan { users: vec![certified(Role::Admin, "admin")], ..bench_plan() };
+        assert!(mistakes(&plan)[0].contains("by password only"));
+    }
+
+    #[test]
+    fn nobody_is_admitted_twice_or_under_the_name_of_another() {
+        let again = gateway("PlantA/gw-line3", &[]);
+        let twice = HubPlan { gateways: vec![again.clone(), again], ..plan() };
+        let said = mistakes(&twice);
+        assert!(said.iter().any(|m| m.contains("gateway \"PlantA/gw-line3\" appears twice")));
+        assert!(said.iter().any(|m| m.contains("certificate subject")), "{said:?}");
+        let as_anonymous =
+            HubPlan { users: vec![password(Role::Admin, ANONYMOUS)], ..bench_plan() };
+        assert!(mistakes(&as_anonymous)[0].contains("appears twice"));
+        let nameless = Admitted { subject: String::new(), ..gateway("P/g", &[]) };
+        let nameless = HubPlan { gateways: vec![nameless], ..plan() };
+        assert!(mistakes(&nameless)[0].contains("is no name"));
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let shown = format!("{:?}", bench_plan());
+        assert!(shown.contains("admin") && !shown.contains("secret"), "{shown}");
+    }
+}

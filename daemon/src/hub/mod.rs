@@ -1,0 +1,24 @@
+//! The hub: plain NATS, configured so that no admitted gateway can touch another one's record.
+//!
+//! # Invariants
+//! - The stream lives in the account STORE, which has no leaf users. Gateways reach it through
+//!   service imports alone: their frames, the last message of their subjects, the stream's INFO.
+//!   Server replies obey no permissions, so an account that a gateway shared with the stream
+//!   would let it have the server write an answer into another gateway's record.
+//! - The same holds for whoever reads: readers sit in an account of their own and reach nothing
+//!   that writes, deletes, or lets the server deliver somewhere else.
+//! - The accounts are migration to change: `vectors/hub/` holds the generated text.
+
+mod config;
+mod lab;
+mod plan;
+mod read;
+mod stream;
+
+pub use config::generate;
+pub use lab::{LabError, LabGateway, LabHub, LabUser, write_lab};
+pub use plan::{
+    Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, MAX_PAYLOAD, PlanError, Role,
+};
+pub use read::{Batch, ReadError, RecordReader, Stored, StreamCounts, StreamState};
+pub use stream::{StreamError, StreamPlan, ensure_stream};
