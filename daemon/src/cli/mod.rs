@@ -1,5 +1,8 @@
 //! The command line.
 
+pub(crate) mod exit;
+pub mod terminal;
+
 use std::process::ExitCode;
 
 /// Runs the command line and returns its exit code.

@@ -1,0 +1,301 @@
+//! The leaf's nats-server configuration, from a plan.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::credentials::Credentials;
+use crate::config::{Config, HubUrl, TlsFiles};
+use crate::hub::MAX_PAYLOAD;
+use crate::names::GatewayId;
+use crate::nats_conf::{Conf, listen_text, text_of};
+use crate::subjects;
+
+/// The account of live values, questions and local applications.
+const LIVE: &str = "LIVE";
+/// The account of the record: the daemon alone.
+const RECORD: &str = "RECORD";
+/// The user behind local connections without credentials.
+const LOCAL: &str = "local";
+
+/// The most that a slow connection may have waiting, in bytes: sixteen of the largest messages.
+const MAX_PENDING: u32 = 16 << 20;
+/// Local applications and the daemon's own two connections.
+const MAX_CONNECTIONS: u32 = 256;
+/// Per connection; a local application that asks for more is out of hand.
+const MAX_SUBSCRIPTIONS: u32 = 4_096;
+
+/// Everything that a leaf's configuration is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeafPlan {
+    /// Whose leaf it is. Its name is the server's: two leaves of one name push each other off
+    /// the hub about once a second.
+    pub gateway: GatewayId,
+    /// The client listener; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Where the server writes down which port it got.
+    pub ports_dir: PathBuf,
+    /// The hub; without it the leaf serves local applications only.
+    pub hub: Option<HubLink>,
+}
+
+/// How the leaf reaches the hub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HubLink {
+    /// Leaf-node URLs of one hub.
+    pub urls: Vec<HubUrl>,
+    /// Whom to trust and who we are; `None` only where plaintext is legal.
+    pub tls: Option<TlsFiles>,
+    /// The stream that collects frames.
+    pub stream: String,
+}
+
+/// Why a plan is no leaf.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeafPlanError {
+    /// nats-server reads its configuration as Unicode.
+    #[error("path {path} is not Unicode; choose another one", path = path.display())]
+    Path {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A hub without an address.
+    #[error("hub without URL; write at least one into [hub] urls")]
+    NoUrl,
+}
+
+impl LeafPlan {
+    /// The plan that a checked configuration asks for.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            gateway: config.gateway.clone(),
+            listen: config.leaf.listen,
+            ports_dir: config.leaf.dir.clone(),
+            hub: config.hub.as_ref().map(|hub| HubLink {
+                urls: hub.urls.clone(),
+                tls: hub.tls.clone(),
+                stream: hub.stream.clone(),
+            }),
+        }
+    }
+}
+
+/// Writes the configuration of a leaf. The same plan and credentials always give the same text.
+/// The text holds the passwords of the daemon's users.
+///
+/// # Errors
+/// When a path cannot be written down, or the hub has no URL.
+pub fn generate(plan: &LeafPlan, credentials: &Credentials) -> Result<String, LeafPlanError> {
+    let tls = plan.hub.iter().filter_map(|hub| hub.tls.as_ref());
+    let paths = tls.flat_map(|files| [&files.ca, &files.cert, &files.key]).chain([&plan.ports_dir]);
+    for path in paths {
+        if path.to_str().is_none() {
+            return Err(LeafPlanError::Path { path: path.clone() });
+        }
+    }
+    if plan.hub.as_ref().is_some_and(|hub| hub.urls.is_empty()) {
+        return Err(LeafPlanError::NoUrl);
+    }
+    let mut conf = Conf::generated("Written by tidegate at every start; changes are overwritten.");
+    conf.text("server_name", &plan.gateway.to_string());
+    conf.text("listen", &listen_text(plan.listen));
+    conf.text("ports_file_dir", text_of(&plan.ports_dir));
+    // The daemon's log has the time.
+    conf.set("logtime", false);
+    conf.set("max_payload", MAX_PAYLOAD);
+    conf.set("max_pending", MAX_PENDING);
+    conf.set("max_connections", MAX_CONNECTIONS);
+    conf.set("max_subscriptions", MAX_SUBSCRIPTIONS);
+    // A dead link shows after about 14 s instead of 6 minutes.
+    conf.text("ping_interval", "5s");
+    conf.set("ping_max", 2);
+    conf.text("no_auth_user", LOCAL);
+    conf.block("accounts", |conf| {
+        conf.block(LIVE, |conf| live_users(conf, plan, credentials));
+        conf.block(RECORD, |conf| record_users(conf, plan, credentials));
+    });
+    if let Some(hub) = &plan.hub {
+        conf.block("leafnodes", |conf| {
+            conf.array("remotes", |conf| {
+                conf.element(|conf| {
+                    remote(conf, &plan.gateway, hub, LIVE);
+                    // The record has a link of its own, and a frame that came through here would
+                    // compete with the sequence that the uplink expects.
+                    let heads = subjects::head(&hub.stream, ">");
+                    conf.texts("deny_exports", &[subjects::EVERY_FRAMES, &heads]);
+                });
+                conf.element(|conf| remote(conf, &plan.gateway, hub, RECORD));
+            });
+        });
+    }
+    Ok(conf.finish())
+}
+
+fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
+    let inbox = format!("{}.>", subjects::inbox(&plan.gateway));
+    let mut publish = vec!["uns.>".to_owned()];
+    // An answer to this is the only proof that the live link works.
+    publish.extend(plan.hub.iter().map(|hub| subjects::info(&hub.stream)));
+    conf.array("users", |conf| {
+        conf.element(|conf| {
+            conf.text("user", Credentials::LIVE_USER);
+            conf.text("password", credentials.live());
+            permissions(conf, &publish, &[inbox, subjects::questions(&plan.gateway)]);
+        });
+        conf.element(|conf| {
+            conf.text("user", LOCAL);
+            conf.block("permissions", |conf| {
+                // Seam: questions to this gateway, and inboxes for their answers, go here.
+                conf.block("publish", |conf| conf.texts("deny", &[">"]));
+                conf.texts("subscribe", &["uns.>"]);
+            });
+        });
+    });
+}
+
+fn record_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
+    let own = subjects::all_frames(&plan.gateway);
+    let mut publish = vec![own.clone()];
+    if let Some(hub) = &plan.hub {
+        publish.extend([subjects::head(&hub.stream, &own), subjects::info(&hub.stream)]);
+    }
+    conf.array("users", |conf| {
+        conf.element(|conf| {
+            conf.text("user", Credentials::RECORD_USER);
+            conf.text("password", credentials.record());
+            permissions(conf, &publish, &[format!("{}.>", subjects::inbox(&plan.gateway))]);
+        });
+    });
+}
+
+fn permissions(conf: &mut Conf, publish: &[String], subscribe: &[String]) {
+    conf.block("permissions", |conf| {
+        conf.texts("publish", publish);
+        conf.texts("subscribe", subscribe);
+    });
+}
+
+fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str) {
+    conf.text("account", account);
+    conf.texts("urls", &spread(gateway, &hub.urls));
+    conf.set("no_randomize", true);
+    // Gossiped addresses would bypass firewall and proxy plans.
+    conf.set("ignore_discovered_servers", true);
+    // `s2_auto` sends uncompressed below 10 ms of round trip, also on thin links.
+    conf.text("compression", "s2_better");
+    // The hub speaks first, and 1 s is short where the round trip alone is more than half of it.
+    conf.text("first_info_timeout", "10s");
+    if let Some(files) = &hub.tls {
+        conf.block("tls", |conf| {
+            conf.text("ca_file", text_of(&files.ca));
+            conf.text("cert_file", text_of(&files.cert));
+            conf.text("key_file", text_of(&files.key));
+            conf.text("min_version", "1.3");
+            conf.set("timeout", 10);
+        });
+    }
+}
+
+/// The URLs in their written order, beginning at a place that the gateway's name decides, so
+/// that a fleet spreads over the hub's servers and one gateway always begins at the same.
+fn spread(gateway: &GatewayId, urls: &[HubUrl]) -> Vec<String> {
+    let count = u64::try_from(urls.len()).unwrap_or(1).max(1);
+    let first = usize::try_from(fnv1a(&gateway.to_string()) % count).unwrap_or(0);
+    let (before, after) = urls.split_at(first.min(urls.len()));
+    after.iter().chain(before).map(url_text).collect()
+}
+
+fn url_text(url: &HubUrl) -> String {
+    let scheme = if url.tls { "tls" } else { "nats-leaf" };
+    let host = &url.host;
+    if host.contains(':') && !host.starts_with('[') {
+        format!("{scheme}://[{host}]:{}", url.port)
+    } else {
+        format!("{scheme}://{host}:{}", url.port)
+    }
+}
+
+/// FNV-1a, 64 bit: the standard library's hash may change between releases, and then every
+/// gateway would move.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(host: &str, tls: bool) -> HubUrl {
+        HubUrl { tls, host: host.to_owned(), port: 7422 }
+    }
+
+    fn plan(gateway: &str) -> LeafPlan {
+        LeafPlan {
+            gateway: gateway.parse().unwrap(),
+            listen: "127.0.0.1:4222".parse().unwrap(),
+            ports_dir: "/var/lib/tidegate/leaf".into(),
+            hub: Some(HubLink {
+                urls: vec![url("hub-1.example.com", true), url("hub-2.example.com", true)],
+                tls: Some(TlsFiles {
+                    ca: "/etc/tidegate/ca.pem".into(),
+                    cert: "/etc/tidegate/gw.pem".into(),
+                    key: "/etc/tidegate/gw.key".into(),
+                }),
+                stream: "TIDE".to_owned(),
+            }),
+        }
+    }
+
+    fn credentials() -> Credentials {
+        Credentials::of("live-password", "record-password")
+    }
+
+    #[test]
+    fn a_leaf_matches_its_vector() {
+        let text = generate(&plan("PlantA/gw-line3"), &credentials()).unwrap();
+        assert_eq!(text, include_str!("../../vectors/hub/leaf.conf"));
+    }
+
+    #[test]
+    fn a_leaf_without_a_hub_has_no_link() {
+        let plan = LeafPlan { hub: None, ..plan("P/g") };
+        let text = generate(&plan, &credentials()).unwrap();
+        assert!(!text.contains("leafnodes") && !text.contains("tideinfo"), "{text}");
+    }
+
+    #[test]
+    fn gateways_begin_at_different_hubs_and_keep_the_written_order() {
+        let urls = [url("a", true), url("b", true), url("c", true)];
+        let mut first = std::collections::BTreeSet::new();
+        for number in 0..30 {
+            let gateway: GatewayId = format!("P/g{number}").parse().unwrap();
+            let order = spread(&gateway, &urls).join(" ");
+            let round = "tls://a:7422 tls://b:7422 tls://c:7422 tls://a:7422 tls://b:7422";
+            assert!(round.contains(&order), "{order}");
+            assert_eq!(order, spread(&gateway, &urls).join(" "));
+            first.insert(order);
+        }
+        assert_eq!(first.len(), 3);
+    }
+
+    #[test]
+    fn addresses_of_version_6_are_bracketed() {
+        assert_eq!(url_text(&url("::1", false)), "nats-leaf://[::1]:7422");
+        assert_eq!(url_text(&url("[::1]", true)), "tls://[::1]:7422");
+    }
+
+    #[test]
+    fn a_hub_without_urls_and_a_path_that_is_not_unicode_are_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let mut without = plan("P/g");
+        if let Some(hub) = &mut without.hub {
+            hub.urls.clear();
+        }
+        assert_eq!(generate(&without, &credentials()), Err(LeafPlanError::NoUrl));
+        let path = PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 0xff]));
+        let odd = LeafPlan { ports_dir: path.clone(), ..plan("P/g") };
+        assert_eq!(generate(&odd, &credentials()), Err(LeafPlanError::Path { path }));
+    }
+}

@@ -1,0 +1,24 @@
+//! The gateway's own NATS server, a leaf of the hub's.
+//!
+//! # Invariants
+//! - Two accounts, LIVE and RECORD, each with a link of its own to the same hub: live traffic on a
+//!   thin line cannot starve the record.
+//! - Only the daemon's two users may publish. Local applications connect without credentials and
+//!   listen.
+//! - A managed child never outlives the daemon, however the daemon ends.
+//! - The configuration is generated; nothing in it is read back.
+
+mod config;
+mod connect;
+mod credentials;
+mod launch;
+mod log;
+mod process;
+mod server;
+
+pub use config::{HubLink, LeafPlan, LeafPlanError, generate};
+pub use connect::{ConnectError, LocalAccess, LocalRole};
+pub use credentials::{Credentials, FileError, write_external};
+pub use launch::{EXEC_LEAF, ExecError, Launcher, Spawner, exec_leaf};
+pub use process::{LeafError, LeafHandle, LeafProcess, LeafSettings, LeafState};
+pub use server::{MINIMUM, NatsServer, Search, ServerError, Unsuitable, Version, find_server};

@@ -1,0 +1,452 @@
+//! The shell around the policy: takes readings from the queue and hands values to the local
+//! server's client.
+//!
+//! # Invariants
+//! - No batching delay: a reading is handed to the client as soon as it is taken, and the client
+//!   writes whenever it has something to write.
+//! - At most once. While the client is not connected readings are dropped and counted. The client
+//!   keeps what it was handed across a reconnection, so the next batch is handed over only after
+//!   the one before was written to the socket: at most one batch can be in its hands when a
+//!   connection breaks.
+//! - After a reconnection the next reading of every tag is published, because nobody knows what
+//!   arrived.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subject;
+use tidegate_translator::{Sample, TagId};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::envelope;
+use super::policy::{LivePolicy, Verdict};
+use super::queue::{Batch, LiveQueue};
+use crate::config::Deadband;
+use crate::observe::state::Board;
+use crate::supervise::Pulse;
+
+/// A reading that waited longer than this is not live any more. Well above what a busy gateway
+/// needs for a full queue, and below the shortest time in which a person would notice.
+const STILL_LIVE: Duration = Duration::from_secs(2);
+
+/// How often the connection is looked at while a write does not get through.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How one tag is published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveTag {
+    /// Its number.
+    pub id: TagId,
+    /// Its subject, from [`crate::subjects::live`].
+    pub subject: Subject,
+    /// Its engineering unit.
+    pub unit: Option<Arc<str>>,
+    /// Its device: `src` of the envelope.
+    pub device: Arc<str>,
+    /// How much change is worth publishing.
+    pub deadband: Deadband,
+    /// How long a tag that is read may stay silent.
+    pub max_silence: Duration,
+}
+
+/// Why a value was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum OutletError {
+    /// The client did not take it: closed, or the value is larger than the server allows.
+    #[error("the client refused a value on {subject}")]
+    Refused {
+        /// The subject.
+        subject: Subject,
+        /// What the client said.
+        #[source]
+        source: async_nats::PublishError,
+    },
+}
+
+/// Where values go.
+pub trait Outlet: Send + Sync {
+    /// The number of the present connection, different for each; `None` while there is none.
+    fn connection(&self) -> Option<u64>;
+
+    /// Hands a value over, at most once.
+    ///
+    /// # Errors
+    /// When it was not taken.
+    fn publish(
+        &self,
+        subject: &Subject,
+        payload: Vec<u8>,
+    ) -> impl Future<Output = Result<(), OutletError>> + Send;
+
+    /// Returns once everything that was handed over was written to the connection.
+    fn written(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// The client of the local nats-server. It should be one of its own: whatever else it carries
+/// would wait in the same queue.
+#[derive(Debug, Clone)]
+pub struct NatsOutlet(pub async_nats::Client);
+
+impl Outlet for NatsOutlet {
+    fn connection(&self) -> Option<u64> {
+        use std::sync::atomic::Ordering;
+        (self.0.connection_state() == async_nats::connection::State::Connected)
+            .then(|| self.0.statistics().connects.load(Ordering::Relaxed))
+    }
+
+    async fn publish(&self, subject: &Subject, payload: Vec<u8>) -> Result<(), OutletError> {
+        self.0
+            .publish(subject.clone(), payload.into())
+            .await
+            .map_err(|source| OutletError::Refused { subject: subject.clone(), source })
+    }
+
+    async fn written(&self) {
+        // An error means that the client is closed: nothing is in its hands.
+        let _ = self.0.flush().await;
+    }
+}
+
+/// The publisher; `run` is a core task.
+#[derive(Debug)]
+pub struct Publisher<O> {
+    queue: Arc<LiveQueue>,
+    board: Arc<Board>,
+    outlet: O,
+    tags: HashMap<TagId, Entry>,
+    connection: Option<u64>,
+    pulse: Pulse,
+    origin: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tag: LiveTag,
+    policy: LivePolicy,
+}
+
+impl<O: Outlet> Publisher<O> {
+    /// A publisher that knows no tag yet; [`LiveQueue::set_tags`] tells it.
+    #[must_use]
+    pub fn new(queue: Arc<LiveQueue>, board: Arc<Board>, outlet: O, pulse: Pulse) -> Self {
+        Self {
+            queue,
+            board,
+            connection: outlet.connection(),
+            outlet,
+            tags: HashMap::new(),
+            pulse,
+            origin: Instant::now(),
+        }
+    }
+
+    /// Publishes until `stop`. Values that are waiting then are dropped: they are in the record.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut beat = self.pulse.ticker();
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = beat.tick() => {
+                    self.pulse.tick();
+                    continue;
+                }
+                taken = self.queue.take() => taken,
+            };
+            self.pulse.tick();
+            if let Some(tags) = taken.retag {
+                self.retag(tags);
+            }
+            if let Some(batch) = taken.batch {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.batch(batch) => {}
+                }
+            }
+        }
+    }
+
+    fn retag(&mut self, tags: Vec<LiveTag>) {
+        let mut old = std::mem::take(&mut self.tags);
+        for tag in tags {
+            let kept = old
+                .remove(&tag.id)
+                .filter(|entry| entry.tag.subject == tag.subject && entry.tag.device == tag.device);
+            let mut policy = match kept {
+                Some(entry) => entry.policy,
+                None => LivePolicy::new(tag.deadband, tag.max_silence),
+            };
+            policy.reconfigure(tag.deadband, tag.max_silence);
+            self.tags.insert(tag.id, Entry { tag, policy });
+        }
+    }
+
+    async fn batch(&mut self, batch: Batch) {
+        let counters = &self.board.counters;
+        let connection = self.outlet.connection();
+        if connection.is_none() {
+            self.connection = None;
+            counters.live_disconnected.add_len(batch.samples.len());
+            return;
+        }
+        if connection != self.connection {
+            self.connection = connection;
+            self.tags.values_mut().for_each(|entry| entry.policy.forget());
+        }
+        if batch.offered.elapsed() > STILL_LIVE {
+            counters.live_late.add_len(batch.samples.len());
+            return;
+        }
+        let now = self.origin.elapsed();
+        for (index, sample) in batch.samples.iter().enumerate() {
+            if !self.publish(now, sample).await {
+                let rest = batch.samples.len() - index;
+                self.board.counters.live_disconnected.add_len(rest);
+                return;
+            }
+        }
+        self.written().await;
+    }
+
+    /// Returns `false` when the connection broke and there is no use in going on.
+    async fn publish(&mut self, now: Duration, sample: &Sample) -> bool {
+        let counters = &self.board.counters;
+        let Some(Entry { tag, policy }) = self.tags.get_mut(&sample.tag) else {
+            counters.live_unknown_tags.one();
+            return true;
+        };
+        if policy.offer(now, &sample.value, sample.quality) == Verdict::Suppress {
+            counters.live_suppressed.one();
+            return true;
+        }
+        let payload = envelope::render(sample, tag.unit.as_deref(), &tag.device);
+        match timeout(STILL_LIVE, self.outlet.publish(&tag.subject, payload)).await {
+            Ok(Ok(())) => {
+                counters.live_published.one();
+                true
+            }
+            Ok(Err(error)) => {
+                // Per value at most: the policy remembers what was offered, so an unchanged
+                // value that is too large is refused once per max-silence.
+                counters.live_refused.one();
+                tracing::debug!(
+                    device = %tag.device,
+                    tag = %tag.subject,
+                    error = &error as &dyn std::error::Error,
+                    "live value not published"
+                );
+                true
+            }
+            Err(_) => {
+                policy.forget();
+                false
+            }
+        }
+    }
+
+    /// Waits until the batch is on its way, or the connection it was meant for is gone.
+    async fn written(&self) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.tick().await;
+        let written = self.outlet.written();
+        tokio::pin!(written);
+        loop {
+            tokio::select! {
+                () = &mut written => return,
+                _ = look.tick() => {
+                    // A server that does not read is no reason to end this process.
+                    self.pulse.tick();
+                    if self.outlet.connection() != self.connection {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "nats_tests.rs"]
+mod nats_tests;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tidegate_translator::{Timestamp, Value};
+
+    use super::*;
+    use crate::observe::state::tests::board;
+    use crate::supervise::Pulses;
+
+    /// An outlet that keeps what it gets. Connection 0 stands for none.
+    #[derive(Default)]
+    struct Kept {
+        connection: AtomicU64,
+        values: Mutex<Vec<(String, String)>>,
+        stuck: std::sync::atomic::AtomicBool,
+    }
+
+    impl Outlet for Arc<Kept> {
+        fn connection(&self) -> Option<u64> {
+            Some(self.connection.load(Ordering::Relaxed)).filter(|n| *n > 0)
+        }
+        async fn publish(&self, subject: &Subject, payload: Vec<u8>) -> Result<(), OutletError> {
+            let payload = String::from_utf8(payload).unwrap();
+            self.values.lock().unwrap().push((subject.to_string(), payload));
+            Ok(())
+        }
+        async fn written(&self) {
+            if self.stuck.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    struct Bench {
+        kept: Arc<Kept>,
+        queue: Arc<LiveQueue>,
+        board: Arc<Board>,
+        stop: CancellationToken,
+        done: tokio::task::JoinHandle<()>,
+    }
+
+    fn tag(id: u32) -> LiveTag {
+        LiveTag {
+            id: TagId(id),
+            subject: Subject::from(format!("uns.A.t{id}")),
+            unit: None,
+            device: "press-1".into(),
+            deadband: Deadband::None,
+            max_silence: Duration::from_secs(60),
+        }
+    }
+
+    fn bench(connection: u64) -> Bench {
+        let kept = Arc::new(Kept::default());
+        kept.connection.store(connection, Ordering::Relaxed);
+        let board = Arc::new(board());
+        let queue = Arc::new(LiveQueue::new(Arc::clone(&board)));
+        queue.set_tags(vec![tag(1), tag(2)]);
+        let stop = CancellationToken::new();
+        let pulse = Pulses::new(Duration::from_secs(30)).register("live");
+        let (shared, outlet) = (Arc::clone(&board), Arc::clone(&kept));
+        let publisher = Publisher::new(Arc::clone(&queue), shared, outlet, pulse);
+        let done = tokio::spawn(publisher.run(stop.clone()));
+        Bench { kept, queue, board, stop, done }
+    }
+
+    impl Bench {
+        fn read(&self, id: u32, value: i64) {
+            let sample = Sample::good(TagId(id), Timestamp(0), Value::I64(value));
+            self.queue.offer(vec![sample].into());
+        }
+        /// Lets the publisher do all that it can without time passing.
+        async fn settle(&self) {
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+        }
+        fn values(&self) -> Vec<String> {
+            let values = std::mem::take(&mut *self.kept.values.lock().unwrap());
+            let v =
+                |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["v"].clone();
+            values.iter().map(|(s, text)| format!("{s}={}", v(text))).collect()
+        }
+        async fn end(self) {
+            self.stop.cancel();
+            self.done.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_goes_out_without_any_time_passing() {
+        let bench = bench(1);
+        bench.read(1, 7);
+        bench.settle().await;
+        assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tag_without_new_readings_is_never_published_again() {
+        let bench = bench(1);
+        bench.read(1, 7);
+        bench.settle().await;
+        assert_eq!(bench.values().len(), 1);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(bench.values().len(), 0);
+        bench.read(1, 7);
+        bench.settle().await;
+        assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happened_while_disconnected_is_dropped_counted_and_not_replayed() {
+        let bench = bench(1);
+        bench.read(1, 1);
+        bench.settle().await;
+        bench.kept.connection.store(0, Ordering::Relaxed);
+        bench.read(1, 2);
+        bench.read(2, 2);
+        bench.settle().await;
+        bench.kept.connection.store(2, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(bench.values(), ["uns.A.t1=1"]);
+        assert_eq!(bench.board.counters.live_disconnected.read(), 2);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_reconnection_the_next_reading_goes_out_even_when_unchanged() {
+        let bench = bench(1);
+        bench.read(1, 1);
+        bench.settle().await;
+        bench.kept.connection.store(2, Ordering::Relaxed);
+        bench.read(1, 1);
+        bench.settle().await;
+        assert_eq!(bench.values(), ["uns.A.t1=1", "uns.A.t1=1"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readings_that_waited_behind_a_stuck_write_are_not_published_late() {
+        let bench = bench(1);
+        bench.kept.stuck.store(true, Ordering::Relaxed);
+        bench.read(1, 1);
+        bench.settle().await;
+        bench.read(1, 2);
+        tokio::time::sleep(STILL_LIVE + LOOK_EVERY).await;
+        bench.kept.stuck.store(false, Ordering::Relaxed);
+        bench.kept.connection.store(2, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(bench.values(), ["uns.A.t1=1"]);
+        assert_eq!(bench.board.counters.live_late.read(), 1);
+        bench.read(1, 3);
+        bench.settle().await;
+        assert_eq!(bench.values(), ["uns.A.t1=3"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_settings_leave_untouched_tags_as_they_are() {
+        let bench = bench(1);
+        bench.read(1, 1);
+        bench.read(2, 1);
+        bench.settle().await;
+        bench.values();
+        let mut other = tag(2);
+        other.subject = Subject::from("uns.B.t2");
+        bench.queue.set_tags(vec![tag(1), other]);
+        bench.read(1, 1);
+        bench.read(2, 1);
+        bench.settle().await;
+        assert_eq!(bench.values(), ["uns.B.t2=1"]);
+        bench.end().await;
+    }
+}

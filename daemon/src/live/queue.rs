@@ -1,0 +1,144 @@
+//! The way from the drivers to the live publisher.
+//!
+//! # Invariants
+//! - [`LiveQueue::offer`] never waits, so a dead local server cannot slow a poll down.
+//! - Bounded by samples. When it is full the oldest batch goes: the newest reading is the one that
+//!   is still live. Each reading that goes is counted as `live_overflow`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tidegate_translator::Sample;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::publisher::LiveTag;
+use crate::observe::state::Board;
+
+/// The most readings that wait. More than one second of 50,000 tags, the largest gateway that is
+/// planned for; a batch that is larger on its own is taken when nothing else waits.
+pub const MAX_QUEUED_SAMPLES: usize = 65_536;
+
+/// The queue; shared between the sink and the publisher.
+#[derive(Debug)]
+pub struct LiveQueue {
+    inner: Mutex<Inner>,
+    filled: Notify,
+    board: Arc<Board>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    batches: VecDeque<Batch>,
+    samples: usize,
+    retag: Option<Vec<LiveTag>>,
+}
+
+/// One poll's readings and when they were offered.
+#[derive(Debug, Clone)]
+pub(super) struct Batch {
+    pub(super) samples: Arc<[Sample]>,
+    pub(super) offered: Instant,
+}
+
+/// What the publisher finds when it looks.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) retag: Option<Vec<LiveTag>>,
+    pub(super) batch: Option<Batch>,
+}
+
+impl LiveQueue {
+    /// An empty queue whose overflow is counted on `board`.
+    #[must_use]
+    pub fn new(board: Arc<Board>) -> Self {
+        Self::with_limit(board, MAX_QUEUED_SAMPLES)
+    }
+
+    pub(super) fn with_limit(board: Arc<Board>, limit: usize) -> Self {
+        Self { inner: Mutex::default(), filled: Notify::new(), board, limit }
+    }
+
+    /// Offers one poll's readings. Never waits.
+    pub fn offer(&self, samples: Arc<[Sample]>) {
+        if samples.is_empty() {
+            return;
+        }
+        let mut dropped = 0;
+        {
+            let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.samples += samples.len();
+            inner.batches.push_back(Batch { samples, offered: Instant::now() });
+            while inner.samples > self.limit && inner.batches.len() > 1 {
+                let oldest = inner.batches.pop_front().map_or(0, |batch| batch.samples.len());
+                inner.samples -= oldest;
+                dropped += oldest;
+            }
+        }
+        self.board.counters.live_overflow.add_len(dropped);
+        self.filled.notify_one();
+    }
+
+    /// Sets which tags are published and how, before the next batch. Tags that stay keep what was
+    /// published of them.
+    pub fn set_tags(&self, tags: Vec<LiveTag>) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).retag = Some(tags);
+        self.filled.notify_one();
+    }
+
+    /// Waits until there is something to do. Cancel safe: nothing is taken before it returns.
+    pub(super) async fn take(&self) -> Taken {
+        loop {
+            {
+                let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+                let retag = inner.retag.take();
+                let batch = inner.batches.pop_front();
+                if let Some(batch) = &batch {
+                    inner.samples -= batch.samples.len();
+                }
+                if retag.is_some() || batch.is_some() {
+                    return Taken { retag, batch };
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_translator::{TagId, Timestamp, Value};
+
+    use super::*;
+    use crate::observe::state::tests::board;
+
+    fn batch(first: u32, len: u32) -> Arc<[Sample]> {
+        (first..first + len)
+            .map(|i| Sample::good(TagId(i), Timestamp(0), Value::None))
+            .collect::<Vec<_>>()
+            .into()
+    }
+
+    #[tokio::test]
+    async fn the_oldest_batch_makes_room_and_is_counted() {
+        let board = Arc::new(board());
+        let queue = LiveQueue::with_limit(Arc::clone(&board), 5);
+        for i in 0..3 {
+            queue.offer(batch(i * 10, 2));
+        }
+        assert_eq!(board.counters.live_overflow.read(), 2);
+        let first = queue.take().await.batch.unwrap();
+        assert_eq!(first.samples[0].tag, TagId(10));
+    }
+
+    #[tokio::test]
+    async fn a_batch_larger_than_the_queue_is_taken_alone() {
+        let board = Arc::new(board());
+        let queue = LiveQueue::with_limit(Arc::clone(&board), 5);
+        queue.offer(batch(0, 2));
+        queue.offer(batch(100, 50));
+        assert_eq!(board.counters.live_overflow.read(), 2);
+        assert_eq!(queue.take().await.batch.unwrap().samples.len(), 50);
+    }
+}

@@ -1,0 +1,24 @@
+//! The control socket: local, read-only questions to the running daemon.
+//!
+//! One JSON object per line each way, over a Unix stream socket:
+//! `{"v":1,"ask":"status"}` → `{"v":1,"status":{…}}`,
+//! `{"v":1,"ask":"tags","pattern":"PlantA/Line3","limit":100}` → `{"v":1,"tags":{…}}`,
+//! anything else → `{"v":1,"error":{"kind":"…","text":"…"}}`. Several questions may follow each
+//! other on a connection.
+//!
+//! # Invariants
+//! - Nothing that can be asked changes anything.
+//! - Requests, answers, connections and waiting times are bounded; who asks too much gets a typed
+//!   error, and the daemon goes on.
+//! - The socket is for its owner and the group [`GROUP`]; a socket of another running daemon is
+//!   never taken away.
+
+mod client;
+mod protocol;
+mod server;
+mod socket;
+
+pub use client::{AskError, Client};
+pub use protocol::{Answer, Ask, ErrorKind, Refusal, Response, TagQuery, VERSION};
+pub use server::{ControlLimits, ControlServer};
+pub use socket::{ControlError, GROUP};

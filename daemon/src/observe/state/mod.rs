@@ -1,0 +1,401 @@
+//! The shared state behind `status`, `tags`, metrics and health: one [`Board`], written by every
+//! part and read by whoever asks.
+//!
+//! # Invariants
+//! - Bounded by configuration: one entry per configured device and tag, [`MAX_ALARMS`] alarms,
+//!   texts cut at [`MAX_TEXT`] bytes. Nothing received over a wire adds an entry.
+//! - A value does not stay good by being looked at: quality decays with monotonic age, so neither
+//!   a hung driver nor a step of the wall clock can keep it.
+//! - No lock is held across an await or while anything is rendered to a peer.
+
+mod counters;
+mod health;
+mod parts;
+mod pattern;
+mod readings;
+mod report;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_translator::{Clock, DeviceState, Missed, Sample, Timestamp};
+use tokio::time::Instant;
+
+pub use counters::{Counter, CounterReading, Counters};
+pub use health::{Health, HealthLimits, Part, PartState};
+pub use parts::{
+    AlarmReport, CertificateStatus, JournalStatus, LinkStatus, UplinkState, UplinkStatus,
+};
+pub use pattern::Pattern;
+pub use readings::{
+    DeviceMeta, DeviceReport, MAX_PAGE, MissedCount, TagMeta, TagPage, TagReport, TagTotals,
+};
+pub use report::StatusReport;
+
+use readings::Readings;
+
+use crate::names::GatewayId;
+
+/// More alarms at once than this are one too many for a person; the rest is counted.
+pub const MAX_ALARMS: usize = 64;
+
+/// The longest text kept from outside (an error, a reason), in bytes.
+pub const MAX_TEXT: usize = 512;
+
+/// Everything that the daemon knows of itself. Shared as an `Arc`; every method locks briefly.
+pub struct Board {
+    gateway: GatewayId,
+    clock: Arc<dyn Clock>,
+    started: Timestamp,
+    started_at: Instant,
+    /// The named counters; each part adds to its own.
+    pub counters: Counters,
+    readings: Mutex<Readings>,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    link: LinkStatus,
+    uplink: UplinkStatus,
+    acknowledged_at: Option<Instant>,
+    journal: JournalStatus,
+    certificates: Vec<CertificateStatus>,
+    alarms: BTreeMap<Box<str>, Alarm>,
+}
+
+struct Alarm {
+    text: String,
+    since: Timestamp,
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+/// What a poisoned lock protects is plain values, each valid on its own; a panic elsewhere must
+/// not take the status down too.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Cuts a text at [`MAX_TEXT`] bytes, at a character.
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+    }
+    text
+}
+
+impl Board {
+    /// The board of a daemon that starts now.
+    #[must_use]
+    pub fn new(gateway: GatewayId, clock: Arc<dyn Clock>) -> Self {
+        let started = clock.now();
+        Self {
+            gateway,
+            clock,
+            started,
+            started_at: Instant::now(),
+            counters: Counters::default(),
+            readings: Mutex::default(),
+            parts: Mutex::default(),
+        }
+    }
+
+    /// Shows the losses of a log that began before this board.
+    #[must_use]
+    pub fn with_log(mut self, lost: Counter) -> Self {
+        self.counters.log_overflow = lost;
+        self
+    }
+
+    /// Whose board this is.
+    #[must_use]
+    pub const fn gateway(&self) -> &GatewayId {
+        &self.gateway
+    }
+
+    /// Sets what is configured. What stays configured keeps its state; the rest is forgotten.
+    pub fn configure(&self, devices: Vec<DeviceMeta>, tags: Vec<TagMeta>) {
+        let now = self.clock.now();
+        lock(&self.readings).configure(devices, tags, now, Instant::now());
+    }
+
+    /// Notes samples as the latest of their tags. A tag that is not configured is counted.
+    pub fn note_samples(&self, samples: &[Sample]) {
+        self.counters.samples_acquired.add_len(samples.len());
+        let unknown = lock(&self.readings).note(samples, Instant::now());
+        self.counters.samples_of_unknown_tags.add_len(unknown);
+    }
+
+    /// Notes slots that passed without a reading.
+    pub fn note_missed(&self, missed: &Missed) {
+        lock(&self.readings).note_missed(missed);
+    }
+
+    /// Notes how a device is doing.
+    pub fn note_device(&self, device: &str, state: DeviceState, why: Option<String>) {
+        lock(&self.readings).note_state(device, state, why.map(cut), self.clock.now());
+    }
+
+    /// Notes that the driver of a device had to be started again.
+    pub fn note_restart(&self, device: &str) {
+        self.counters.driver_restarts.one();
+        lock(&self.readings).note_restart(device);
+    }
+
+    /// Changes what is known of the link to the hub.
+    pub fn update_link(&self, change: impl FnOnce(&mut LinkStatus)) {
+        change(&mut lock(&self.parts).link);
+    }
+
+    /// Changes what is known of the delivery. [`Board::note_acknowledged`] notes acknowledgements.
+    pub fn update_uplink(&self, change: impl FnOnce(&mut UplinkStatus)) {
+        change(&mut lock(&self.parts).uplink);
+    }
+
+    /// Notes that the hub acknowledged every sample below `next_seq` just now.
+    pub fn note_acknowledged(&self, next_seq: u64) {
+        let now = self.clock.now();
+        let mut parts = lock(&self.parts);
+        parts.acknowledged_at = Some(Instant::now());
+        parts.uplink.last_ack = Some(now);
+        parts.uplink.acknowledged_seq = next_seq;
+    }
+
+    /// Changes what is known of the journal.
+    pub fn update_journal(&self, change: impl FnOnce(&mut JournalStatus)) {
+        change(&mut lock(&self.parts).journal);
+    }
+
+    /// Replaces what is known of certificates.
+    pub fn set_certificates(&self, certificates: Vec<CertificateStatus>) {
+        lock(&self.parts).certificates = certificates;
+    }
+
+    /// Raises an alarm, or changes the text of one that is raised; its start is kept.
+    /// `kind` is a fixed word such as `journal-full`. Returns whether it is new.
+    pub fn raise(&self, kind: &str, text: impl Into<String>) -> bool {
+        let text = cut(text.into());
+        let since = self.clock.now();
+        let mut parts = lock(&self.parts);
+        if let Some(alarm) = parts.alarms.get_mut(kind) {
+            alarm.text = text;
+            return false;
+        }
+        if parts.alarms.len() >= MAX_ALARMS {
+            drop(parts);
+            self.counters.alarms_overflow.one();
+            return false;
+        }
+        parts.alarms.insert(kind.into(), Alarm { text, since });
+        true
+    }
+
+    /// Takes an alarm back. Returns whether it was raised.
+    pub fn clear(&self, kind: &str) -> bool {
+        lock(&self.parts).alarms.remove(kind).is_some()
+    }
+
+    /// The time by the board's own clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A page of the latest values, in the order of their paths: those that match `pattern`, after
+    /// the path `after`, at most `limit` (never more than [`MAX_PAGE`]).
+    #[must_use]
+    pub fn tags(&self, pattern: &Pattern, after: Option<&str>, limit: usize) -> TagPage {
+        lock(&self.readings).page(pattern, after, limit, Instant::now())
+    }
+
+    /// Everything but the tags.
+    #[must_use]
+    pub fn report(&self, limits: &HealthLimits) -> StatusReport {
+        report::report(self, limits)
+    }
+
+    /// Which part is down, if any.
+    #[must_use]
+    pub fn health(&self, limits: &HealthLimits) -> Health {
+        self.report(limits).health
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    use tidegate_translator::{LossCause, Quality, Reason, TagId, TagPath, Value};
+
+    use super::*;
+
+    /// A wall clock that stands still until it is set.
+    #[derive(Default)]
+    pub(crate) struct SetClock(pub(crate) AtomicI64);
+
+    impl Clock for SetClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    pub(crate) fn meta(id: u32, path: &str, device: &str) -> TagMeta {
+        TagMeta {
+            id: TagId(id),
+            path: TagPath::new(path).unwrap(),
+            unit: Some("degC".into()),
+            device: device.into(),
+            fresh_for: Some(Duration::from_secs(3)),
+        }
+    }
+
+    pub(crate) fn device(name: &str) -> DeviceMeta {
+        DeviceMeta { name: name.into(), fresh_for: Some(Duration::from_secs(3)) }
+    }
+
+    pub(crate) fn board() -> Board {
+        let board = Board::new("PlantA/gw-1".parse().unwrap(), Arc::new(SetClock::default()));
+        board.configure(
+            vec![device("press-1"), device("press-2")],
+            vec![
+                meta(1, "PlantA/Press1/temperature", "press-1"),
+                meta(2, "PlantA/Press1/running", "press-1"),
+                meta(3, "PlantA/Press2/temperature", "press-2"),
+            ],
+        );
+        board
+    }
+
+    fn all(board: &Board) -> Vec<TagReport> {
+        board.tags(&Pattern::all(), None, 100).tags
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_nobody_renews_turns_bad_by_itself() {
+        let board = board();
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), Value::I64(7))]);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let tags = all(&board);
+        let tag = tags.iter().find(|t| t.path == "PlantA/Press1/temperature").unwrap();
+        assert_eq!((tag.q.as_str(), tag.why.as_deref(), tag.age_ms), ("good", None, Some(3000)));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let tags = all(&board);
+        let tag = tags.iter().find(|t| t.path == "PlantA/Press1/temperature").unwrap();
+        assert_eq!((tag.q.as_str(), tag.why.as_deref()), ("bad", Some("stale")));
+        assert_eq!(tag.v, 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_wall_clock_neither_ages_nor_renews_a_value() {
+        let clock = Arc::new(SetClock::default());
+        let board = Board::new("PlantA/gw-1".parse().unwrap(), clock.clone());
+        board.configure(vec![device("press-1")], vec![meta(1, "A/t", "press-1")]);
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(0), Value::I64(7))]);
+        clock.0.store(i64::MAX / 2_000_000, Ordering::Relaxed);
+        assert_eq!(all(&board)[0].q, "good");
+        clock.0.store(-1_000_000, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(all(&board)[0].q, "bad");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tag_without_a_reading_is_shown_as_bad_and_not_as_missing() {
+        let tags = all(&board());
+        assert_eq!(tags.len(), 3);
+        assert!(tags.iter().all(|t| t.q == "bad" && t.v.is_null() && t.age_ms.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sample_of_an_unknown_tag_is_counted_and_not_kept() {
+        let board = board();
+        board.note_samples(&[Sample::good(TagId(99), Timestamp(0), Value::I64(7))]);
+        assert_eq!(board.counters.samples_of_unknown_tags.read(), 1);
+        assert_eq!(all(&board).len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reconfiguring_keeps_what_stays_and_forgets_what_goes() {
+        let board = board();
+        board.note_samples(&[
+            Sample::good(TagId(1), Timestamp(0), Value::I64(1)),
+            Sample::good(TagId(3), Timestamp(0), Value::I64(3)),
+        ]);
+        board.note_restart("press-1");
+        let stays = meta(1, "PlantA/Press1/temperature", "press-1");
+        board.configure(vec![device("press-1")], vec![stays]);
+        let tags = all(&board);
+        assert_eq!((tags.len(), &tags[0].v), (1, &serde_json::json!(1)));
+        let devices = board.report(&HealthLimits::default()).devices;
+        assert_eq!((devices.len(), devices[0].restarts), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_are_in_path_order_and_continue_after_the_last() {
+        let board = board();
+        let first = board.tags(&Pattern::all(), None, 2);
+        assert_eq!(first.tags.len(), 2);
+        let second = board.tags(&Pattern::all(), first.next.as_deref(), 2);
+        let paths: Vec<_> = first.tags.iter().chain(&second.tags).map(|t| &t.path).collect();
+        assert!(paths.is_sorted(), "{paths:?}");
+        assert_eq!((paths.len(), second.next), (3, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missed_slots_are_kept_by_cause_and_the_uncounted_apart() {
+        let board = board();
+        let mut missed = Missed {
+            device: "press-1".into(),
+            tag: None,
+            cause: LossCause::PollOverrun,
+            from: Timestamp(0),
+            to: Timestamp(1),
+            count: Some(3),
+        };
+        board.note_missed(&missed);
+        board.note_missed(&missed);
+        missed.count = None;
+        board.note_missed(&missed);
+        let report = board.report(&HealthLimits::default());
+        let counted = report.devices[0].missed[&LossCause::PollOverrun];
+        assert_eq!((counted.slots, counted.uncounted), (6, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bad_reading_is_no_data() {
+        let board = board();
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(0), Value::I64(1))]);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        board.note_samples(&[Sample::bad(TagId(1), Timestamp(0), Reason::Timeout, 0)]);
+        let report = board.report(&HealthLimits::default());
+        assert_eq!(report.devices[0].data_age_ms, Some(2000));
+        assert_eq!(report.tags.bad, 3);
+        assert_eq!(Quality::Bad(Reason::Timeout).word(), all(&board)[1].q);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn alarms_are_bounded_keep_their_start_and_are_taken_back() {
+        let board = board();
+        assert!(board.raise("journal-full", "x".repeat(5000)));
+        assert!(!board.raise("journal-full", "later"));
+        assert_eq!(board.report(&HealthLimits::default()).alarms[0].text, "later");
+        for i in 0..100 {
+            board.raise(&format!("alarm-{i}"), "");
+        }
+        assert_eq!(board.report(&HealthLimits::default()).alarms.len(), MAX_ALARMS);
+        assert_eq!(board.counters.alarms_overflow.read(), 100 - (MAX_ALARMS as u64 - 1));
+        assert!(board.clear("journal-full") && !board.clear("journal-full"));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        assert_eq!(cut("ü".repeat(300)).len(), 512);
+        assert_eq!(cut(format!("a{}", "ü".repeat(300))).len(), 511);
+    }
+}

@@ -1,0 +1,382 @@
+//! The latest value of each tag, and how each device is doing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_record::json::{Inexact, value_tree};
+use tidegate_translator::{
+    DeviceState, LossCause, Missed, Quality, Reason, Sample, TagId, TagPath, Timestamp, Value,
+};
+use tokio::time::Instant;
+
+use super::Pattern;
+use super::parts::{millis, millis_always};
+use crate::observe::health;
+
+/// The most tags in one page.
+pub const MAX_PAGE: usize = 5000;
+
+/// The longest rendered value in a page, in bytes; a longer one is named but not shown.
+const MAX_SHOWN_VALUE: usize = 16 * 1024;
+
+/// A configured device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceMeta {
+    /// Its name.
+    pub name: Arc<str>,
+    /// After how long without data it counts as down; `None` for a device that speaks only when
+    /// something changes.
+    pub fresh_for: Option<Duration>,
+}
+
+/// A configured tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagMeta {
+    /// Its number.
+    pub id: TagId,
+    /// Its path.
+    pub path: TagPath,
+    /// Its engineering unit.
+    pub unit: Option<Arc<str>>,
+    /// The device that it belongs to.
+    pub device: Arc<str>,
+    /// How long a reading stays what it was: two poll intervals and the time one answer may take.
+    /// `None` for a tag that is told only when it changes.
+    pub fresh_for: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    devices: BTreeMap<Arc<str>, Device>,
+    tags: HashMap<TagId, Tag>,
+    by_path: BTreeMap<TagPath, TagId>,
+}
+
+#[derive(Debug)]
+struct Device {
+    meta: DeviceMeta,
+    tags: usize,
+    state: DeviceState,
+    why: Option<String>,
+    since: Timestamp,
+    configured_at: Instant,
+    data: Option<(Timestamp, Instant)>,
+    missed: BTreeMap<LossCause, MissedCount>,
+    restarts: u64,
+}
+
+#[derive(Debug)]
+struct Tag {
+    meta: TagMeta,
+    latest: Option<Latest>,
+}
+
+#[derive(Debug)]
+struct Latest {
+    value: Value,
+    quality: Quality,
+    acquired: Timestamp,
+    source: Option<Timestamp>,
+    at: Instant,
+}
+
+/// Slots that passed without a reading, of one cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MissedCount {
+    /// Samples that are missing.
+    pub slots: u64,
+    /// Reports that could not say how many samples are missing.
+    pub uncounted: u64,
+}
+
+/// How a device is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// Its name.
+    pub name: String,
+    /// What its driver says.
+    pub state: DeviceState,
+    /// Why, for a person.
+    pub why: Option<String>,
+    /// Since when the driver says so.
+    #[serde(rename = "since_ms", with = "millis_always")]
+    pub since: Timestamp,
+    /// When the last usable value was acquired.
+    #[serde(rename = "last_data_ms", with = "millis")]
+    pub last_data: Option<Timestamp>,
+    /// How long ago that was by the monotonic clock, in milliseconds; `None` before the first.
+    pub data_age_ms: Option<u64>,
+    /// After how long without data the device counts as down, in milliseconds.
+    pub fresh_for_ms: Option<u64>,
+    /// Time since it was configured, in milliseconds.
+    pub configured_for_ms: u64,
+    /// Its tags.
+    pub tags: usize,
+    /// What was missed, by cause.
+    pub missed: BTreeMap<LossCause, MissedCount>,
+    /// How often its driver had to be started again.
+    pub restarts: u64,
+}
+
+/// How many tags of devices there are, by present quality; the gateway's own are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TagTotals {
+    /// Vouched for and fresh.
+    pub good: usize,
+    /// Stale or inexact.
+    pub uncertain: usize,
+    /// No trustworthy value.
+    pub bad: usize,
+}
+
+/// The latest of one tag.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TagReport {
+    /// Its path.
+    pub path: String,
+    /// Its device.
+    pub device: String,
+    /// Its engineering unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The value, as the live plane writes it.
+    pub v: serde_json::Value,
+    /// `good`, `uncertain` or `bad`: now, not when it was read.
+    pub q: String,
+    /// Why it is not good, or why the value is not shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When the device says that the value arose, else when it was acquired.
+    #[serde(rename = "ts", with = "millis")]
+    pub time: Option<Timestamp>,
+    /// Age of the reading by the monotonic clock, in milliseconds.
+    pub age_ms: Option<u64>,
+}
+
+/// Some of the tags.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TagPage {
+    /// In the order of their paths.
+    pub tags: Vec<TagReport>,
+    /// The path to continue after; `None` when there are no more.
+    pub next: Option<String>,
+}
+
+fn as_millis(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Readings {
+    pub(super) fn configure(
+        &mut self,
+        devices: Vec<DeviceMeta>,
+        tags: Vec<TagMeta>,
+        now: Timestamp,
+        at: Instant,
+    ) {
+        let mut old_devices = std::mem::take(&mut self.devices);
+        for meta in devices {
+            let kept = old_devices.remove(&meta.name).map(|old| Device {
+                meta: meta.clone(),
+                tags: 0,
+                ..old
+            });
+            let device = kept.unwrap_or_else(|| Device {
+                meta: meta.clone(),
+                tags: 0,
+                state: DeviceState::Connecting,
+                why: None,
+                since: now,
+                configured_at: at,
+                data: None,
+                missed: BTreeMap::new(),
+                restarts: 0,
+            });
+            self.devices.insert(meta.name, device);
+        }
+        let mut old_tags = std::mem::take(&mut self.tags);
+        self.by_path.clear();
+        for meta in tags {
+            if let Some(device) = self.devices.get_mut(&meta.device) {
+                device.tags += 1;
+            }
+            // A path that moved to another device starts anew: its last value is not that one's.
+            let latest = old_tags
+                .remove(&meta.id)
+                .filter(|old| old.meta.device == meta.device && old.meta.path == meta.path)
+                .and_then(|old| old.latest);
+            self.by_path.insert(meta.path.clone(), meta.id);
+            self.tags.insert(meta.id, Tag { meta, latest });
+        }
+    }
+
+    /// Returns how many samples were of unknown tags.
+    pub(super) fn note(&mut self, samples: &[Sample], at: Instant) -> usize {
+        let mut unknown = 0;
+        let mut with_data: Option<Arc<str>> = None;
+        for sample in samples {
+            let Some(tag) = self.tags.get_mut(&sample.tag) else {
+                unknown += 1;
+                continue;
+            };
+            tag.latest = Some(Latest {
+                value: sample.value.clone(),
+                quality: sample.quality,
+                acquired: sample.acquired,
+                source: sample.source,
+                at,
+            });
+            // A batch is one device's poll, so this look-up happens about once.
+            let is_data = !matches!(sample.quality, Quality::Bad(_));
+            if is_data && with_data.as_ref() != Some(&tag.meta.device) {
+                if let Some(device) = self.devices.get_mut(&tag.meta.device) {
+                    device.data = Some((sample.acquired, at));
+                }
+                with_data = Some(Arc::clone(&tag.meta.device));
+            }
+        }
+        unknown
+    }
+
+    pub(super) fn note_missed(&mut self, missed: &Missed) {
+        let Some(device) = self.devices.get_mut(&missed.device) else { return };
+        let count = device.missed.entry(missed.cause).or_default();
+        match missed.count {
+            Some(slots) => count.slots = count.slots.saturating_add(slots),
+            None => count.uncounted = count.uncounted.saturating_add(1),
+        }
+    }
+
+    pub(super) fn note_state(
+        &mut self,
+        device: &str,
+        state: DeviceState,
+        why: Option<String>,
+        now: Timestamp,
+    ) {
+        let Some(device) = self.devices.get_mut(device) else { return };
+        if device.state != state {
+            device.since = now;
+        }
+        device.state = state;
+        device.why = why;
+    }
+
+    pub(super) fn note_restart(&mut self, device: &str) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.restarts = device.restarts.saturating_add(1);
+        }
+    }
+
+    pub(super) fn devices(&self, at: Instant) -> Vec<DeviceReport> {
+        self.devices.values().map(|device| device.report(at)).collect()
+    }
+
+    pub(super) fn totals(&self, at: Instant) -> TagTotals {
+        let mut totals = TagTotals::default();
+        for tag in self.tags.values().filter(|tag| !tag.is_own()) {
+            match tag.quality(at) {
+                Quality::Good => totals.good += 1,
+                Quality::Uncertain(_) => totals.uncertain += 1,
+                Quality::Bad(_) => totals.bad += 1,
+            }
+        }
+        totals
+    }
+
+    pub(super) fn page(
+        &self,
+        pattern: &Pattern,
+        after: Option<&str>,
+        limit: usize,
+        at: Instant,
+    ) -> TagPage {
+        let limit = limit.clamp(1, MAX_PAGE);
+        // A cursor that is no path stands before every path.
+        let start = match after.and_then(|path| TagPath::new(path).ok()) {
+            Some(path) => Bound::Excluded(path),
+            None => Bound::Unbounded,
+        };
+        let mut matching = self
+            .by_path
+            .range((start, Bound::Unbounded))
+            .filter(|(path, _)| pattern.matches(path.as_str()))
+            .filter_map(|(_, id)| self.tags.get(id))
+            .filter(|tag| !tag.is_own() || tag.latest.is_some());
+        let tags: Vec<TagReport> = matching.by_ref().take(limit).map(|t| t.report(at)).collect();
+        let next = matching.next().and(tags.last()).map(|last| last.path.clone());
+        TagPage { tags, next }
+    }
+}
+
+impl Device {
+    fn report(&self, at: Instant) -> DeviceReport {
+        DeviceReport {
+            name: self.meta.name.to_string(),
+            state: self.state,
+            why: self.why.clone(),
+            since: self.since,
+            last_data: self.data.map(|(time, _)| time),
+            data_age_ms: self.data.map(|(_, then)| as_millis(at.duration_since(then))),
+            fresh_for_ms: self.meta.fresh_for.map(as_millis),
+            configured_for_ms: as_millis(at.duration_since(self.configured_at)),
+            tags: self.tags,
+            missed: self.missed.clone(),
+            restarts: self.restarts,
+        }
+    }
+}
+
+impl Tag {
+    /// Whether it tells of the gateway itself. Such a tag is listed once it has a value: without
+    /// a hub, for one, there is no backlog, and that is not bad.
+    fn is_own(&self) -> bool {
+        &*self.meta.device == health::DEVICE
+    }
+
+    /// The quality now: a reading that should have been renewed long ago is stale.
+    fn quality(&self, at: Instant) -> Quality {
+        let Some(latest) = &self.latest else { return Quality::Bad(Reason::NotConnected) };
+        let age = at.duration_since(latest.at);
+        match (latest.quality, self.meta.fresh_for) {
+            (quality @ Quality::Bad(_), _) => quality,
+            (_, Some(fresh_for)) if age > fresh_for => Quality::Bad(Reason::Stale),
+            (quality, _) => quality,
+        }
+    }
+
+    fn report(&self, at: Instant) -> TagReport {
+        let quality = self.quality(at);
+        let (v, oddity) = match &self.latest {
+            Some(latest) => shown(&latest.value),
+            None => (serde_json::Value::Null, None),
+        };
+        let why = quality.reason().map(Reason::word).or(oddity);
+        TagReport {
+            path: self.meta.path.to_string(),
+            device: self.meta.device.to_string(),
+            unit: self.meta.unit.as_ref().map(ToString::to_string),
+            v,
+            q: quality.word().to_owned(),
+            why: why.map(str::to_owned),
+            time: self.latest.as_ref().map(|l| l.source.unwrap_or(l.acquired)),
+            age_ms: self.latest.as_ref().map(|l| as_millis(at.duration_since(l.at))),
+        }
+    }
+}
+
+fn shown(value: &Value) -> (serde_json::Value, Option<&'static str>) {
+    let length = match value {
+        Value::Text(text) | Value::Json(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    };
+    if length > MAX_SHOWN_VALUE {
+        return (serde_json::Value::Null, Some("too-long-to-show"));
+    }
+    let (tree, inexact) = value_tree(value);
+    (tree, inexact.map(Inexact::word))
+}
