@@ -11,5 +11,7 @@ pub mod live;
 pub mod names;
 mod nats_conf;
 pub mod observe;
+pub mod recorder;
 pub mod subjects;
 pub mod supervise;
+pub mod uplink;

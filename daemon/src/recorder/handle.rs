@@ -1,0 +1,116 @@
+//! How others ask the recorder's thread.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tidegate_journal::{Epoch, Position, Reader};
+use tidegate_record::catalog::{CatalogError, Definition};
+use tidegate_translator::TagId;
+use tidegate_uplink::Cursor;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Requests that may wait: the uplink sends one at a time, a reload one.
+pub(super) const COMMANDS: usize = 16;
+
+/// The recorder has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the recorder has ended")]
+pub struct RecorderGone;
+
+/// What the recorder is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Define(Vec<Definition>, oneshot::Sender<Vec<Result<TagId, CatalogError>>>),
+    Quiet(HashSet<TagId>),
+    Snapshot,
+    Acknowledge(Box<Cursor>),
+    Rewind { epoch: Epoch, to_frame: u64 },
+    HubLost { epoch: Epoch, after: Option<Position> },
+    Suspect(Box<Cursor>, oneshot::Sender<()>),
+    Fork { epoch: Epoch, common: Option<Position> },
+}
+
+/// Asks the recorder. Clones ask the same one.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) durable: watch::Receiver<u64>,
+    pub(super) reader: Reader,
+    pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
+}
+
+impl Handle {
+    /// Gives tags their numbers; they are in the record before their first sample.
+    ///
+    /// # Errors
+    /// When the recorder has ended. A tag that cannot be numbered has its error in the list.
+    pub async fn define(
+        &self,
+        definitions: Vec<Definition>,
+    ) -> Result<Vec<Result<TagId, CatalogError>>, RecorderGone> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Define(definitions, reply)).await.map_err(|_| RecorderGone)?;
+        answer.await.map_err(|_| RecorderGone)
+    }
+
+    /// Changes after each commit.
+    #[must_use]
+    pub fn durable(&self) -> watch::Receiver<u64> {
+        self.durable.clone()
+    }
+
+    /// Reads durable frames.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// The epochs that a fork closed: nothing more of them is delivered.
+    #[must_use]
+    pub fn closed_epochs(&self) -> Vec<Epoch> {
+        self.closed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets the tags whose samples never make a commit due.
+    pub async fn set_quiet_tags(&self, tags: HashSet<TagId>) {
+        self.ask(Command::Quiet(tags)).await;
+    }
+
+    /// Writes the whole catalog again: what the hub had of it has expired.
+    pub async fn repeat_catalog(&self) {
+        self.ask(Command::Snapshot).await;
+    }
+
+    /// Notes that the hub has everything up to the cursor.
+    pub async fn acknowledge(&self, cursor: Cursor) {
+        self.ask(Command::Acknowledge(Box::new(cursor))).await;
+    }
+
+    /// Keeps a cursor; it is durable when this returns.
+    pub async fn suspect(&self, cursor: Cursor) {
+        let (done, answer) = oneshot::channel();
+        self.ask(Command::Suspect(Box::new(cursor), done)).await;
+        // An error means that the recorder has ended, and the process with it.
+        let _ = answer.await;
+    }
+
+    /// Notes that the hub has nothing from this frame on.
+    pub async fn rewind(&self, epoch: Epoch, to_frame: u64) {
+        self.ask(Command::Rewind { epoch, to_frame }).await;
+    }
+
+    /// Leaves a bridge over frames that the hub lost and that are kept no more.
+    pub async fn hub_lost(&self, epoch: Epoch, after: Option<Position>) {
+        self.ask(Command::HubLost { epoch, after }).await;
+    }
+
+    /// Closes the epoch and begins another that names it.
+    pub async fn fork(&self, epoch: Epoch, common: Option<Position>) {
+        self.ask(Command::Fork { epoch, common }).await;
+    }
+
+    /// A recorder that has ended takes the process with it; there is nobody left to tell.
+    async fn ask(&self, command: Command) {
+        let _ = self.commands.send(command).await;
+    }
+}

@@ -1,0 +1,25 @@
+//! From samples to durable frames.
+//!
+//! # Invariants
+//! - One thread owns the journal; everybody else asks it through a [`Handle`] or reads durable
+//!   frames through a `Reader`.
+//! - Samples stand behind the catalog entries that they use, in one chain.
+//! - A journal that cannot be written stops nothing else: what it could not take is counted, told
+//!   in a loss record as soon as one can be written, and the journal is opened again.
+
+mod catalog_store;
+mod clock;
+mod handle;
+mod ingress;
+mod losses;
+mod pace;
+mod stamp;
+mod writer;
+
+pub use catalog_store::{CatalogStore, StoreError};
+pub use handle::{Handle, RecorderGone};
+pub(crate) use ingress::random_id;
+pub use ingress::{Ingress, Losses, MAX_QUEUED_SAMPLES, Queue};
+pub use losses::of_gateway;
+pub use stamp::{SystemClock, boot_time};
+pub use writer::{StartError, Writer};

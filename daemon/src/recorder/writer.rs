@@ -1,0 +1,385 @@
+//! The thread that owns the journal.
+//!
+//! # Invariants
+//! - It blocks on the disk and on nothing else, so it runs on a thread of its own.
+//! - Samples that the journal refuses are counted once, here, and told in a loss record.
+//! - A loss record that cannot be written is kept and tried again.
+
+mod commands;
+mod telling;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tidegate_journal::{
+    Appended, Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, OpenError, Recovery,
+    Stamp, WriteError,
+};
+use tidegate_record::samples::Packer;
+use tidegate_translator::{Clock, LossCause, Sample, TagId, Timestamp};
+use tidegate_uplink::Cursor;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::commands::{forked, remembered};
+use super::catalog_store::{CatalogStore, StoreError};
+use super::clock::ClockWatch;
+use super::handle::{COMMANDS, Command, Handle};
+use super::ingress::{LOOK_EVERY, Losses, Queue};
+use super::losses::of_gateway;
+use super::pace::CommitPace;
+use super::stamp::{Stamper, boot_time};
+use crate::causes::chain;
+use crate::observe::state::Board;
+use crate::supervise::Pulse;
+
+/// Samples that become frames without waiting for the commit: about 24 kB in columns, so that a
+/// frame is never near its limit and packing never takes long.
+const FRAME_SAMPLES: usize = 4096;
+
+/// What a sample is taken for until it is packed (measured: 5.5 bytes in scans of 100 tags).
+const GUESSED_SAMPLE_BYTES: usize = 6;
+
+/// Between attempts to open a journal that failed: first and longest.
+const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Why the recorder cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] StoreError),
+    /// A catalog is missing beside a journal, and the new epoch that this takes cannot begin.
+    #[error("the catalog is gone and no new epoch can be begun")]
+    Epoch(#[source] WriteError),
+}
+
+/// Records until it is stopped.
+pub struct Writer {
+    journal: Journal,
+    closed: Arc<RwLock<Vec<Epoch>>>,
+    durable: watch::Sender<u64>,
+    commands: mpsc::Receiver<Command>,
+    queue: Queue,
+    catalog: CatalogStore,
+    snapshot_again: bool,
+    losses: Arc<Losses>,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+    clock_watch: ClockWatch,
+    stamper: Stamper,
+    packer: Packer,
+    pending: Vec<Sample>,
+    pending_since: Option<Duration>,
+    pace: CommitPace,
+    quiet_tags: HashSet<TagId>,
+    cursors: Vec<Cursor>,
+    /// Samples in frames that no commit has covered yet.
+    uncommitted: u64,
+    /// The journal refused the last frame that it was given.
+    refusing: bool,
+    look_at: Instant,
+    reopen: Option<(Instant, Duration)>,
+    slowest: (Instant, Duration),
+    origin: Instant,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("journal", &self.journal).finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Opens the journal and its catalog. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When either cannot be used; nothing on the disk was changed then.
+    pub fn open(
+        dir: &std::path::Path,
+        open: impl FnOnce(Stamp) -> Result<(Journal, Recovery), OpenError>,
+        commit_every: Duration,
+        queue: Queue,
+        losses: Arc<Losses>,
+        board: Arc<Board>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, Handle), StartError> {
+        let stamper = Stamper::new();
+        let (mut journal, recovery) = open(stamper.now(clock.now()))?;
+        let catalog = match CatalogStore::load(dir) {
+            Ok(Some(catalog)) => catalog,
+            Ok(None) if recovery.began == Some(EpochReason::FirstStart) => CatalogStore::empty(dir),
+            missing => {
+                if let Err(error) = missing {
+                    tracing::error!("{error}; a new epoch begins with a new catalog");
+                }
+                journal
+                    .start_epoch(EpochReason::CatalogLost, None, &[])
+                    .map_err(StartError::Epoch)?;
+                CatalogStore::empty(dir)
+            }
+        };
+        let cursors = remembered(&journal);
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (durable, seen) = watch::channel(0);
+        let closed = Arc::new(RwLock::new(forked(&journal.reader())));
+        let handle = Handle {
+            commands: sender,
+            durable: seen,
+            reader: journal.reader(),
+            closed: Arc::clone(&closed),
+        };
+        let origin = Instant::now();
+        let mut writer = Self {
+            journal,
+            closed,
+            durable,
+            commands,
+            queue,
+            catalog,
+            snapshot_again: false,
+            losses,
+            board,
+            clock,
+            clock_watch: ClockWatch::default(),
+            stamper,
+            packer: Packer::new(),
+            pending: Vec::new(),
+            pending_since: None,
+            pace: CommitPace::new(commit_every),
+            quiet_tags: HashSet::new(),
+            cursors,
+            uncommitted: 0,
+            refusing: false,
+            look_at: origin,
+            reopen: None,
+            slowest: (origin, Duration::ZERO),
+            origin,
+        };
+        writer.tell_downtime(&recovery);
+        writer.commit();
+        Ok((writer, handle))
+    }
+
+    /// What the journal's cursor remembers, for the uplink.
+    #[must_use]
+    pub fn cursors(&self) -> Vec<Cursor> {
+        self.cursors.clone()
+    }
+
+    /// Records until `stop`, then records what is still queued and closes the journal.
+    pub async fn run(mut self, pulse: Pulse, stop: CancellationToken) {
+        loop {
+            pulse.tick();
+            let due = self.due_at();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(command) = self.commands.recv() => self.command(command),
+                Some(batch) = self.queue.next() => self.take(&batch),
+                () = tokio::time::sleep_until(due) => {}
+            }
+            self.act_if_due();
+        }
+        while let Some(batch) = self.queue.try_next() {
+            self.take(&batch);
+        }
+        self.finish();
+    }
+
+    fn due_at(&self) -> Instant {
+        self.commit_at().map_or(self.look_at, |at| at.min(self.look_at))
+    }
+
+    fn commit_at(&self) -> Option<Instant> {
+        let pace = self.pace.due_at().map(|at| self.origin + at);
+        let reopen = self.reopen.map(|(at, _)| at);
+        [pace, reopen].into_iter().flatten().min()
+    }
+
+    /// A look commits nothing by itself: what it finds makes a commit due like any sample does.
+    fn act_if_due(&mut self) {
+        let now = Instant::now();
+        if self.look_at <= now {
+            self.look_at = now + LOOK_EVERY;
+            self.watch_clock();
+            self.record_losses();
+        }
+        if self.commit_at().is_some_and(|at| at <= now) {
+            self.commit();
+        }
+    }
+
+    fn take(&mut self, batch: &[Sample]) {
+        let now = boot_time();
+        self.pending_since.get_or_insert(now);
+        self.pending.extend_from_slice(batch);
+        let urgent = batch.iter().any(|sample| !self.quiet_tags.contains(&sample.tag));
+        let bytes = batch.len() * GUESSED_SAMPLE_BYTES;
+        self.pace.waiting(bytes, urgent, self.origin.elapsed());
+        if self.pending.len() >= FRAME_SAMPLES {
+            self.pack();
+        }
+    }
+
+    /// Turns what is pending into frames.
+    fn pack(&mut self) {
+        let Some(since) = self.pending_since.take() else { return };
+        let samples = std::mem::take(&mut self.pending);
+        self.record_catalog();
+        let packing = self.packer.pack(&samples);
+        for refused in &packing.refused {
+            tracing::error!(tag = refused.tag.0, "{refused}");
+            self.lose(LossCause::TooLarge, refused.acquired, refused.acquired, 1);
+        }
+        let mono = (since, boot_time());
+        for body in &packing.bodies {
+            let stamp = self.stamper.between(body.wall, mono);
+            let draft = Draft {
+                kind: Kind::Samples,
+                codec: body.codec,
+                body: &body.bytes,
+                count: body.count,
+                stamp,
+            };
+            match self.append(&draft) {
+                Ok(_) => {
+                    self.uncommitted += u64::from(body.count);
+                }
+                Err(cause) => {
+                    let (from, to) = body.wall;
+                    self.lose(cause, Timestamp(from), Timestamp(to), u64::from(body.count));
+                }
+            }
+        }
+        // The buffer is kept: the next frame needs as much.
+        self.pending = samples;
+        self.pending.clear();
+    }
+
+    fn record_catalog(&mut self) {
+        let epoch = self.journal.epoch();
+        let again = std::mem::take(&mut self.snapshot_again);
+        for body in self.catalog.frames_due(epoch, boot_time(), again) {
+            if self.append_plain(Kind::Catalog, &body).is_err() {
+                self.catalog.not_appended();
+                return;
+            }
+        }
+    }
+
+    fn append_plain(&mut self, kind: Kind, body: &[u8]) -> Result<Appended, LossCause> {
+        let stamp = self.stamper.now(self.clock.now());
+        let appended = self.append(&Draft { kind, codec: Codec::Plain, body, count: 0, stamp })?;
+        self.pace.waiting(body.len(), true, self.origin.elapsed());
+        Ok(appended)
+    }
+
+    fn append(&mut self, draft: &Draft<'_>) -> Result<Appended, LossCause> {
+        let result = self.journal.append(draft);
+        self.refusing = result.is_err();
+        result.map_err(|error| self.failed(&error))
+    }
+
+    fn lose(&self, cause: LossCause, from: Timestamp, to: Timestamp, count: u64) {
+        self.losses.report(&of_gateway(cause, from, to, Some(count)));
+    }
+
+    /// Makes everything pending durable.
+    fn commit(&mut self) {
+        self.reopen_if_due();
+        self.watch_clock();
+        self.pack();
+        self.record_losses();
+        self.pace.committed();
+        let started = Instant::now();
+        match self.journal.commit() {
+            Ok(_) => {
+                let took = started.elapsed();
+                self.durable.send_modify(|commits| *commits += 1);
+                self.board.counters.samples_recorded.add(std::mem::take(&mut self.uncommitted));
+                // A commit of nothing says nothing of a journal that takes no frame.
+                if !self.refusing {
+                    self.writable();
+                }
+                if let Err(error) = self.catalog.committed() {
+                    self.board.raise("catalog-unwritable", error.to_string());
+                } else {
+                    self.board.clear("catalog-unwritable");
+                }
+                self.report(took);
+            }
+            Err(error) => {
+                self.failed(&error);
+                // What is pending stays so, and is tried again.
+                self.pace.waiting(0, true, self.origin.elapsed());
+            }
+        }
+        self.tell_events();
+    }
+
+    fn record_losses(&mut self) {
+        let mut due = self.losses.due();
+        while let Some(record) = due.pop() {
+            let body = postcard::to_stdvec(&LossRecord::Unsequenced(record.clone()));
+            let written = body.is_ok_and(|body| self.append_plain(Kind::Loss, &body).is_ok());
+            if !written {
+                due.push(record);
+                self.losses.take_back(due);
+                return;
+            }
+        }
+    }
+
+    fn watch_clock(&mut self) {
+        let state = Stamper::clock_state();
+        let Some(event) = self.clock_watch.observe(self.clock.now(), boot_time(), state) else {
+            return;
+        };
+        tracing::warn!(step_ns = event.step(), kind = ?event.kind, "the wall clock changed");
+        if let Ok(body) = event.encode() {
+            // A clock that cannot be recorded is a journal that cannot be written: told there.
+            let _ = self.append_plain(Kind::Clock, &body);
+        }
+    }
+
+    /// A journal that must be opened again keeps what waits in it.
+    fn reopen_if_due(&mut self) {
+        let Some((at, wait)) = self.reopen else { return };
+        if Instant::now() < at {
+            return;
+        }
+        match self.journal.reopen() {
+            Ok(_) => {
+                self.catalog.not_appended();
+                self.reopen = None;
+                self.refusing = false;
+            }
+            Err(error) => {
+                let wait = (wait * 2).min(REOPEN.1);
+                tracing::warn!("{}", chain(&error));
+                self.reopen = Some((Instant::now() + wait, wait));
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        self.pack();
+        for record in self.losses.finish() {
+            if let Ok(body) = postcard::to_stdvec(&LossRecord::Unsequenced(record)) {
+                let _ = self.append_plain(Kind::Loss, &body);
+            }
+        }
+        self.commit();
+        if let Err(error) = self.journal.close() {
+            tracing::error!("{}", chain(&error));
+        }
+    }
+}

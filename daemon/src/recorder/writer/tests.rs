@@ -1,0 +1,403 @@
+//! The recorder over a simulated disk: what becomes durable, when, and what is said of the rest.
+
+use tidegate_journal::storage::sim::{Fault, Op, SimStorage};
+use tidegate_journal::{
+    Frame, MIN_SEGMENT_BYTES, Position, Read, Reader, Settings, Unsequenced, WhenFull, frame,
+};
+use tidegate_record::catalog::Definition;
+use tidegate_record::{CatalogPart, samples};
+use tidegate_translator::{Sink as _, TagPath, Value, ValueKind};
+use tidegate_uplink::HubId;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::*;
+use crate::live::LiveQueue;
+use crate::recorder::{Ingress, SystemClock};
+use crate::supervise::Pulses;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A recorder with a sink before it and a disk behind it.
+struct Bench {
+    ingress: Ingress,
+    board: Arc<Board>,
+    handle: Handle,
+    stop: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+fn settings() -> Settings {
+    let most = 16 * MIN_SEGMENT_BYTES;
+    let sizes = Settings::new("PlantA", "gw-1", most);
+    Settings { segment_bytes: MIN_SEGMENT_BYTES, headroom: 0, ..sizes }
+}
+
+impl Bench {
+    fn start(disk: &SimStorage, dir: &std::path::Path, settings: &Settings) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let board = Arc::new(Board::new("PlantA/gw-1".parse().unwrap(), Arc::clone(&clock)));
+        let losses = Arc::new(Losses::new());
+        let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
+        let (ingress, queue) =
+            Ingress::new(Arc::clone(&board), live, Arc::clone(&losses), Arc::clone(&clock));
+        let (disk, settings) = (disk.clone(), settings.clone());
+        let open = move |stamp| Journal::open(Arc::new(disk), settings, stamp);
+        let (writer, handle) =
+            Writer::open(dir, open, SECOND, queue, losses, Arc::clone(&board), clock).unwrap();
+        let stop = CancellationToken::new();
+        let pulse = Pulses::new(SECOND * 60).register("recorder");
+        let running = tokio::spawn(writer.run(pulse, stop.clone()));
+        Self { ingress, board, handle, stop, running }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap();
+    }
+
+    async fn define(&self, path: &str) -> TagId {
+        let definition = Definition {
+            path: TagPath::new(path).unwrap(),
+            kind: ValueKind::Bytes,
+            unit: None,
+            device: "press-1".into(),
+            address: "holding:1".into(),
+            source: "press-1".into(),
+        };
+        *self.handle.define(vec![definition]).await.unwrap()[0].as_ref().unwrap()
+    }
+
+    fn put(&self, tag: TagId, value: impl Into<Value>) {
+        let value = value.into();
+        self.ingress.samples(vec![Sample::good(tag, SystemClock.now(), value)]);
+    }
+
+    /// Waits until the recorder has taken what was put, and for the longest that a commit may take.
+    async fn settle(&self) {
+        sleep(SECOND * 6).await;
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.handle.reader().epochs().last().unwrap().epoch
+    }
+
+    /// What is durable of the newest epoch.
+    fn kept(&self) -> Kept {
+        Kept::of(&self.handle.reader(), self.epoch())
+    }
+}
+
+/// The frames of an epoch.
+#[derive(Default)]
+struct Kept {
+    kinds: Vec<Kind>,
+    positions: Vec<Position>,
+    samples: Vec<Sample>,
+    losses: Vec<Unsequenced>,
+    paths: Vec<String>,
+}
+
+impl Kept {
+    fn of(reader: &Reader, epoch: Epoch) -> Self {
+        let (mut kept, mut at) = (Self::default(), 0);
+        loop {
+            match reader.read_from(epoch, at, 1 << 20).unwrap() {
+                Read::Frames(batch) => {
+                    let mut rest = batch.bytes.as_slice();
+                    for position in &batch.positions {
+                        let found = frame::decode(rest).unwrap();
+                        rest = &rest[found.bytes.len()..];
+                        kept.positions.push(*position);
+                        kept.add(&found);
+                    }
+                    at = batch.next().unwrap();
+                }
+                Read::Gap { next } => at = next,
+                _ => return kept,
+            }
+        }
+    }
+
+    fn add(&mut self, found: &Frame<'_>) {
+        self.kinds.push(found.kind);
+        match found.kind {
+            Kind::Samples => {
+                let samples = samples::decode_frame(found).unwrap();
+                self.samples.extend(samples.into_iter().map(|(_, sample)| sample));
+            }
+            Kind::Loss => {
+                if let LossRecord::Unsequenced(loss) = postcard::from_bytes(found.body).unwrap() {
+                    // The same loss may be written again, grown.
+                    self.losses.retain(|known| known.id != loss.id);
+                    self.losses.push(loss);
+                }
+            }
+            Kind::Catalog => {
+                let part = CatalogPart::decode(found.body).unwrap();
+                self.paths.extend(part.entries.iter().map(|e| e.path.to_string()));
+            }
+            _ => {}
+        }
+    }
+
+    fn values(&self) -> Vec<Value> {
+        self.samples.iter().map(|sample| sample.value.clone()).collect()
+    }
+
+    fn place_of(&self, kind: Kind) -> Option<usize> {
+        self.kinds.iter().position(|other| *other == kind)
+    }
+
+    /// Samples lost of one cause.
+    fn lost(&self, cause: LossCause) -> u64 {
+        let of_it = self.losses.iter().filter(|loss| loss.cause == cause.word());
+        of_it.map(|loss| loss.count.unwrap()).sum()
+    }
+}
+
+/// Bytes that do not compress, told apart by their number.
+fn noise(number: u64) -> Value {
+    let mut state = number.wrapping_mul(2).wrapping_add(1);
+    let bytes: Vec<u8> = (0..20_000)
+        .map(|_| {
+            // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[3]
+        })
+        .collect();
+    Value::Bytes(bytes.into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_become_durable_behind_the_catalog_that_names_them() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    bench.put(tag, Value::I64(7));
+    sleep(SECOND * 4).await;
+    assert_eq!(bench.kept().values(), [], "little waits five intervals");
+    sleep(SECOND * 2).await;
+    let kept = bench.kept();
+    assert_eq!((kept.values(), kept.paths.as_slice()), (vec![Value::I64(7)], &["P/a".into()][..]));
+    assert!(kept.place_of(Kind::Catalog).unwrap() < kept.place_of(Kind::Samples).unwrap());
+    assert_eq!(bench.board.counters.samples_recorded.read(), 1);
+    bench.define("P/b").await;
+    bench.put(tag, Value::I64(8));
+    bench.settle().await;
+    let kept = bench.kept();
+    assert_eq!(kept.paths, ["P/a", "P/b"], "only what changed is said again");
+    bench.stop().await;
+    assert_eq!(disk_after(&disk).values(), [Value::I64(7), Value::I64(8)]);
+}
+
+/// What a start after a power cut finds.
+fn disk_after(disk: &SimStorage) -> Kept {
+    let disk: Arc<dyn tidegate_journal::Storage> = Arc::new(disk.after_power_cut(1, true));
+    let (reader, _) = tidegate_journal::inspect(&disk).unwrap();
+    Kept::of(&reader, reader.epochs().last().unwrap().epoch)
+}
+
+#[tokio::test(start_paused = true)]
+async fn quiet_tags_commit_nothing_by_themselves_and_ride_along() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let (quiet, loud) = (bench.define("P/health").await, bench.define("P/a").await);
+    bench.handle.set_quiet_tags([quiet].into()).await;
+    let syncs = disk.counters().syncs;
+    for at in 0..60 {
+        bench.put(quiet, Value::I64(at));
+        sleep(SECOND).await;
+    }
+    assert_eq!((disk.counters().syncs, bench.kept().samples.len()), (syncs, 0));
+    bench.put(loud, Value::I64(1));
+    bench.settle().await;
+    assert_eq!(bench.kept().samples.len(), 61);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_graceful_stop_records_what_is_still_queued() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    bench.put(tag, Value::I64(7));
+    bench.stop().await;
+    assert_eq!(disk_after(&disk).values(), [Value::I64(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_journal_that_stops_recording_says_how_many_once_there_is_room() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let sizes = Settings {
+        max_bytes: 5 * MIN_SEGMENT_BYTES,
+        when_full: WhenFull::StopRecording,
+        ..settings()
+    };
+    let bench = Bench::start(&disk, dir.path(), &sizes);
+    let tag = bench.define("P/a").await;
+    for number in 0..60 {
+        bench.put(tag, noise(number));
+        bench.settle().await;
+    }
+    let before = bench.kept();
+    let recorded = u64::try_from(before.samples.len()).unwrap();
+    assert!((5..60).contains(&recorded), "{recorded} of 60 fit");
+    let alarm = LossCause::JournalFull.word();
+    assert!(bench.board.clear(alarm), "an operator is told while it lasts");
+    bench.handle.acknowledge(cursor(&bench, *before.positions.last().unwrap())).await;
+    bench.put(tag, Value::I64(1));
+    bench.settle().await;
+    bench.put(tag, Value::I64(2));
+    sleep(SECOND * 130).await;
+    // What was delivered may have made room meanwhile: the two small ones stand at the end.
+    let after = bench.kept();
+    assert_eq!(after.values().last(), Some(&Value::I64(2)));
+    let small = u64::try_from(after.values().iter().filter(|v| !is_noise(v)).count()).unwrap();
+    assert_eq!(after.lost(LossCause::JournalFull), 62 - recorded - small);
+    assert_eq!(bench.board.counters.samples_recorded.read(), recorded + small);
+    assert!(!bench.board.clear(alarm), "the alarm ended");
+    bench.stop().await;
+}
+
+const fn is_noise(value: &Value) -> bool {
+    matches!(value, Value::Bytes(_))
+}
+
+fn cursor(bench: &Bench, up_to: Position) -> Cursor {
+    let hub = HubId { domain: "hub".into(), stream: "TIDE".into(), created: 1 };
+    Cursor { hub, epoch: bench.epoch(), up_to, stream_seq: 1, suspicion: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_fails_for_a_while_loses_nothing_that_it_did_not_refuse() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    disk.fail(Op::Write, Fault::Io, u32::MAX);
+    for at in 0..20 {
+        bench.put(tag, Value::I64(at));
+        sleep(SECOND).await;
+    }
+    assert_eq!(bench.kept().samples.len(), 0);
+    assert!(bench.board.counters.journal_errors.read() > 0);
+    let alarm = LossCause::JournalUnwritable.word();
+    assert!(!bench.board.raise(alarm, "again"), "it is raised");
+    disk.heal();
+    bench.settle().await;
+    assert_eq!(bench.kept().samples.len(), 20);
+    assert!(!bench.board.clear(alarm), "the alarm ended");
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_must_be_opened_again_is_and_keeps_what_waited_in_it() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    let mut number = 0;
+    disk.fail(Op::Rename, Fault::Io, 1);
+    // Until a segment is full and the next one cannot be given its name.
+    while bench.board.counters.journal_errors.read() == 0 {
+        bench.put(tag, noise(number));
+        number += 1;
+        assert!(number < 50, "no segment was ever full");
+        bench.settle().await;
+    }
+    sleep(SECOND * 30).await;
+    bench.put(tag, Value::I64(1));
+    sleep(SECOND * 130).await;
+    let kept = bench.kept();
+    assert_eq!(kept.values().last(), Some(&Value::I64(1)));
+    let lost = kept.lost(LossCause::JournalUnwritable);
+    let recorded = u64::try_from(kept.samples.len()).unwrap();
+    assert_eq!((recorded, lost), (number + 1, 0));
+    assert_eq!(bench.board.counters.samples_recorded.read(), recorded);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_survives_a_restart_and_the_pause_is_told() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = (bench.define("P/a").await, bench.define("P/b").await).1;
+    bench.put(tag, Value::I64(1));
+    bench.stop().await;
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    assert_eq!(bench.define("P/b").await, tag);
+    bench.settle().await;
+    let losses = bench.kept().losses;
+    assert!(losses.iter().any(|l| l.cause == LossCause::NotRunning.word() && l.count.is_none()));
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_keeps_what_the_hub_never_had_and_closes_the_epoch() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    bench.put(tag, Value::I64(1));
+    bench.settle().await;
+    let (old, common) = (bench.epoch(), *bench.kept().positions.last().unwrap());
+    bench.put(tag, Value::I64(2));
+    bench.settle().await;
+    bench.put(tag, Value::I64(3));
+    bench.handle.fork(old, Some(common)).await;
+    bench.put(tag, Value::I64(4));
+    bench.settle().await;
+    assert_ne!(bench.epoch(), old);
+    let kept = bench.kept();
+    assert_eq!(kept.values(), [2, 3, 4].map(Value::I64));
+    assert_eq!(kept.paths, ["P/a"], "the new epoch names its tags itself");
+    assert!(kept.place_of(Kind::Catalog).unwrap() < kept.place_of(Kind::Samples).unwrap());
+    assert_eq!(bench.handle.closed_epochs(), [old]);
+    bench.stop().await;
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    assert_eq!(bench.handle.closed_epochs(), [old], "a restart knows it too");
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_recorded_on_change_leaves_out_what_is_the_same() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let (changes, all) = (bench.define("P/a").await, bench.define("P/b").await);
+    bench.ingress.record_on_change([changes]);
+    for value in [1, 1, 2, 2, 1] {
+        bench.put(changes, Value::I64(value));
+        bench.put(all, Value::I64(value));
+    }
+    let mut stale = Sample::good(changes, SystemClock.now(), Value::I64(1));
+    stale.status = 7;
+    bench.ingress.samples(vec![stale]);
+    bench.settle().await;
+    let kept = bench.kept();
+    let of = |tag| {
+        let of_it = kept.samples.iter().filter(|sample| sample.tag == tag);
+        of_it.map(|sample| sample.value.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(changes), [1, 2, 1, 1].map(Value::I64), "a status is a change too");
+    assert_eq!(of(all), [1, 1, 2, 2, 1].map(Value::I64));
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_overflows_is_told_with_the_exact_count() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    // The recorder runs only when this test waits.
+    let put: u64 = 20_000;
+    for _ in 0..put {
+        bench.put(tag, Value::Bool(true));
+    }
+    let refused = bench.board.counters.recorder_overflow.read();
+    assert!(refused > 0, "the queue is bounded");
+    bench.settle().await;
+    let kept = bench.kept();
+    assert_eq!(kept.lost(LossCause::QueueOverflow), refused);
+    assert_eq!(u64::try_from(kept.samples.len()).unwrap() + refused, put);
+    bench.stop().await;
+}

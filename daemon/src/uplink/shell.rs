@@ -1,0 +1,446 @@
+//! The loop that drives the machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::connection::State as Connection;
+use async_nats::{Client, HeaderMap, RequestErrorKind};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tidegate_journal::Epoch;
+use tidegate_uplink::{
+    Action, AlarmKind, Event, HeadAnswer, Outcome, Publish, RequestFailure, Settings, State, Uplink,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{chain::JournalChain, wire};
+use crate::names::GatewayId;
+use crate::observe::state::{Board, UplinkState};
+use crate::recorder;
+use crate::subjects;
+use crate::supervise::Pulse;
+
+/// How often the connection to the leaf is looked at; a cut that is shorter shows in the answers.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often status and health tags get fresh numbers.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// How long the uplink goes on after it was asked to stop: the longest wait before a message that
+/// is not full (2 s by default) and a round trip, within the supervisor's 5 s for this stage.
+const LAST_WORDS: Duration = Duration::from_secs(4);
+
+/// A leaf that has taken this many questions in a row without any answer, for at least
+/// [`SILENT_FOR`], is started again: seen in the field for hours on LTE (nats-server #7615).
+const SILENT_QUESTIONS: u32 = 3;
+/// See [`SILENT_QUESTIONS`]. Well above the leaf's own detection of a dead link (14 s measured).
+const SILENT_FOR: Duration = Duration::from_secs(90);
+
+/// A leaf learns what the hub permits when its link is made, and a hub that was reloaded keeps the
+/// link (measured with 2.15.1). While frames are not permitted the link is therefore made anew:
+/// first and longest wait, doubled in between, because local applications lose their connection
+/// for a moment each time.
+const NEW_LINK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
+
+/// What the shell talks to.
+pub struct Hub {
+    /// The daemon's connection in the leaf's RECORD account.
+    pub client: Client,
+    /// Who we are.
+    pub gateway: GatewayId,
+    /// The stream's name.
+    pub stream: String,
+    /// Asks for the leaf to be started again.
+    pub restart_leaf: Box<dyn Fn(&str) + Send + Sync>,
+    /// What the leaf last complained about; read only while the hub does not answer.
+    pub complaint: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("gateway", &self.gateway).finish_non_exhaustive()
+    }
+}
+
+/// The uplink; `run` is a core task.
+pub struct Shell {
+    machine: Uplink,
+    hub: Hub,
+    recorder: recorder::Handle,
+    board: Arc<Board>,
+    origin: Instant,
+    flights: FuturesUnordered<BoxFuture<'static, Flight>>,
+    kept: Option<Kept>,
+    silence: Silence,
+    /// When the link is made anew, and after which wait.
+    new_link: Option<(Instant, Duration)>,
+    reported: tidegate_uplink::Counters,
+}
+
+/// The message that may have to be repeated.
+struct Kept {
+    ticket: u64,
+    bytes: Bytes,
+}
+
+/// An answer, and whether anybody gave it.
+struct Flight {
+    event: Event,
+    answered: Option<bool>,
+}
+
+/// Questions without an answer, end to end.
+#[derive(Debug, Default)]
+struct Silence {
+    questions: u32,
+    since: Option<Instant>,
+}
+
+impl std::fmt::Debug for Shell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shell").field("gateway", &self.hub.gateway).finish_non_exhaustive()
+    }
+}
+
+impl Shell {
+    /// An uplink that remembers what the journal's cursors say.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        remembered: Vec<tidegate_uplink::Cursor>,
+        hub: Hub,
+        recorder: recorder::Handle,
+        board: Arc<Board>,
+    ) -> Self {
+        Self {
+            machine: Uplink::new(settings, remembered),
+            hub,
+            recorder,
+            board,
+            origin: Instant::now(),
+            flights: FuturesUnordered::new(),
+            kept: None,
+            silence: Silence::default(),
+            new_link: None,
+            reported: tidegate_uplink::Counters::default(),
+        }
+    }
+
+    /// Delivers until `stop`, and then what the recorder has just made durable, as far as that goes
+    /// within [`LAST_WORDS`]. What is in flight after that is repeated by the next run, and refused
+    /// by the hub if it has it.
+    pub async fn run(mut self, pulse: Pulse, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut report = tokio::time::interval(REPORT_EVERY);
+        let mut durable = self.recorder.durable();
+        let mut connected = false;
+        let mut wake = self.origin;
+        let mut last_words = None;
+        loop {
+            if last_words.is_some_and(|until| self.is_done(connected, until)) {
+                return;
+            }
+            let event = tokio::select! {
+                () = stop.cancelled(), if last_words.is_none() => {
+                    last_words = Some(Instant::now() + LAST_WORDS);
+                    Event::NewDurable
+                }
+                Some(flight) = self.flights.next() => self.landed(flight),
+                Ok(()) = durable.changed() => Event::NewDurable,
+                _ = look.tick() => {
+                    pulse.tick();
+                    self.make_link_anew_if_due();
+                    let up = self.hub.client.connection_state() == Connection::Connected;
+                    if up == connected {
+                        continue;
+                    }
+                    connected = up;
+                    self.link(up)
+                }
+                _ = report.tick() => {
+                    self.report().await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(wake) => Event::Tick,
+            };
+            wake = self.drive(event).await;
+        }
+    }
+
+    /// Whether there is nothing more to deliver, no way to deliver it, or no time.
+    fn is_done(&self, connected: bool, until: Instant) -> bool {
+        let status = self.machine.status(self.origin.elapsed(), &JournalChain::of(&self.recorder));
+        let way =
+            connected && matches!(status.state, State::Idle | State::Gathering | State::Delivering);
+        status.backlog.frames == 0 || !way || Instant::now() >= until
+    }
+
+    fn link(&mut self, up: bool) -> Event {
+        self.board.update_link(|link| link.leaf_up = up);
+        if up {
+            Event::LinkUp { max_payload: self.hub.client.server_info().max_payload }
+        } else {
+            self.flights.clear();
+            self.hub_answers(false);
+            Event::LinkDown
+        }
+    }
+
+    fn landed(&mut self, flight: Flight) -> Event {
+        match flight.answered {
+            Some(true) => {
+                self.silence = Silence::default();
+                self.hub_answers(true);
+            }
+            Some(false) => {
+                self.silence.questions += 1;
+                // One answer may come late on a thin link.
+                if self.silence.questions > 1 {
+                    self.hub_answers(false);
+                }
+                let since = *self.silence.since.get_or_insert_with(Instant::now);
+                if self.silence.questions >= SILENT_QUESTIONS && since.elapsed() >= SILENT_FOR {
+                    self.silence = Silence::default();
+                    (self.hub.restart_leaf)("the hub has been silent through the leaf");
+                }
+            }
+            None => {}
+        }
+        // The leaf knows nobody who would answer: its link is down, or the hub does not admit us.
+        if matches!(flight.event, Event::InfoFailed(RequestFailure::NoResponders)) {
+            self.hub_answers(false);
+        }
+        flight.event
+    }
+
+    fn make_link_anew_if_due(&mut self) {
+        let Some((_, wait)) = self.new_link.filter(|(at, _)| *at <= Instant::now()) else { return };
+        let wait = (wait * 2).min(NEW_LINK.1);
+        self.new_link = Some((Instant::now() + wait, wait));
+        (self.hub.restart_leaf)("to learn whether the hub permits frames by now");
+    }
+
+    fn hub_answers(&self, up: bool) {
+        let now = self.board.now();
+        self.board.update_link(|link| {
+            if link.hub_up != up || link.since.is_none() {
+                link.hub_up = up;
+                link.since = Some(now);
+            }
+        });
+    }
+
+    /// Hands one event to the machine and does what it asks; returns when to come back.
+    async fn drive(&mut self, event: Event) -> Instant {
+        let now = self.origin.elapsed();
+        let mut wake = Instant::now() + LOOK_EVERY;
+        let chain = JournalChain::of(&self.recorder);
+        // Looking at the journal can mean reading it.
+        let actions = tokio::task::block_in_place(|| self.machine.handle(event, now, &chain));
+        for action in actions {
+            match action {
+                Action::Publish(publish) => self.publish(publish).await,
+                Action::AskInfo { deadline } => self.ask_info(deadline),
+                Action::AskHead { epoch, deadline } => self.ask_head(epoch, deadline),
+                Action::WaitUntil(at) => wake = self.origin + at,
+                Action::Delivered(cursor) => {
+                    self.board.note_acknowledged(cursor.up_to.next_seq);
+                    self.recorder.acknowledge(cursor).await;
+                }
+                Action::Suspect(cursor) => self.recorder.suspect(cursor).await,
+                Action::Rewind { epoch, to_frame, reason } => {
+                    tracing::warn!(%epoch, to_frame, reason = reason.word(), "sending again");
+                    self.recorder.rewind(epoch, to_frame).await;
+                }
+                Action::HubLost { epoch, after, last_frame } => {
+                    tracing::error!(%epoch, last_frame, "the hub lost frames that are gone here too");
+                    self.recorder.hub_lost(epoch, after).await;
+                }
+                Action::Fork { epoch, common } => {
+                    tracing::error!(%epoch, "the hub holds frames that this journal never wrote");
+                    self.recorder.fork(epoch, common).await;
+                }
+                Action::Raise(alarm) => {
+                    let mut text = alarm.text;
+                    if alarm.kind == AlarmKind::HubSilent
+                        && let Some(complaint) = (self.hub.complaint)()
+                    {
+                        text = format!("{text}. The leaf says: {complaint}");
+                    }
+                    if alarm.kind == AlarmKind::NoPermission {
+                        self.new_link = Some((Instant::now() + NEW_LINK.0, NEW_LINK.0));
+                    }
+                    if self.board.raise(alarm.kind.word(), text.clone()) {
+                        tracing::warn!(alarm = alarm.kind.word(), "{text}");
+                    }
+                }
+                Action::Clear(kind) => {
+                    if kind == AlarmKind::NoPermission {
+                        self.new_link = None;
+                    }
+                    if self.board.clear(kind.word()) {
+                        tracing::info!(alarm = kind.word(), "alarm is over");
+                    }
+                }
+            }
+        }
+        wake
+    }
+
+    async fn publish(&mut self, publish: Publish) {
+        let bytes = match self.bytes_of(&publish).await {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                let event = reply(&publish, Outcome::Unreadable { why });
+                let flight = Flight { event, answered: None };
+                self.flights.push(Box::pin(std::future::ready(flight)));
+                return;
+            }
+        };
+        let client = self.hub.client.clone();
+        let subject = subjects::frames(&self.hub.gateway, publish.epoch);
+        self.flights.push(Box::pin(async move {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Msg-Id", publish.msg_id.as_str());
+            headers.insert(
+                "Nats-Expected-Last-Subject-Sequence",
+                publish.expected_last_seq.to_string().as_str(),
+            );
+            let request = async_nats::Request::new()
+                .headers(headers)
+                .payload(bytes)
+                .timeout(Some(publish.deadline));
+            let (outcome, answered) = match client.send_request(subject, request).await {
+                Ok(message) => (wire::outcome(&message), Some(true)),
+                Err(error) => match error.kind() {
+                    RequestErrorKind::NoResponders => (Outcome::NoResponders, None),
+                    _ => (Outcome::TimedOut, Some(false)),
+                },
+            };
+            Flight { event: reply(&publish, outcome), answered }
+        }));
+    }
+
+    /// The same bytes for every attempt of a message, even when the journal dropped the frames.
+    async fn bytes_of(&mut self, publish: &Publish) -> Result<Bytes, String> {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.ticket == publish.ticket) {
+            return Ok(kept.bytes.clone());
+        }
+        let reader = self.recorder.reader();
+        let (epoch, first, last) = (publish.epoch, publish.first_frame, publish.last_frame);
+        let size = publish.bytes;
+        let read = move || super::chain::read_run(&reader, epoch, first, last, size);
+        let bytes = tokio::task::spawn_blocking(read)
+            .await
+            .unwrap_or_else(|_| Err("the read was cut off".to_owned()))?;
+        let bytes = Bytes::from(bytes);
+        self.kept = Some(Kept { ticket: publish.ticket, bytes: bytes.clone() });
+        Ok(bytes)
+    }
+
+    fn ask_info(&self, deadline: Duration) {
+        let filter = subjects::all_frames(&self.hub.gateway);
+        let payload = serde_json::json!({ "subjects_filter": filter }).to_string();
+        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(deadline));
+        let client = self.hub.client.clone();
+        let subject = subjects::info(&self.hub.stream);
+        self.flights.push(Box::pin(async move {
+            match client.send_request(subject, request).await {
+                Ok(message) => {
+                    let event = wire::info(&message).map_or_else(Event::InfoFailed, Event::Info);
+                    Flight { event, answered: Some(true) }
+                }
+                Err(error) => {
+                    let (failure, answered) = failure(error.kind());
+                    Flight { event: Event::InfoFailed(failure), answered }
+                }
+            }
+        }));
+    }
+
+    fn ask_head(&self, epoch: Epoch, deadline: Duration) {
+        let frames = subjects::frames(&self.hub.gateway, epoch);
+        let subject = subjects::head(&self.hub.stream, &frames);
+        let request = async_nats::Request::new().timeout(Some(deadline));
+        let client = self.hub.client.clone();
+        self.flights.push(Box::pin(async move {
+            let (answer, answered) = match client.send_request(subject, request).await {
+                Ok(message) => (wire::head(&message), Some(true)),
+                Err(error) => {
+                    let (failure, answered) = failure(error.kind());
+                    (HeadAnswer::Failed(failure), answered)
+                }
+            };
+            Flight { event: Event::Head { epoch, answer }, answered }
+        }));
+    }
+
+    async fn report(&mut self) {
+        let chain = JournalChain::of(&self.recorder);
+        let status = self.machine.status(self.origin.elapsed(), &chain);
+        let counters = &self.board.counters;
+        let (now, before) = (status.counters, self.reported);
+        counters.uplink_messages.add(now.delivered_messages - before.delivered_messages);
+        counters.uplink_frames.add(now.delivered.frames - before.delivered.frames);
+        counters.uplink_bytes.add(now.delivered.bytes - before.delivered.bytes);
+        counters.uplink_timeouts.add(now.timeouts - before.timeouts);
+        counters.uplink_refusals.add(now.refused - before.refused);
+        counters.uplink_rewinds.add(now.rewinds - before.rewinds);
+        counters.uplink_foreign_messages.add(now.foreign_messages - before.foreign_messages);
+        self.reported = now;
+        if now.expired > before.expired {
+            // Without it a reader of what is left could not name a tag until the daily one.
+            self.recorder.repeat_catalog().await;
+        }
+        let state = state_of(status.state, status.backlog.frames);
+        self.board.update_uplink(|uplink| {
+            uplink.state = state;
+            uplink.why = match status.state {
+                State::Blocked(kind) => Some(kind.word().to_owned()),
+                _ => None,
+            };
+            uplink.backlog_frames = status.backlog.frames;
+            uplink.backlog_samples = status.backlog.samples;
+            uplink.backlog_bytes = status.backlog.bytes;
+            uplink.drain_seconds = status.drained_in.map(|left| left.as_secs_f64());
+        });
+        let answered = self.silence.questions == 0 && status.last_ack_age.is_some();
+        self.board.update_link(|link| {
+            link.why = if link.hub_up { None } else { (self.hub.complaint)() };
+            let measured = answered && link.hub_up;
+            link.round_trip_ms = measured.then_some(status.round_trip.as_secs_f64() * 1e3);
+        });
+    }
+}
+
+/// The machine's state in the words of the status.
+fn state_of(state: State, backlog: u64) -> UplinkState {
+    match state {
+        State::Offline => UplinkState::Disconnected,
+        State::Connecting | State::Waiting => UplinkState::Disconnected,
+        State::Reconciling => UplinkState::Reconciling,
+        State::Idle | State::Gathering => UplinkState::CaughtUp,
+        State::Delivering if backlog <= 2 => UplinkState::CaughtUp,
+        State::Delivering => UplinkState::Draining,
+        State::Blocked(AlarmKind::NoStream | AlarmKind::NoPermission | AlarmKind::StreamFull) => {
+            UplinkState::WaitingForStream
+        }
+        State::Blocked(AlarmKind::HubSilent) => UplinkState::Disconnected,
+        State::Blocked(_) => UplinkState::Halted,
+    }
+}
+
+fn reply(publish: &Publish, outcome: Outcome) -> Event {
+    Event::Reply { ticket: publish.ticket, attempt: publish.attempt, outcome }
+}
+
+/// Whether a failed question counts as silence: nobody listening is an answer of the leaf's, and
+/// tells nothing about the way beyond it.
+fn failure(kind: RequestErrorKind) -> (RequestFailure, Option<bool>) {
+    match kind {
+        RequestErrorKind::NoResponders => (RequestFailure::NoResponders, None),
+        _ => (RequestFailure::TimedOut, Some(false)),
+    }
+}
