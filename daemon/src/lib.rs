@@ -4,6 +4,7 @@
 pub mod causes;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod hub;
 pub mod hubread;
 pub mod leaf;
@@ -12,6 +13,8 @@ pub mod names;
 mod nats_conf;
 pub mod observe;
 pub mod recorder;
+pub mod run;
+pub mod sim;
 pub mod subjects;
 pub mod supervise;
 pub mod uplink;

@@ -1,12 +1,151 @@
-//! The command line.
+//! The command line: arguments, and which function each command is.
 
+pub mod check;
+pub mod docs;
 pub(crate) mod exit;
+pub mod init;
+pub mod lab;
+mod man;
+pub mod prove;
+pub mod sim;
+pub mod status;
+pub mod tags;
+pub mod tap;
 pub mod terminal;
 
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+
+use clap::{Parser as _, Subcommand};
+use tidegate_modbus::{ModbusDevice, Table};
+use tidegate_translator::{Device as _, TagId};
+
+use crate::config::Config;
+use crate::demo;
+use crate::leaf::{EXEC_LEAF, exec_leaf};
+use crate::recorder::SystemClock;
+use crate::run;
+
+/// Reads PLCs, publishes live values, keeps a crash-proof record and delivers it exactly once.
+#[derive(Debug, clap::Parser)]
+#[command(name = "tidegate", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Init(init::InitArgs),
+    Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
+    Sim(sim::SimArgs),
+    Status(status::StatusArgs),
+    Tags(tags::TagsArgs),
+    Prove(prove::ProveArgs),
+    Tap(tap::TapArgs),
+    #[command(hide = true)]
+    InternalDocs(docs::DocsArgs),
+    #[command(hide = true)]
+    InternalHubConfig(lab::HubConfigArgs),
+    #[command(hide = true)]
+    InternalHubStream(lab::HubStreamArgs),
+}
 
 /// Runs the command line and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::from(2)
+    // Before anything else, and with as little as possible: this process becomes another program.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == EXEC_LEAF) {
+        return become_leaf(arguments);
+    }
+    match Arguments::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Init(args) => {
+            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            written(init::run(&args, Some(&host), &mut out, &mut err))
+        }
+        Command::Check(args) => check(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Sim(args) => sim(args),
+        Command::Status(args) => status::status(&args),
+        Command::Tags(args) => tags::tags(&args),
+        Command::Prove(args) => prove::prove(&args),
+        Command::Tap(args) => tap::tap(&args),
+        Command::InternalDocs(args) => {
+            written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
+        }
+        Command::InternalHubConfig(args) => lab::hub_config(&args),
+        Command::InternalHubStream(args) => lab::hub_stream(&args),
+    }
+}
+
+fn become_leaf(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match exec_leaf(arguments) {
+        Ok(never) => match never {},
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {}", crate::causes::chain(&error));
+            ExitCode::from(exit::PEER)
+        }
+    }
+}
+
+fn written(code: std::io::Result<u8>) -> ExitCode {
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(exit::DISK),
+    }
+}
+
+fn sim(args: sim::SimArgs) -> ExitCode {
+    let ran = exit::block_on(async {
+        let failed =
+            |error: sim::SimError| exit::Failure::new(exit::PEER, crate::causes::chain(&error));
+        sim::run(args).await.map_err(failed)
+    });
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.told(),
+    }
+}
+
+fn check(args: &check::CheckArgs) -> ExitCode {
+    let surroundings = check::Surroundings {
+        environment: std::env::vars_os().collect(),
+        plan: &|spec| {
+            let plan = tidegate_modbus::Plan::new(spec);
+            let blocks = plan.as_ref().map(tidegate_modbus::Plan::blocks).unwrap_or_default();
+            blocks.iter().map(block).collect()
+        },
+        read: &mut read_once,
+        colour: terminal::colour(std::io::stdout().is_terminal()),
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    written(check::run(args, surroundings))
+}
+
+fn block(block: &tidegate_modbus::Block) -> (Table, u16, u16) {
+    (block.table, block.start, block.count)
+}
+
+/// Reads every tag of every device once, the devices side by side.
+fn read_once(config: &Config) -> check::Readings {
+    let clock = std::sync::Arc::new(SystemClock);
+    let ask = async {
+        let mut asked = Vec::new();
+        for device in &config.devices {
+            let ids = (0..).take(device.spec.tags.len()).map(TagId).collect();
+            if let Ok(modbus) = ModbusDevice::new(device.spec.clone(), ids, clock.clone()) {
+                asked.push(async move { (device.spec.name.clone(), modbus.read_once().await) });
+            }
+        }
+        Ok(futures_util::future::join_all(asked).await)
+    };
+    exit::block_on(ask).unwrap_or_default()
 }

@@ -1,0 +1,448 @@
+//! `tidegate check`: is a configuration legal, what would it do, and does each device answer?
+//!
+//! # Invariants
+//! - Every mistake is printed in one run, with its place and what would be legal.
+//! - Nothing is changed anywhere; only with `--connect` is anything sent to a device.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+use tidegate_modbus::{DeviceSpec, Table};
+use tidegate_record::json::{Inexact, value_tree};
+use tidegate_translator::{Quality, Reading, Reason};
+
+use super::exit;
+use super::terminal::{self, Align, Tone};
+use crate::causes::chain;
+use crate::config::estimate::{Estimate, estimate};
+use crate::config::{self, Argument, Config, Device, LeafMode, LoadError, WhenFull, size};
+
+/// Check a configuration file and show what it would poll and cost.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration file.
+    #[arg(default_value = config::DEFAULT_FILE)]
+    pub file: PathBuf,
+    /// Print for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Read every tag once from its device.
+    #[arg(long)]
+    pub connect: bool,
+    /// Settings that go before the file.
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
+/// `--set`, for every command that reads the configuration.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SetArgs {
+    /// Set a single value, before the file and the environment; can be repeated.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = Argument::from_set)]
+    pub set: Vec<Argument>,
+}
+
+/// The requests of one cycle: table, first register on the wire, how many.
+pub type Plan = Vec<(Table, u16, u16)>;
+
+/// What each device answered, by its name.
+pub type Readings = Vec<(String, Vec<Reading>)>;
+
+/// What the check needs from outside.
+pub struct Surroundings<'a> {
+    /// The process's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Plans the requests of one cycle of a device.
+    pub plan: &'a dyn Fn(&DeviceSpec) -> Plan,
+    /// Reads every tag once, by device name. A reading's [`TagId`](tidegate_translator::TagId) is
+    /// the tag's place in its device, from 0. A device that is missing counts as unreachable.
+    pub read: &'a mut dyn FnMut(&Config) -> Readings,
+    /// Whether results are coloured.
+    pub colour: bool,
+    /// Where results go.
+    pub out: &'a mut dyn Write,
+    /// Where mistakes go.
+    pub err: &'a mut dyn Write,
+}
+
+/// Runs it and returns the exit code: 0 legal, 1 a tag was refused, 64 mistakes, 69 a device
+/// cannot be reached.
+///
+/// # Errors
+/// When `out` or `err` cannot be written.
+pub fn run(args: &CheckArgs, mut with: Surroundings<'_>) -> io::Result<u8> {
+    let environment = std::mem::take(&mut with.environment);
+    let config = match config::load(&args.file, environment, &args.set.set) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, args.json, &mut with),
+    };
+    let plans: Vec<_> = config.devices.iter().map(|device| (with.plan)(&device.spec)).collect();
+    let requests: Vec<usize> = plans.iter().map(Vec::len).collect();
+    let cost = estimate(&config, &requests);
+    let readings = args.connect.then(|| (with.read)(&config));
+    let answers = readings.as_ref().map(|readings| answers(&config, readings));
+    let code = answers.as_deref().map_or(exit::OK, exit_code);
+    let warnings = warnings(&config);
+    if args.json {
+        let report = json!({
+            "ok": code == exit::OK,
+            "file": args.file.display().to_string(),
+            "gateway": config.gateway.to_string(),
+            "warnings": warnings,
+            "devices": config.devices.iter().zip(&plans).map(|(device, plan)| {
+                device_json(device, plan)
+            }).collect::<Vec<_>>(),
+            "estimate": cost,
+            "answers": answers.as_ref().map(|a| a.iter().map(answer_json).collect::<Vec<_>>()),
+        });
+        writeln!(with.out, "{report:#}")?;
+        return Ok(code);
+    }
+    let out = &mut *with.out;
+    writeln!(out, "{} is legal", args.file.display())?;
+    for warning in &warnings {
+        writeln!(with.err, "warning: {warning}")?;
+    }
+    write_settings(out, &config)?;
+    write_devices(out, &config, &plans, with.colour)?;
+    write_estimate(out, &config, &cost)?;
+    if let Some(answers) = &answers {
+        write_answers(out, answers, with.colour)?;
+    }
+    Ok(code)
+}
+
+fn refuse(error: &LoadError, json: bool, with: &mut Surroundings<'_>) -> io::Result<u8> {
+    match (error, json) {
+        (LoadError::Mistakes(mistakes), true) => {
+            let report = json!({ "ok": false, "mistakes": mistakes.to_json() });
+            writeln!(with.out, "{report:#}")?;
+        }
+        (_, true) => {
+            let report = json!({ "ok": false, "error": chain(error) });
+            writeln!(with.out, "{report:#}")?;
+        }
+        (LoadError::Mistakes(mistakes), false) => writeln!(with.err, "{mistakes}")?,
+        (_, false) => writeln!(with.err, "error: {}", chain(error))?,
+    }
+    Ok(exit::CONFIG)
+}
+
+/// Legal, but not what this machine can do now.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut out = Vec::new();
+    let tls = config.hub.iter().filter_map(|hub| hub.tls.as_ref());
+    let files = tls
+        .flat_map(|tls| {
+            [("hub.tls.ca", &tls.ca), ("hub.tls.cert", &tls.cert), ("hub.tls.key", &tls.key)]
+        })
+        .chain(config.leaf.nats_server.as_ref().map(|path| ("leaf.nats-server", path)));
+    for (key, path) in files {
+        if !path.exists() {
+            out.push(format!("{key}: there is no file {} on this machine", path.display()));
+        }
+    }
+    if config.devices.is_empty() {
+        out.push("there is no [[device]]: nothing is polled".to_owned());
+    }
+    out
+}
+
+fn write_settings(out: &mut dyn Write, config: &Config) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(out, "  gateway  {}", config.gateway)?;
+    match &config.hub {
+        None => writeln!(out, "  hub      none: recorded, not delivered")?,
+        Some(hub) => {
+            let urls: Vec<String> = hub.urls.iter().map(ToString::to_string).collect();
+            let urls = urls.join(", ");
+            writeln!(out, "  hub      {urls}; stream {}, domain {}", hub.stream, hub.domain)?;
+        }
+    }
+    let mode = match config.leaf.mode {
+        LeafMode::Managed => "managed",
+        LeafMode::External => "external",
+    };
+    writeln!(out, "  leaf     {mode}, {}", config.leaf.listen)?;
+    let full = match config.journal.when_full {
+        WhenFull::DropOldest => "then drops the oldest",
+        WhenFull::StopRecording => "then stops recording",
+    };
+    let journal = &config.journal;
+    let most = size::format(journal.max_bytes);
+    writeln!(out, "  journal  {}, at most {most}, {full}", journal.dir.display())?;
+    match &config.metrics {
+        None => writeln!(out, "  metrics  none"),
+        Some(metrics) => writeln!(out, "  metrics  http://{}/metrics", metrics.listen),
+    }
+}
+
+fn endpoint(spec: &DeviceSpec) -> String {
+    let (open, close) = if spec.host.contains(':') { ("[", "]") } else { ("", "") };
+    format!("{open}{}{close}:{}", spec.host, spec.port)
+}
+
+/// The table's word, as in the file.
+const fn table_word(table: Table) -> &'static str {
+    match table {
+        Table::Coil => "coil",
+        Table::DiscreteInput => "discrete",
+        Table::InputRegister => "input",
+        Table::HoldingRegister => "holding",
+    }
+}
+
+fn write_devices(
+    out: &mut dyn Write,
+    config: &Config,
+    plans: &[Plan],
+    colour: bool,
+) -> io::Result<()> {
+    if config.devices.is_empty() {
+        return Ok(());
+    }
+    let mut table = terminal::Table::new(&[
+        ("DEVICE", Align::Left),
+        ("ENDPOINT", Align::Left),
+        ("UNIT", Align::Right),
+        ("EVERY", Align::Right),
+        ("TAGS", Align::Right),
+        ("REQUESTS", Align::Right),
+        ("REQUESTS/S", Align::Right),
+    ]);
+    for (device, plan) in config.devices.iter().zip(plans) {
+        let spec = &device.spec;
+        let cells = [
+            spec.name.clone(),
+            endpoint(spec),
+            spec.unit.0.to_string(),
+            seconds(spec.poll_every.as_secs_f64()),
+            device.tags.len().to_string(),
+            plan.len().to_string(),
+            format!("{:.1}", per_s(device, plan)),
+        ];
+        table.row(cells.map(|text| (text, Tone::Plain)));
+    }
+    writeln!(out)?;
+    table.write(out, 2, colour)?;
+    writeln!(out)?;
+    for (device, plan) in config.devices.iter().zip(plans) {
+        writeln!(out, "  {}: {}", device.spec.name, blocks(plan))?;
+    }
+    Ok(())
+}
+
+/// The requests of a cycle by their wire addresses, the first few of many.
+fn blocks(plan: &Plan) -> String {
+    const SHOWN: usize = 6;
+    let mut parts: Vec<String> = plan
+        .iter()
+        .take(SHOWN)
+        .map(|&(table, start, count)| {
+            let last = u32::from(start) + u32::from(count.max(1)) - 1;
+            match count {
+                0 | 1 => format!("{} {start}", table_word(table)),
+                _ => format!("{} {start}-{last} ({count})", table_word(table)),
+            }
+        })
+        .collect();
+    if plan.len() > SHOWN {
+        parts.push(format!("{} more", plan.len() - SHOWN));
+    }
+    parts.join(", ")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn per_s(device: &Device, plan: &Plan) -> f64 {
+    plan.len() as f64 / device.spec.poll_every.as_secs_f64().max(0.001)
+}
+
+fn seconds(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.0} ms", seconds * 1000.0) } else { format!("{seconds} s") }
+}
+
+fn write_estimate(out: &mut dyn Write, config: &Config, cost: &Estimate) -> io::Result<()> {
+    let rows = [
+        ("requests", format!("{:.1} /s", cost.requests_per_s)),
+        ("samples", format!("{:.1} /s", cost.samples_per_s)),
+        ("journal growth", format!("{} /day", bytes(cost.journal_bytes_per_day))),
+        ("written to disk", format!("{} /day", bytes(cost.disk_bytes_per_day))),
+        (
+            "to the hub",
+            cost.wan_bytes_per_day.map_or("nothing".to_owned(), |wan| {
+                format!("{} /day, without live values", bytes(wan))
+            }),
+        ),
+        (
+            "buffer",
+            cost.buffer_days.map_or("never full".to_owned(), |days| {
+                format!("{} in {}", days_words(days), size::format(config.journal.max_bytes))
+            }),
+        ),
+    ];
+    writeln!(out, "\nestimated, from measurements of mixed signals:")?;
+    for (name, value) in rows {
+        writeln!(out, "  {name:<15}  {value}")?;
+    }
+    Ok(())
+}
+
+fn days_words(days: f64) -> String {
+    match days {
+        d if d >= 365.0 => format!("{:.1} years", d / 365.25),
+        d if d >= 2.0 => format!("{d:.1} days"),
+        d => format!("{:.1} hours", d * 24.0),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "never negative; a float-to-integer cast saturates"
+)]
+fn bytes(n: f64) -> String {
+    size::format(n.round() as u64)
+}
+
+/// What one device answered.
+struct Answer<'a> {
+    device: &'a Device,
+    reachable: bool,
+    readings: Vec<Option<&'a Reading>>,
+}
+
+fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Vec<Answer<'a>> {
+    config
+        .devices
+        .iter()
+        .map(|device| {
+            let own = readings.iter().find(|(name, _)| *name == device.spec.name);
+            let readings: Vec<Option<&Reading>> = (0_u32..)
+                .zip(&device.tags)
+                .map(|(id, _)| own.and_then(|(_, list)| list.iter().find(|r| r.tag.0 == id)))
+                .collect();
+            let silent = |reading: &Option<&Reading>| {
+                reading.is_none_or(|reading| {
+                    matches!(reading.quality, Quality::Bad(Reason::NotConnected | Reason::Timeout))
+                })
+            };
+            Answer { device, reachable: !readings.iter().all(silent), readings }
+        })
+        .collect()
+}
+
+fn exit_code(answers: &[Answer<'_>]) -> u8 {
+    let refused = |reading: &Option<&Reading>| {
+        reading.is_none_or(|reading| matches!(reading.quality, Quality::Bad(_)))
+    };
+    if answers.iter().any(|answer| !answer.reachable) {
+        exit::PEER
+    } else if answers.iter().any(|answer| answer.readings.iter().any(refused)) {
+        exit::NO
+    } else {
+        exit::OK
+    }
+}
+
+fn write_answers(out: &mut dyn Write, answers: &[Answer<'_>], colour: bool) -> io::Result<()> {
+    for answer in answers {
+        let spec = &answer.device.spec;
+        let state = if answer.reachable { "answered" } else { "cannot be reached" };
+        writeln!(out, "\n{} at {}, unit {}, {state}:", spec.name, endpoint(spec), spec.unit.0)?;
+        let mut table = terminal::Table::new(&[
+            ("TAG", Align::Left),
+            ("ADDRESS", Align::Left),
+            ("VALUE", Align::Right),
+            ("UNIT", Align::Left),
+            ("QUALITY", Align::Left),
+            ("WHY", Align::Left),
+        ]);
+        for (tag, reading) in answer.device.tags.iter().zip(&answer.readings) {
+            let Shown { value, quality, reason, error } = Shown::of(*reading);
+            table.row([
+                (tag.path.to_string(), Tone::Plain),
+                (tag.address.clone(), Tone::Plain),
+                (terminal::value(&value), Tone::Strong),
+                (tag.unit.clone().unwrap_or_default(), Tone::Plain),
+                terminal::quality(quality, reason),
+                (error.unwrap_or_default().to_owned(), Tone::Faint),
+            ]);
+        }
+        table.write(out, 2, colour)?;
+    }
+    Ok(())
+}
+
+/// A reading as it is shown, to people and to programs.
+struct Shown<'a> {
+    value: Json,
+    quality: &'static str,
+    reason: Option<&'static str>,
+    error: Option<&'a str>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(reading: Option<&'a Reading>) -> Self {
+        let Some(reading) = reading else {
+            return Self {
+                value: Json::Null,
+                quality: "bad",
+                reason: None,
+                error: Some("no answer"),
+            };
+        };
+        let (value, inexact) = value_tree(&reading.value);
+        let reason = reading.quality.reason().map(Reason::word);
+        Self {
+            value,
+            quality: reading.quality.word(),
+            reason: reason.or(inexact.map(Inexact::word)),
+            error: reading.error.as_deref(),
+        }
+    }
+}
+
+fn device_json(device: &Device, plan: &Plan) -> Json {
+    let requests: Vec<Json> = plan
+        .iter()
+        .map(|(table, start, count)| {
+            json!({ "table": table_word(*table), "start": start, "count": count })
+        })
+        .collect();
+    json!({
+        "name": device.spec.name,
+        "endpoint": endpoint(&device.spec),
+        "unit": device.spec.unit.0,
+        "poll_every_ms": u64::try_from(device.spec.poll_every.as_millis()).unwrap_or(u64::MAX),
+        "tags": device.tags.len(),
+        "requests": requests,
+        "requests_per_s": per_s(device, plan),
+    })
+}
+
+fn answer_json(answer: &Answer<'_>) -> Json {
+    let tags: Vec<Json> = answer
+        .device
+        .tags
+        .iter()
+        .zip(&answer.readings)
+        .map(|(tag, reading)| {
+            let Shown { value, quality, reason, error } = Shown::of(*reading);
+            json!({
+                "path": tag.path.as_str(),
+                "address": tag.address,
+                "unit": tag.unit,
+                "value": value,
+                "quality": quality,
+                "reason": reason,
+                "error": error,
+            })
+        })
+        .collect();
+    json!({ "device": answer.device.spec.name, "reachable": answer.reachable, "tags": tags })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! `tidegate prove`: from the hub's copy alone, is everything there or named as lost?
+
+use std::io::{IsTerminal as _, Write as _};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_journal::{DirStorage, Reader, Storage, inspect};
+use tidegate_record::proof::{Filter, HubMessage, Ledger, LocalTail, Report};
+use tidegate_translator::Clock as _;
+
+use super::exit;
+use crate::hubread::{Access, HubStream, Progress};
+use crate::names::GatewayId;
+use crate::recorder::SystemClock;
+use crate::subjects;
+
+/// Prove from the hub's copy that nothing was lost, or name exactly what was.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProveArgs {
+    /// How the hub is reached.
+    #[command(flatten)]
+    pub access: Access,
+    /// The gateway, PLANT/NAME
+    #[arg(long, value_name = "PLANT/NAME")]
+    pub gateway: GatewayId,
+    /// List only losses that lasted until here or longer, such as 2026-01-31T06:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<jiff::Timestamp>,
+    /// List only losses that began here or earlier
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<jiff::Timestamp>,
+    /// The gateway's journal, where it is at hand: then nothing beyond the watermark is unknown
+    #[arg(long, value_name = "DIR")]
+    pub journal: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs it: 0 balanced, 1 not, 69 the hub cannot be reached or read, 73 the journal cannot be read.
+#[must_use]
+pub fn prove(args: &ProveArgs) -> ExitCode {
+    let report = exit::block_on(look(args));
+    let report = match report {
+        Ok(report) => report,
+        Err(failure) => return failure.told(),
+    };
+    let mut out = std::io::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out))
+    } else {
+        write!(out, "{report}")
+    };
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(exit::DISK),
+        _ if report.verdict.is_balanced() => ExitCode::SUCCESS,
+        _ => ExitCode::from(exit::NO),
+    }
+}
+
+/// Reads the hub's copy and judges it.
+///
+/// # Errors
+/// When hub or journal cannot be read.
+pub(crate) async fn look(args: &ProveArgs) -> Result<Report, exit::Failure> {
+    let nanos = |time: jiff::Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
+    let filter = Filter { from: args.from.map(nanos), to: args.to.map(nanos) };
+    let (plant, name) = (args.gateway.plant.as_str(), args.gateway.name.as_str());
+    let mut ledger = Ledger::new(plant, name, filter);
+    // Looked at before the hub is: what the journal has then, the hub may have by now.
+    let journal = args.journal.as_deref().map(open_journal).transpose()?;
+    let client = args.access.connect().await?;
+    let stream = HubStream::open(client, args.access.stream.clone()).await?;
+    let mut meter = Meter::new();
+    let mut strangers = 0_u64;
+    stream
+        .read(&subjects::all_frames(&args.gateway), false, |stored, progress| {
+            match subjects::epoch_of(&stored.subject) {
+                Some(epoch) => ledger.observe(HubMessage {
+                    stream_seq: stored.seq,
+                    epoch,
+                    bytes: &stored.payload,
+                }),
+                None => strangers += 1,
+            }
+            meter.show(progress);
+            ControlFlow::Continue(())
+        })
+        .await?;
+    meter.done();
+    if strangers > 0 {
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: {strangers} messages under subjects that name no epoch were left out"
+        );
+    }
+    let tail = journal.and_then(|reader| local_tail(&reader, &ledger));
+    Ok(ledger.report(SystemClock.now().0, tail))
+}
+
+fn open_journal(dir: &Path) -> Result<Reader, exit::Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        exit::Failure::new(
+            exit::DISK,
+            format!("journal {} cannot be read: {}", dir.display(), crate::causes::chain(error)),
+        )
+    };
+    if !dir.is_dir() {
+        let text = format!("journal {} is not a directory", dir.display());
+        return Err(exit::Failure::new(exit::DISK, text));
+    }
+    let storage = DirStorage::new(dir).map_err(|error| failed(&error))?;
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    let (reader, _) = inspect(&storage).map_err(|error| failed(&error))?;
+    Ok(reader)
+}
+
+/// Where the journal ends, and what it has where the hub's copy ends.
+fn local_tail(reader: &Reader, ledger: &Ledger) -> Option<LocalTail> {
+    let (epoch, last) = reader.durable()?;
+    let at_watermark = ledger
+        .watermark(epoch)
+        .and_then(|mark| reader.position_of(epoch, mark.frame).ok().flatten())
+        .map(|position| position.hash);
+    Some(LocalTail { epoch, last: Some(last), at_watermark })
+}
+
+/// A line of progress for what takes longer than two seconds, on a terminal.
+#[derive(Debug)]
+pub(super) struct Meter {
+    begun: Instant,
+    shown: Option<Instant>,
+    terminal: bool,
+}
+
+impl Meter {
+    pub(super) fn new() -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { begun: Instant::now(), shown: None, terminal }
+    }
+
+    pub(super) fn show(&mut self, progress: Progress) {
+        let quiet = self.shown.unwrap_or(self.begun + Duration::from_secs(2));
+        if !self.terminal || Instant::now() < quiet {
+            return;
+        }
+        self.shown = Some(Instant::now() + Duration::from_millis(200));
+        let Progress { messages, bytes, share, .. } = progress;
+        let (percent, read) = (share * 100.0, crate::config::size::format(bytes));
+        let _ = write!(
+            std::io::stderr(),
+            "\r\x1b[Kreading: {percent:.0} %, {messages} messages, {read}"
+        );
+    }
+
+    pub(super) fn done(&self) {
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `tidegate tags`: the latest values.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::exit::{self, Failure};
+use super::status::{SocketArgs, failed, json, misconfigured, printed};
+use super::terminal::{self, Align, Table, Tone, age};
+use crate::observe::control::{AskError, Client, TagQuery};
+use crate::observe::state::TagReport;
+
+/// Show the latest values.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TagsArgs {
+    /// A path, for it and all below, or a pattern: `*` within a segment, `**` across segments
+    #[arg(value_name = "PATTERN")]
+    pub pattern: Option<String>,
+    /// Keep showing; where the output is no terminal, print a line per change
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds between two looks
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    pub every: u64,
+    /// Print one JSON object per tag and line
+    #[arg(long)]
+    pub json: bool,
+    /// Which daemon is asked.
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+/// Asks and prints. Exit code 0 when a tag matched, 1 when none did, 69 when no daemon answers, 77
+/// when it may not be asked.
+#[must_use]
+pub fn tags(args: &TagsArgs) -> ExitCode {
+    let socket = match args.socket.path() {
+        Ok(socket) => socket,
+        Err(error) => return misconfigured(&error),
+    };
+    let stdout = io::stdout();
+    let terminal = stdout.is_terminal();
+    let mut screen = Screen {
+        json: args.json,
+        colour: terminal::colour(terminal),
+        redraw: args.watch && terminal && !args.json,
+        changes: args.watch && (!terminal || args.json),
+        seen: HashMap::new(),
+    };
+    loop {
+        let tags = match all(args, &socket) {
+            Ok(tags) => tags,
+            Err(error) => return failed(&error),
+        };
+        if let Err(error) = screen.show(&mut stdout.lock(), &tags) {
+            return printed(Err(error));
+        }
+        if !args.watch {
+            if tags.is_empty() {
+                let pattern = args.pattern.as_deref().unwrap_or("**");
+                return Failure::new(exit::NO, format!("no tag matches {pattern:?}")).told();
+            }
+            return ExitCode::SUCCESS;
+        }
+        std::thread::sleep(Duration::from_secs(args.every));
+    }
+}
+
+/// Every page.
+fn all(args: &TagsArgs, socket: &Path) -> Result<Vec<TagReport>, AskError> {
+    let mut client = Client::connect(socket)?;
+    let (mut tags, mut after) = (Vec::new(), None);
+    loop {
+        let query = TagQuery { pattern: args.pattern.clone(), after, limit: None };
+        let page = client.tags(query)?;
+        tags.extend(page.tags);
+        after = page.next;
+        if after.is_none() {
+            return Ok(tags);
+        }
+    }
+}
+
+struct Screen {
+    json: bool,
+    colour: bool,
+    /// Draw over what was drawn before.
+    redraw: bool,
+    /// Print only what differs from what was printed before.
+    changes: bool,
+    seen: HashMap<String, Seen>,
+}
+
+/// What must differ for a tag to be printed again.
+#[derive(PartialEq)]
+struct Seen {
+    v: serde_json::Value,
+    q: String,
+    why: Option<String>,
+    ts: Option<i64>,
+}
+
+impl Screen {
+    fn show(&mut self, out: &mut impl Write, tags: &[TagReport]) -> io::Result<()> {
+        let tags: Vec<&TagReport> = tags.iter().filter(|tag| self.is_news(tag)).collect();
+        if self.json {
+            for tag in tags {
+                json(out, tag)?;
+            }
+            return out.flush();
+        }
+        if self.changes {
+            for tag in tags {
+                let [path, value, unit, quality, _] = cells(tag).map(|(text, _)| text);
+                let line = format!("{path} {value} {unit} {quality}");
+                writeln!(out, "{}", terminal::tame(line.trim_end()))?;
+            }
+            return out.flush();
+        }
+        if self.redraw {
+            // Clear, and begin at the top.
+            write!(out, "\x1b[2J\x1b[H")?;
+        }
+        let mut table = Table::new(&[
+            ("TAG", Align::Left),
+            ("VALUE", Align::Right),
+            ("UNIT", Align::Left),
+            ("QUALITY", Align::Left),
+            ("AGE", Align::Right),
+        ]);
+        for tag in &tags {
+            table.row(cells(tag));
+        }
+        if !tags.is_empty() || self.redraw {
+            table.write(out, 0, self.colour)?;
+        }
+        out.flush()
+    }
+
+    fn is_news(&mut self, tag: &TagReport) -> bool {
+        if !self.changes {
+            return true;
+        }
+        let ts = tag.time.map(tidegate_translator::Timestamp::as_millis);
+        let now = Seen { v: tag.v.clone(), q: tag.q.clone(), why: tag.why.clone(), ts };
+        if self.seen.get(&tag.path) == Some(&now) {
+            return false;
+        }
+        self.seen.insert(tag.path.clone(), now);
+        true
+    }
+}
+
+/// Path, value, unit, quality, age.
+fn cells(tag: &TagReport) -> [(String, Tone); 5] {
+    let age = tag.age_ms.map(|ms| age(Duration::from_millis(ms)));
+    [
+        (tag.path.clone(), Tone::Plain),
+        (terminal::value(&tag.v), Tone::Strong),
+        (tag.unit.clone().unwrap_or_default(), Tone::Plain),
+        terminal::quality(&tag.q, tag.why.as_deref()),
+        (age.unwrap_or_else(|| "never".to_owned()), Tone::Faint),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_translator::{Reason, Sample, TagId, Timestamp, Value};
+
+    use super::*;
+    use crate::observe::state::tests::board;
+    use crate::observe::state::{Board, Pattern};
+
+    fn rows(board: &Board) -> Vec<TagReport> {
+        board.tags(&Pattern::all(), None, 100).tags
+    }
+
+    fn screen(json: bool, changes: bool) -> Screen {
+        Screen { json, colour: false, redraw: false, changes, seen: HashMap::new() }
+    }
+
+    fn shown(screen: &mut Screen, tags: &[TagReport]) -> String {
+        let mut out = Vec::new();
+        screen.show(&mut out, tags).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_table_shows_value_unit_quality_and_age() {
+        let board = board();
+        board.note_samples(&[
+            Sample::good(TagId(1), Timestamp(0), Value::F32(72.3)),
+            Sample::bad(TagId(2), Timestamp(0), Reason::Timeout, 0),
+        ]);
+        let table = shown(&mut screen(false, false), &rows(&board));
+        assert_eq!(
+            table,
+            "TAG                        VALUE  UNIT  QUALITY                AGE\n\
+             PlantA/Press1/running          –  degC  bad (timeout)        0.0 s\n\
+             PlantA/Press1/temperature   72.3  degC  good                 0.0 s\n\
+             PlantA/Press2/temperature      –  degC  bad (not-connected)  never\n"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watching_without_a_terminal_prints_only_what_changed() {
+        let board = board();
+        let mut screen = screen(true, true);
+        assert_eq!(shown(&mut screen, &rows(&board)).lines().count(), 3);
+        assert_eq!(shown(&mut screen, &rows(&board)), "");
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(7_000_000), Value::I64(1))]);
+        let line = shown(&mut screen, &rows(&board));
+        let tag: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&tag["path"], &tag["ts"]), (&"PlantA/Press1/temperature".into(), &7.into()));
+        assert_eq!(shown(&mut screen, &rows(&board)), "");
+    }
+}

@@ -1,0 +1,255 @@
+//! From the configuration to running drivers, at the start and at each reload.
+//!
+//! # Invariants
+//! - A device that did not change is not touched.
+//! - A tag has its number before its first sample, and its number is in the record before that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_modbus::{DataType, ModbusDevice};
+use tidegate_record::catalog::Definition;
+use tidegate_translator::{Clock, Device as _, TagId, TagPath, ValueKind};
+use tokio::sync::Mutex;
+
+use crate::config::{Config, Deadband, Device, RecordMode};
+use crate::live::{LiveQueue, LiveTag};
+use crate::names::GatewayId;
+use crate::observe::health::{self, GatewayHealth, HealthTag};
+use crate::observe::state::{Board, DeviceMeta, HealthLimits, TagMeta};
+use crate::recorder::{Handle, Ingress, RecorderGone};
+use crate::subjects;
+use crate::supervise::{DriverBuild, DriverId, Drivers, SupervisorGone};
+
+/// Why devices could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    #[error(transparent)]
+    Recorder(#[from] RecorderGone),
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorGone),
+}
+
+/// The devices that run, the gateway's own health among them.
+pub(super) struct Devices {
+    ingress: Arc<Ingress>,
+    live: Arc<LiveQueue>,
+    recorder: Handle,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+    running: Mutex<Vec<Device>>,
+    health: Mutex<Vec<(TagId, TagPath)>>,
+}
+
+/// A device and the numbers of its tags.
+struct Numbered<'c> {
+    device: &'c Device,
+    ids: Vec<TagId>,
+}
+
+impl Devices {
+    pub(super) fn new(
+        ingress: Arc<Ingress>,
+        live: Arc<LiveQueue>,
+        recorder: Handle,
+        board: Arc<Board>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            ingress,
+            live,
+            recorder,
+            board,
+            clock,
+            running: Mutex::default(),
+            health: Mutex::default(),
+        }
+    }
+
+    /// Makes what runs what the configuration says.
+    pub(super) async fn apply(&self, config: &Config, drivers: &Drivers) -> Result<(), ApplyError> {
+        let mut running = self.running.lock().await;
+        let numbered = self.number(config).await?;
+        let gone = running
+            .iter()
+            .filter(|old| !config.devices.iter().any(|new| new.spec.name == old.spec.name));
+        for device in gone {
+            drivers.remove(DriverId::device(device.spec.name.as_str())).await?;
+        }
+        self.tell(&numbered, &self.health.lock().await);
+        for Numbered { device, ids } in numbered {
+            let before = running.iter().find(|old| old.spec.name == device.spec.name);
+            if before.is_some_and(|before| before.spec == device.spec) {
+                continue;
+            }
+            let id = DriverId::device(device.spec.name.as_str());
+            drivers.put(id, self.build(device, ids)).await?;
+        }
+        running.clone_from(&config.devices);
+        Ok(())
+    }
+
+    /// Gives the gateway's own tags their numbers, before anything is told of any tag.
+    pub(super) async fn number_health(&self, gateway: &GatewayId) -> Result<(), ApplyError> {
+        let Ok(paths) = health::paths(gateway) else { return Ok(()) };
+        let definitions = paths.iter().zip(health::TAGS).map(|(path, tag)| Definition {
+            path: path.clone(),
+            kind: tag.kind,
+            unit: tag.unit.map(str::to_owned),
+            device: health::DEVICE.to_owned(),
+            address: tag.name.to_owned(),
+            source: health::DEVICE.to_owned(),
+        });
+        let numbers = self.recorder.define(definitions.collect()).await?;
+        let Ok(ids) = numbers.into_iter().collect::<Result<Vec<_>, _>>() else { return Ok(()) };
+        self.recorder.set_quiet_tags(ids.iter().copied().collect()).await;
+        *self.health.lock().await = ids.into_iter().zip(paths).collect();
+        Ok(())
+    }
+
+    /// Starts to sample the gateway's own tags.
+    pub(super) async fn start_health(
+        &self,
+        limits: HealthLimits,
+        drivers: &Drivers,
+    ) -> Result<(), ApplyError> {
+        let ids: Vec<_> = self.health.lock().await.iter().map(|(id, _)| *id).collect();
+        let (board, sink) = (Arc::clone(&self.board), Arc::clone(&self.ingress));
+        let build: DriverBuild = Box::new(move |stop| {
+            let health = GatewayHealth::new(Arc::clone(&board), limits, ids.clone());
+            Box::new(health).run(Arc::clone(&sink) as _, stop)
+        });
+        drivers.put(DriverId::service(health::DEVICE), build).await?;
+        Ok(())
+    }
+
+    async fn number<'c>(&self, config: &'c Config) -> Result<Vec<Numbered<'c>>, ApplyError> {
+        let definitions = config.devices.iter().flat_map(definitions).collect();
+        let mut numbers = self.recorder.define(definitions).await?.into_iter();
+        let mut out = Vec::with_capacity(config.devices.len());
+        for device in &config.devices {
+            let ids: Vec<_> = numbers.by_ref().take(device.tags.len()).collect();
+            match ids.into_iter().collect::<Result<Vec<_>, _>>() {
+                Ok(ids) => out.push(Numbered { device, ids }),
+                Err(error) => {
+                    tracing::error!(device = device.spec.name, "not polled: {error}");
+                    self.board.raise("catalog-full", error.to_string());
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// Tells status, live plane and recorder of every tag, before the first sample comes.
+    fn tell(&self, numbered: &[Numbered<'_>], health: &[(TagId, TagPath)]) {
+        let metas = numbered.iter().map(|n| DeviceMeta {
+            name: n.device.spec.name.as_str().into(),
+            fresh_for: Some(fresh_for(n.device)),
+        });
+        let tags = |n: &Numbered<'_>| {
+            let device: Arc<str> = n.device.spec.name.as_str().into();
+            let fresh_for = fresh_for(n.device);
+            let pairs = n.ids.iter().zip(&n.device.tags);
+            let each = pairs.map(|(id, tag)| {
+                let unit: Option<Arc<str>> = tag.unit.as_deref().map(Arc::from);
+                let meta = TagMeta {
+                    id: *id,
+                    path: tag.path.clone(),
+                    unit: unit.clone(),
+                    device: Arc::clone(&device),
+                    fresh_for: Some(fresh_for),
+                };
+                let live = LiveTag {
+                    id: *id,
+                    subject: subjects::live(&tag.path).into(),
+                    unit,
+                    device: Arc::clone(&device),
+                    deadband: tag.deadband,
+                    max_silence: tag.max_silence,
+                };
+                (meta, live)
+            });
+            each.collect::<Vec<_>>()
+        };
+        let own = health.iter().zip(health::TAGS).map(|((id, path), tag)| own_tag(*id, path, tag));
+        let (metas_of_tags, live): (Vec<_>, Vec<_>) =
+            numbered.iter().flat_map(tags).chain(own).unzip();
+        // The gateway itself is no device that could be down: it has tags, and no row.
+        self.board.configure(metas.collect(), metas_of_tags);
+        self.live.set_tags(live);
+        let on_change = numbered.iter().flat_map(|n| {
+            let pairs = n.ids.iter().zip(&n.device.tags);
+            pairs.filter(|(_, tag)| tag.record == RecordMode::Changes).map(|(id, _)| *id)
+        });
+        self.ingress.record_on_change(on_change);
+    }
+
+    fn build(&self, device: &Device, ids: Vec<TagId>) -> DriverBuild {
+        let spec = device.spec.clone();
+        let sink = Arc::clone(&self.ingress);
+        let clock = Arc::clone(&self.clock);
+        Box::new(move |stop| {
+            match ModbusDevice::new(spec.clone(), ids.clone(), Arc::clone(&clock)) {
+                Ok(device) => Box::new(device).run(Arc::clone(&sink) as _, stop),
+                Err(error) => {
+                    tracing::error!(device = spec.name, "{}", crate::causes::chain(&error));
+                    Box::pin(async move { stop.cancelled().await })
+                }
+            }
+        })
+    }
+}
+
+/// One of the gateway's own tags. It is offered only when it moved, so nothing is held back.
+fn own_tag(id: TagId, path: &TagPath, tag: &HealthTag) -> (TagMeta, LiveTag) {
+    let unit: Option<Arc<str>> = tag.unit.map(Arc::from);
+    let device: Arc<str> = health::DEVICE.into();
+    let meta = TagMeta {
+        id,
+        path: path.clone(),
+        unit: unit.clone(),
+        device: Arc::clone(&device),
+        fresh_for: None,
+    };
+    let live = LiveTag {
+        id,
+        subject: subjects::live(path).into(),
+        unit,
+        device,
+        deadband: Deadband::None,
+        max_silence: health::MAX_SILENCE,
+    };
+    (meta, live)
+}
+
+/// Two poll intervals and the time that one answer may take.
+fn fresh_for(device: &Device) -> Duration {
+    device.spec.poll_every.saturating_mul(2).saturating_add(device.spec.timeout)
+}
+
+fn definitions(device: &Device) -> Vec<Definition> {
+    let pairs = device.tags.iter().zip(&device.spec.tags);
+    let each = pairs.map(|(tag, spec)| Definition {
+        path: tag.path.clone(),
+        kind: if spec.scale == 1.0 && spec.offset == 0.0 {
+            kind(spec.kind)
+        } else {
+            ValueKind::F64
+        },
+        unit: tag.unit.clone(),
+        device: device.spec.name.clone(),
+        address: tag.address.clone(),
+        source: device.spec.name.clone(),
+    });
+    each.collect()
+}
+
+const fn kind(kind: DataType) -> ValueKind {
+    match kind {
+        DataType::Bool => ValueKind::Bool,
+        DataType::Int16 | DataType::Int32 | DataType::Int64 => ValueKind::I64,
+        DataType::Uint16 | DataType::Uint32 | DataType::Uint64 => ValueKind::U64,
+        DataType::Float32 => ValueKind::F32,
+        DataType::Float64 => ValueKind::F64,
+    }
+}

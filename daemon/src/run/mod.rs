@@ -1,0 +1,291 @@
+//! What the daemon is made of, in one page.
+//!
+//! # Invariants
+//! - READY waits for the disk and for nothing else: no PLC, leaf or hub is waited for.
+//! - Draining goes with the data: drivers, recorder, live values and uplink, then what watches.
+
+mod devices;
+mod stages;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tidegate_journal::{DirStorage, Journal, OpenError, Recovery, Stamp, StorageError};
+use tidegate_translator::Clock;
+
+use crate::causes::chain;
+use crate::cli::check::SetArgs;
+use crate::cli::exit;
+use crate::config::{self, Config, LoadError, WhenFull};
+use crate::leaf::FileError;
+use crate::live::LiveQueue;
+use crate::observe::control::{ControlError, ControlLimits, ControlServer};
+use crate::observe::log::{self, LogArgs, LogError};
+use crate::observe::state::{Board, HealthLimits};
+use crate::recorder::{Ingress, Losses, RecorderGone, StartError, SystemClock, Writer};
+use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
+
+use devices::Devices;
+
+/// Run the daemon.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RunArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/tidegate/tidegate.toml")]
+    pub config: PathBuf,
+    /// Settings that go before the file.
+    #[command(flatten)]
+    pub set: SetArgs,
+    /// How much is logged.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("the log cannot begin")]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    #[error("the runtime cannot start")]
+    Runtime(#[source] std::io::Error),
+    #[error("journal directory {path} cannot be made; set another journal.dir", path = path.display())]
+    JournalDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the recorder cannot start")]
+    Recorder(#[from] StartError),
+    #[error(transparent)]
+    Gone(#[from] RecorderGone),
+    #[error("the control socket cannot be opened")]
+    Control(#[from] ControlError),
+    #[error("the leaf cannot be prepared")]
+    Leaf(#[from] FileError),
+    #[error("the leaf cannot be launched")]
+    Launcher(#[source] std::io::Error),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+    #[error("{0}")]
+    Ended(Outcome),
+}
+
+impl RunError {
+    /// 2 usage, 64 configuration, 73 disk, 77 permission, 1 anything else.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Log(LogError::Filter { .. }) => exit::USAGE,
+            Self::Config(LoadError::Mistakes(_) | LoadError::TooLarge { .. })
+            | Self::Control(ControlError::NotASocket { .. })
+            | Self::Recorder(StartError::Open(
+                OpenError::Foreign { .. } | OpenError::Settings { .. },
+            )) => exit::CONFIG,
+            error if is_denied(error) => exit::PERMISSION,
+            Self::Config(_) => exit::CONFIG,
+            Self::JournalDir { .. } | Self::Recorder(_) | Self::Control(_) | Self::Leaf(_) => {
+                exit::DISK
+            }
+            _ => exit::NO,
+        }
+    }
+}
+
+/// Whether the system refused something for want of permission.
+fn is_denied(error: &RunError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Runs until a signal, and says how it ended.
+#[must_use]
+pub fn run(args: &RunArgs) -> ExitCode {
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = match &error {
+                RunError::Config(LoadError::Mistakes(mistakes)) => mistakes.to_string(),
+                error => format!("error: {}", chain(error)),
+            };
+            // Nobody is left to tell when stderr is gone.
+            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn start(args: &RunArgs) -> Result<(), RunError> {
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let config = config::load(&args.config, environment, &args.set.set)?;
+    let lost_lines = log::begin(&args.log)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let board = Board::new(config.gateway.clone(), Arc::clone(&clock)).with_log(lost_lines);
+    // Two workers: one may wait for the disk while the other polls.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let outcome = runtime.block_on(daemon(args, config, Arc::new(board), clock))?;
+    if outcome.is_clean() { Ok(()) } else { Err(RunError::Ended(outcome)) }
+}
+
+async fn daemon(
+    args: &RunArgs,
+    config: Config,
+    board: Arc<Board>,
+    clock: Arc<dyn Clock>,
+) -> Result<Outcome, RunError> {
+    tracing::info!(
+        gateway = %config.gateway,
+        version = env!("CARGO_PKG_VERSION"),
+        devices = config.devices.len(),
+        "tidegate starts"
+    );
+    let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
+    let losses = Arc::new(Losses::new());
+    let (ingress, queue) = Ingress::new(
+        Arc::clone(&board),
+        Arc::clone(&live),
+        Arc::clone(&losses),
+        Arc::clone(&clock),
+    );
+    let ingress = Arc::new(ingress);
+
+    let opener = opener(&config)?;
+    let (writer, recorder) = tokio::task::block_in_place(|| {
+        Writer::open(
+            &config.journal.dir,
+            opener,
+            config.journal.commit_every,
+            queue,
+            losses,
+            Arc::clone(&board),
+            Arc::clone(&clock),
+        )
+    })?;
+    let cursors = writer.cursors();
+
+    let settings = supervise::Settings {
+        watchdog: supervise::watchdog_period(),
+        seed: seed(&config),
+        ..Default::default()
+    };
+    let mut supervisor = Supervisor::new(settings, Arc::clone(&board) as _, Arc::new(Systemd));
+
+    // What watches comes first, so that a start can be watched.
+    let health = HealthLimits::default();
+    make_parent(&config.control_socket);
+    let control = ControlServer::bind(
+        &config.control_socket,
+        Arc::clone(&board),
+        health,
+        ControlLimits::default(),
+    )?;
+    stages::control(&mut supervisor, control);
+    if let Some(metrics) = &config.metrics {
+        stages::http(&mut supervisor, metrics.listen, health, Arc::clone(&board));
+    }
+
+    let leaf = stages::leaf(&mut supervisor, &config, Arc::clone(&board))?;
+    stages::recorder(&mut supervisor, writer);
+    stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
+    if let Some(hub) = &config.hub {
+        stages::uplink(
+            &mut supervisor,
+            leaf,
+            &config,
+            hub,
+            cursors,
+            recorder.clone(),
+            Arc::clone(&board),
+        );
+    }
+
+    let devices = Arc::new(Devices::new(ingress, live, recorder, Arc::clone(&board), clock));
+    // The recorder answers only once it runs, so the first devices come through the same door as
+    // those of a reload, right after the start.
+    let drivers = supervisor.drivers();
+    let first = Arc::clone(&devices);
+    let config = Arc::new(config);
+    let initial = Arc::clone(&config);
+    supervisor.core("devices", supervise::Stage::Record, move |stop| async move {
+        first.number_health(&initial.gateway).await?;
+        first.apply(&initial, &drivers).await?;
+        first.start_health(health, &drivers).await?;
+        stop.cancelled().await;
+        Ok(())
+    });
+    stages::reload(&mut supervisor, args, &config, devices);
+
+    let status = Arc::clone(&board);
+    supervisor.on_status(move || stages::status_line(&status, &health));
+    let signals = Signals::system().map_err(RunError::Signals)?;
+    let outcome = supervisor.run(signals).await;
+    tracing::info!("{outcome}");
+    Ok(outcome)
+}
+
+/// How the journal is opened.
+fn opener(
+    config: &Config,
+) -> Result<impl FnOnce(Stamp) -> Result<(Journal, Recovery), OpenError>, RunError> {
+    let dir = config.journal.dir.clone();
+    make_dir(&dir)?;
+    let plant = config.gateway.plant.as_str();
+    let gateway = config.gateway.name.as_str();
+    let mut settings = tidegate_journal::Settings::new(plant, gateway, config.journal.max_bytes);
+    settings.when_full = match config.journal.when_full {
+        WhenFull::DropOldest => tidegate_journal::WhenFull::DropOldest,
+        WhenFull::StopRecording => tidegate_journal::WhenFull::StopRecording,
+    };
+    fit_segments(&mut settings);
+    Ok(move |stamp| {
+        let storage = DirStorage::new(&dir).map_err(|source| {
+            OpenError::Storage(StorageError {
+                action: "open",
+                object: "the directory".to_owned(),
+                place: dir.display().to_string(),
+                source,
+            })
+        })?;
+        Journal::open(Arc::new(storage), settings, stamp)
+    })
+}
+
+/// A small journal gets small segments, so that it drops little at a time: sixteen at least.
+fn fit_segments(settings: &mut tidegate_journal::Settings) {
+    let wanted = settings.max_bytes / 16 / 4096 * 4096;
+    settings.segment_bytes =
+        wanted.clamp(tidegate_journal::MIN_SEGMENT_BYTES, tidegate_journal::DEFAULT_SEGMENT_BYTES);
+    settings.headroom = 2 * settings.segment_bytes;
+}
+
+fn make_dir(path: &Path) -> Result<(), RunError> {
+    std::fs::create_dir_all(path)
+        .map_err(|source| RunError::JournalDir { path: path.to_owned(), source })
+}
+
+/// Binding tells better than this why a socket cannot be there.
+fn make_parent(path: &Path) {
+    if let Some(dir) = path.parent() {
+        let _ = std::fs::create_dir_all(dir);
+    }
+}
+
+/// Spreads what gateways do at the same time, by name.
+fn seed(config: &Config) -> u64 {
+    let hash = blake3::hash(config.gateway.to_string().as_bytes());
+    hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}

@@ -1,0 +1,343 @@
+//! Each core task of the daemon, put under the supervisor.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{RunArgs, RunError, devices::Devices};
+use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError};
+use crate::leaf::{
+    self, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess,
+    LocalRole, Search,
+};
+use crate::live::{LiveQueue, NatsOutlet, Publisher};
+use crate::observe::control::ControlServer;
+use crate::observe::http::{HttpLimits, HttpServer};
+use crate::observe::state::{Board, HealthLimits};
+use crate::recorder::{Handle, Writer};
+use crate::supervise::{CoreResult, Stage, Supervisor};
+use crate::uplink::{self, Shell};
+
+pub(super) fn control(supervisor: &mut Supervisor, control: ControlServer) {
+    supervisor.core("control", Stage::Observe, |stop| async {
+        control.serve(stop).await;
+        Ok(())
+    });
+}
+
+/// Between attempts to listen on a port that somebody else has.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// A port that is taken costs the metrics and not the record: it is told and tried again.
+pub(super) fn http(
+    supervisor: &mut Supervisor,
+    listen: SocketAddr,
+    health: HealthLimits,
+    board: Arc<Board>,
+) {
+    supervisor.core("metrics", Stage::Observe, move |stop| async move {
+        loop {
+            let shared = Arc::clone(&board);
+            match HttpServer::bind(listen, shared, health, HttpLimits::default()).await {
+                Ok(http) => {
+                    tracing::info!(address = %http.address(), "metrics and /healthz");
+                    board.clear(NO_METRICS);
+                    http.serve(stop).await;
+                    return Ok(());
+                }
+                Err(error) => {
+                    let text = crate::causes::chain(&error);
+                    if board.raise(NO_METRICS, text.clone()) {
+                        tracing::error!(alarm = NO_METRICS, "{text}; recording goes on");
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(LISTEN_AGAIN) => {}
+            }
+        }
+    });
+}
+
+/// The alarm's word.
+const NO_METRICS: &str = "no-metrics";
+
+pub(super) fn recorder(supervisor: &mut Supervisor, writer: Writer) {
+    let pulse = supervisor.pulses().register("recorder");
+    supervisor.core("recorder", Stage::Record, |stop| async move {
+        let runtime = tokio::runtime::Handle::current();
+        // A thread of its own: it waits for the disk.
+        let thread = tokio::task::spawn_blocking(move || runtime.block_on(writer.run(pulse, stop)));
+        thread.await.map_err(Into::into)
+    });
+}
+
+/// The way to the local nats-server, whoever runs it.
+#[derive(Debug, Clone)]
+pub(super) enum Leaf {
+    Managed { gateway: crate::names::GatewayId, handle: LeafHandle },
+    External(LocalAccess),
+}
+
+impl Leaf {
+    /// Waits until the leaf listens; `None` when the daemon stops first.
+    async fn access(&self, stop: &CancellationToken) -> Option<LocalAccess> {
+        match self {
+            Self::External(access) => Some(access.clone()),
+            Self::Managed { gateway, handle } => {
+                let address = tokio::select! {
+                    () = stop.cancelled() => return None,
+                    address = handle.listening() => address?,
+                };
+                let (gateway, credentials) = (gateway.clone(), handle.credentials());
+                Some(LocalAccess { address, gateway, credentials })
+            }
+        }
+    }
+
+    /// What a managed leaf last complained about; another one has a log of its own.
+    fn last_complaint(&self) -> Option<String> {
+        match self {
+            Self::Managed { handle, .. } => handle.last_complaint(),
+            Self::External(_) => None,
+        }
+    }
+
+    fn restart(&self, reason: &str) {
+        match self {
+            Self::Managed { handle, .. } => handle.restart(reason),
+            Self::External(_) => {
+                tracing::warn!("{reason}; the leaf is a service of its own: restart that one");
+            }
+        }
+    }
+}
+
+pub(super) fn leaf(
+    supervisor: &mut Supervisor,
+    config: &Config,
+    board: Arc<Board>,
+) -> Result<Leaf, RunError> {
+    board.update_link(|link| link.configured = config.hub.is_some());
+    let plan = LeafPlan::of(config);
+    if config.leaf.mode == LeafMode::External {
+        let (credentials, changed) = leaf::write_external(&plan, &config.leaf.dir)?;
+        if changed {
+            let path = config.leaf.dir.clone();
+            tracing::warn!(path = %path.display(), "the leaf's configuration changed: restart it");
+        }
+        return Ok(Leaf::External(LocalAccess {
+            address: config.leaf.listen,
+            gateway: config.gateway.clone(),
+            credentials: Arc::new(credentials),
+        }));
+    }
+    let launcher = Launcher::this_binary().map_err(RunError::Launcher)?;
+    let search = Search::usual(config.leaf.nats_server.clone());
+    let settings = LeafSettings::usual(plan, config.leaf.dir.clone(), search, launcher);
+    let (process, handle) = LeafProcess::new(settings)?;
+    supervisor.core("leaf", Stage::Observe, |stop| async move {
+        process.run(stop).await;
+        Ok(())
+    });
+    let watched = handle.clone();
+    supervisor.core("leaf-watch", Stage::Observe, |stop| async move {
+        watch_leaf(&watched, &board, stop).await;
+        Ok(())
+    });
+    Ok(Leaf::Managed { gateway: config.gateway.clone(), handle })
+}
+
+/// Puts what happens to the managed leaf on the board.
+async fn watch_leaf(handle: &LeafHandle, board: &Board, stop: CancellationToken) {
+    let mut state = handle.state();
+    let mut started = false;
+    loop {
+        match &*state.borrow_and_update() {
+            LeafState::Listening { .. } => {
+                if started {
+                    board.counters.leaf_restarts.one();
+                }
+                started = true;
+                board.clear(LEAF_DOWN);
+                board.update_link(|link| link.leaf_up = true);
+            }
+            LeafState::Down { reason, .. } => {
+                board.raise(LEAF_DOWN, reason.clone());
+                board.update_link(|link| link.leaf_up = false);
+            }
+            LeafState::Starting | LeafState::Stopped => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = state.changed() => if changed.is_err() {
+                stop.cancelled().await;
+                return;
+            },
+        }
+    }
+}
+
+/// The word of the alarm for a leaf that does not serve.
+const LEAF_DOWN: &str = "leaf-down";
+
+/// Notes whether the leaf is connected. Only of one that is a service of its own this is all that
+/// is known; a managed one has its own watch.
+fn note_leaf(board: &Board, external: Option<SocketAddr>, up: bool) {
+    board.update_link(|link| link.leaf_up = up);
+    let Some(address) = external else { return };
+    if up {
+        if board.clear(LEAF_DOWN) {
+            tracing::info!(%address, "connected to the leaf");
+        }
+    } else if board.raise(LEAF_DOWN, nobody_at(address)) {
+        tracing::warn!(alarm = LEAF_DOWN, "{}; recording goes on", nobody_at(address));
+    }
+}
+
+fn nobody_at(address: SocketAddr) -> String {
+    format!(
+        "no leaf with this gateway's passwords answers at {address}; start its service, or restart \
+         it if its configuration changed"
+    )
+}
+
+pub(super) fn live(
+    supervisor: &mut Supervisor,
+    leaf: Leaf,
+    queue: Arc<LiveQueue>,
+    board: Arc<Board>,
+) {
+    let pulses = supervisor.pulses().clone();
+    supervisor.core("live", Stage::Deliver, move |stop| async move {
+        let Some(access) = leaf.access(&stop).await else { return Ok(()) };
+        let watched = Arc::clone(&board);
+        let external = matches!(leaf, Leaf::External(_)).then_some(access.address);
+        if let Some(address) = external {
+            board.raise(LEAF_DOWN, nobody_at(address));
+        }
+        let note = move |event| {
+            match event {
+                async_nats::Event::Connected => note_leaf(&watched, external, true),
+                async_nats::Event::Disconnected => note_leaf(&watched, external, false),
+                _ => {}
+            }
+            std::future::ready(())
+        };
+        let client = access.connect(LocalRole::Live, note).await?;
+        let pulse = pulses.register("live");
+        Publisher::new(queue, board, NatsOutlet(client), pulse).run(stop).await;
+        Ok(())
+    });
+}
+
+pub(super) fn uplink(
+    supervisor: &mut Supervisor,
+    leaf: Leaf,
+    config: &Config,
+    hub: &Hub,
+    cursors: Vec<tidegate_uplink::Cursor>,
+    recorder: Handle,
+    board: Arc<Board>,
+) {
+    let pulses = supervisor.pulses().clone();
+    let gateway = config.gateway.clone();
+    let mut settings = tidegate_uplink::Settings::new(
+        gateway.to_string(),
+        hub.stream.clone(),
+        hub.domain.clone(),
+        crate::recorder::random_id(),
+    );
+    settings.send_every = config.uplink.send_every;
+    settings.max_message = config.uplink.max_message;
+    settings.backfill_limit = config.uplink.backfill_limit;
+    let stream = hub.stream.clone();
+    supervisor.core("uplink", Stage::Deliver, move |stop| async move {
+        let Some(access) = leaf.access(&stop).await else { return Ok(()) };
+        let client = access.connect(LocalRole::Record, |_| async {}).await?;
+        let said = leaf.clone();
+        let hub = uplink::Hub {
+            client,
+            gateway,
+            stream,
+            restart_leaf: Box::new(move |reason: &str| leaf.restart(reason)),
+            complaint: Box::new(move || said.last_complaint()),
+        };
+        let shell = Shell::new(settings, cursors, hub, recorder, board);
+        shell.run(pulses.register("uplink"), stop).await;
+        Ok::<(), _>(()) as CoreResult
+    });
+}
+
+pub(super) fn reload(
+    supervisor: &mut Supervisor,
+    args: &RunArgs,
+    config: &Arc<Config>,
+    devices: Arc<Devices>,
+) {
+    let (file, set) = (args.config.clone(), args.set.set.clone());
+    let current = Arc::new(std::sync::Mutex::new(Arc::clone(config)));
+    supervisor.on_reload(move |drivers| {
+        let (file, set) = (file.clone(), set.clone());
+        let (current, devices) = (Arc::clone(&current), Arc::clone(&devices));
+        Box::pin(async move {
+            let read = move || config::load(&file, std::env::vars_os(), &set);
+            let fresh = tokio::task::spawn_blocking(read)
+                .await
+                .map_err(|error| error.to_string())?
+                .map_err(|error: LoadError| refused(&error))?;
+            let before =
+                Arc::clone(&current.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            let difference = Config::difference(&before, &fresh);
+            devices.apply(&fresh, &drivers).await.map_err(|error| error.to_string())?;
+            // What needs a restart stays what it was, so that it is named again next time.
+            let applied = Config { devices: fresh.devices, ..(*before).clone() };
+            *current.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(applied);
+            Ok(told(&difference))
+        })
+    });
+}
+
+/// Mistakes that are told in the log one by one; `tidegate check` tells the rest.
+const MISTAKES_IN_LOG: usize = 50;
+
+/// Tells each mistake in a line of its own, and sums up.
+fn refused(error: &LoadError) -> String {
+    let LoadError::Mistakes(mistakes) = error else { return crate::causes::chain(error) };
+    for line in mistakes.lines().take(MISTAKES_IN_LOG) {
+        tracing::error!("{line}");
+    }
+    let count =
+        crate::cli::terminal::count(mistakes.count().try_into().unwrap_or(u64::MAX), "mistake");
+    format!("{count} in it; what ran goes on as it was, `tidegate check` shows all")
+}
+
+/// What a reload did, in a line.
+fn told(difference: &Difference) -> String {
+    if difference.is_empty() {
+        return "nothing changed".to_owned();
+    }
+    let changed = difference.changed.iter().map(|device| device.name.as_str()).collect();
+    let parts: [(&str, Vec<&str>); 4] = [
+        ("added", difference.added.iter().map(String::as_str).collect()),
+        ("removed", difference.removed.iter().map(String::as_str).collect()),
+        ("changed", changed),
+        ("needs a restart:", difference.restart_needed.clone()),
+    ];
+    let said = parts.iter().filter(|(_, names)| !names.is_empty());
+    said.map(|(what, names)| format!("{what} {}", names.join(", "))).collect::<Vec<_>>().join("; ")
+}
+
+/// One line for `systemctl status`.
+pub(super) fn status_line(board: &Board, limits: &HealthLimits) -> String {
+    let report = board.report(limits);
+    format!(
+        "{}, {} samples recorded, {} frames to deliver",
+        report.health.state.word(),
+        board.counters.samples_recorded.read(),
+        report.uplink.backlog_frames,
+    )
+}
