@@ -1,0 +1,390 @@
+//! The gateway: the real binary with a configuration file, started, stopped and killed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+use crate::family::{self, Family, Process};
+use crate::hub::Credentials;
+use crate::{tools, wait};
+
+/// What the gateway is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `PLANT/NAME`.
+    pub gateway: String,
+    /// Where its leaf connects.
+    pub hub: SocketAddr,
+    /// What it shows there.
+    pub credentials: Credentials,
+    /// The stream that collects frames.
+    pub stream: String,
+    /// The JetStream domain whose acknowledgements count.
+    pub domain: String,
+    /// Where the PLC is.
+    pub plc: SocketAddr,
+    /// What a scenario wants otherwise than usual.
+    pub wishes: Wishes,
+}
+
+/// What a scenario wants otherwise than usual.
+#[derive(Debug, Clone)]
+pub struct Wishes {
+    /// `journal.max-bytes`.
+    pub max_bytes: &'static str,
+    /// `journal.when-full`.
+    pub when_full: &'static str,
+    /// `journal.commit-every-ms`.
+    pub commit_every_ms: u64,
+    /// Devices beside the one that counts, whose 31 tags are noise, to make the journal grow.
+    pub noise: usize,
+    /// The journal lies on a file system of its own, of so many bytes.
+    pub disk_bytes: Option<u64>,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            max_bytes: "64 MiB",
+            when_full: "drop-oldest",
+            commit_every_ms: 200,
+            noise: 0,
+            disk_bytes: None,
+        }
+    }
+}
+
+/// How often the PLC is polled.
+pub const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// The device that counts.
+pub const DEVICE: &str = "press-1";
+
+/// The path that every tag begins with.
+pub const BASE_PATH: &str = "PlantA/Line3/Press1";
+
+/// A gateway that can be started, stopped and killed.
+#[derive(Debug)]
+pub struct Gateway {
+    family: Arc<Family>,
+    id: String,
+    directory: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+    disk_bytes: Option<u64>,
+    process: Option<Process>,
+}
+
+impl Gateway {
+    /// Writes its configuration; nothing runs yet.
+    ///
+    /// # Errors
+    /// When the directory cannot be written or there is no nats-server.
+    pub fn configured(
+        family: &Arc<Family>,
+        directory: &Path,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(directory)?;
+        let config = directory.join("tidegate.toml");
+        std::fs::write(&config, configuration(settings, &tools::nats_server()?)?)?;
+        Ok(Self {
+            family: Arc::clone(family),
+            id: settings.gateway.clone(),
+            directory: directory.to_path_buf(),
+            config,
+            log: directory.with_extension("log"),
+            disk_bytes: settings.wishes.disk_bytes,
+            process: None,
+        })
+    }
+
+    /// `PLANT/NAME`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// A command of the binary that asks this gateway.
+    ///
+    /// # Errors
+    /// When the binary has not been built.
+    pub fn command(&self, verb: &str) -> anyhow::Result<Command> {
+        let mut command = self.family.command(tools::gateway()?);
+        command.arg(verb).arg("--config").arg(&self.config);
+        Ok(command)
+    }
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// When it runs already, or ends instead of answering; the error holds its log.
+    pub async fn start(&mut self) -> anyhow::Result<()> {
+        if self.process.is_some() {
+            bail!("the gateway runs already");
+        }
+        let command = self.run_command()?;
+        let mut process = Process::start(&self.family, "the gateway", command, &self.log)?;
+        wait::until(wait::SOON, "the gateway answers", || {
+            let status = self
+                .command("status")
+                .and_then(|mut command| Ok(command.arg("--json").output()?.status.success()));
+            let ended = process.ended();
+            let log = process.printed_since(0);
+            async move {
+                if let Some(status) = ended? {
+                    bail!("the gateway ended ({status}): {}", log?);
+                }
+                Ok(status?.then_some(()))
+            }
+        })
+        .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// `run`, with the journal's own small file system where one is wished for: a tmpfs in a mount
+    /// namespace, which goes with the process.
+    fn run_command(&self) -> anyhow::Result<Command> {
+        let run = self.command("run")?;
+        let Some(bytes) = self.disk_bytes else { return Ok(run) };
+        let journal = self.journal();
+        std::fs::create_dir_all(&journal)?;
+        let mut command = self.family.command("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "--propagation", "private"]);
+        command.args([
+            "sh",
+            "-c",
+            r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#,
+        ]);
+        command.arg("sh").arg(bytes.to_string()).arg(journal);
+        command.arg(run.get_program()).args(run.get_args());
+        Ok(command)
+    }
+
+    /// Where its journal is.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.directory.join("journal")
+    }
+
+    /// What `status --json` says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn status(&self) -> anyhow::Result<Value> {
+        let output = self.command("status")?.arg("--json").output()?;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("status said {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Waits until it raises an alarm, and returns its text.
+    ///
+    /// # Errors
+    /// When it does not soon.
+    pub async fn alarm(&self, kind: &str) -> anyhow::Result<String> {
+        wait::until(wait::SOON, &format!("the alarm {kind}"), || {
+            let status = self.status();
+            async move {
+                let status = status?;
+                let alarms = status["alarms"].as_array().context("no alarms in the status")?;
+                let found = alarms.iter().find(|alarm| alarm["kind"] == kind);
+                Ok(found.map(|alarm| alarm["text"].as_str().unwrap_or_default().to_owned()))
+            }
+        })
+        .await
+    }
+
+    /// Copies everything that it has on disk, while it is down.
+    ///
+    /// # Errors
+    /// When it runs, or the copy fails.
+    pub fn back_up(&self) -> anyhow::Result<()> {
+        self.copy(&self.directory, &self.directory.with_extension("backup"))
+    }
+
+    /// Puts the copy back in place of what it has on disk, while it is down.
+    ///
+    /// # Errors
+    /// When it runs, or there is no copy.
+    pub fn roll_back(&self) -> anyhow::Result<()> {
+        self.copy(&self.directory.with_extension("backup"), &self.directory)
+    }
+
+    /// Puts another gateway's copy in place of this one's journal, as a cloned card does.
+    ///
+    /// # Errors
+    /// When this one runs, or there is no copy.
+    pub fn take_image_of(&self, other: &Self) -> anyhow::Result<()> {
+        self.copy(&other.directory.with_extension("backup").join("journal"), &self.journal())
+    }
+
+    fn copy(&self, from: &Path, to: &Path) -> anyhow::Result<()> {
+        if self.process.is_some() {
+            bail!("the gateway must be down while its files are copied");
+        }
+        family::copy_tree(&self.family, from, to)
+    }
+
+    /// What it has logged.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+    }
+
+    /// SIGTERM; waits until it has ended in good order.
+    ///
+    /// # Errors
+    /// When it was not running, does not end, or ends with an error.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let mut process = self.process.take().context("the gateway is down already")?;
+        let status = process.stop(wait::SOON).await?;
+        if !status.success() {
+            bail!("the gateway ended ({status}) after SIGTERM");
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to the daemon alone: its leaf lives on, as it would.
+    ///
+    /// # Errors
+    /// When it had ended by itself.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the gateway is down already")?.kill9()
+    }
+
+    /// Process ids of the nats-servers that the running daemon started.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn leaves(&self) -> anyhow::Result<Vec<u32>> {
+        let process = self.process.as_ref().context("the gateway is down")?;
+        family::children_of(process.id(), "nats-server")
+    }
+
+    /// Fails when the daemon has ended by itself.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn must_be_running(&mut self) -> anyhow::Result<()> {
+        let process = self.process.as_mut().context("the gateway is down")?;
+        match process.ended()? {
+            Some(status) => bail!("the gateway ended by itself ({status})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Short intervals, so that a scenario shows in seconds what a plant shows in hours.
+fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<String> {
+    let (plant, name) = settings.gateway.split_once('/').context("gateway is not PLANT/NAME")?;
+    let Settings { hub, credentials, stream, domain, plc, wishes, .. } = settings;
+    let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
+    let Credentials { ca, cert, key } = credentials;
+    let poll = POLL_EVERY.as_millis();
+    let mut text = format!(
+        r#"
+[gateway]
+plant = "{plant}"
+name = "{name}"
+
+[hub]
+urls = ["tls://127.0.0.1:{port}"]
+tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}
+stream = "{stream}"
+domain = "{domain}"
+
+[leaf]
+listen = "127.0.0.1:0"
+nats-server = {nats_server:?}
+dir = "leaf"
+
+[journal]
+dir = "journal"
+max-bytes = "{max_bytes}"
+when-full = "{when_full}"
+commit-every-ms = {commit_every_ms}
+
+[uplink]
+send-every-ms = 200
+
+[control]
+socket = "control.sock"
+
+[[device]]
+name = "{DEVICE}"
+protocol = "modbus-tcp"
+address = "{plc}"
+unit = 1
+poll-every-ms = {poll}
+timeout-ms = 1000
+retry-after-ms = 200
+retry-at-most-ms = 1000
+base-path = "{BASE_PATH}"
+
+[[device.tag]]
+path = "counter"
+address = "holding:100"
+type = "uint64"
+
+[[device.tag]]
+path = "triple"
+address = "holding:104"
+type = "uint32"
+
+[[device.tag]]
+path = "tenths"
+address = "holding:106"
+type = "uint16"
+
+[[device.tag]]
+path = "sine"
+address = "holding:107"
+type = "float32"
+deadband = 0.05
+"#,
+        port = hub.port(),
+    );
+    for number in 0..wishes.noise {
+        text.push_str(&noise(number, *plc));
+    }
+    Ok(text)
+}
+
+/// A device that yields about 30 kB a second that cannot be compressed.
+fn noise(number: usize, plc: SocketAddr) -> String {
+    let mut text = format!(
+        r#"
+[[device]]
+name = "noise-{number}"
+protocol = "modbus-tcp"
+address = "{plc}"
+unit = 1
+poll-every-ms = 10
+timeout-ms = 1000
+retry-after-ms = 200
+retry-at-most-ms = 1000
+base-path = "PlantA/Line3/Noise{number}"
+"#
+    );
+    for tag in 0..31 {
+        let address = 1000 + tag * 4;
+        text.push_str(&format!(
+            r#"
+[[device.tag]]
+path = "n{tag}"
+address = "holding:{address}"
+type = "uint64"
+deadband = 1e30
+"#
+        ));
+    }
+    text
+}

@@ -1,0 +1,404 @@
+//! The rig put together, and what every scenario asks of it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::family::Family;
+use crate::gateway::{BASE_PATH, DEVICE, Gateway, Settings, Wishes};
+use crate::hub::Hub;
+use crate::oracle::{self, Claim, Findings, Tags};
+use crate::plc::Plc;
+use crate::wan::Wan;
+use crate::{reader, stream, wait};
+
+const GATEWAY: &str = "PlantA/gw-line3";
+
+/// How far the PLC's and the record's idea of a moment may differ: a poll, its time-out under
+/// load, and the schedule.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// How long an outage lasts: as given, ten times that under `cargo xtask long`.
+#[must_use]
+pub fn outage(short: Duration) -> Duration {
+    if std::env::var_os("TIDEGATE_RIG_LONG").is_some() { short * 10 } else { short }
+}
+
+/// A counting PLC, a cable, a gateway, a wide-area link and a hub.
+#[derive(Debug)]
+pub struct Rig {
+    /// The PLC.
+    pub plc: Plc,
+    /// Between PLC and gateway.
+    pub cable: Wan,
+    /// Between the gateway's leaf and the hub.
+    pub wan: Wan,
+    /// The hub.
+    pub hub: Hub,
+    /// The gateway.
+    pub gateway: Gateway,
+    settings: Settings,
+    family: Arc<Family>,
+    /// Last, so that it is removed when nobody writes into it any more.
+    directory: Option<TempDir>,
+}
+
+impl Rig {
+    /// Everything runs: PLC on, gateway started, link open.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running() -> anyhow::Result<Self> {
+        Self::running_with(Wishes::default()).await
+    }
+
+    /// [`Rig::running`], with a gateway that is configured otherwise than usual.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running_with(wishes: Wishes) -> anyhow::Result<Self> {
+        let mut rig = Self::idle(wishes).await?;
+        rig.switch_plc_on().await?;
+        rig.gateway.start().await?;
+        Ok(rig)
+    }
+
+    /// Hub and link are up; the PLC is off and the gateway not started.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn with_plc_off() -> anyhow::Result<Self> {
+        Self::idle(Wishes::default()).await
+    }
+
+    async fn idle(wishes: Wishes) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("tidegate-rig-").tempdir()?;
+        let family = Family::new()?;
+        let hub = Hub::start(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
+        let wan = Wan::open_to(hub.leafs()?).await?;
+        let cable = Wan::to_nowhere().await?;
+        let settings = Settings {
+            gateway: GATEWAY.to_owned(),
+            hub: wan.address(),
+            credentials: hub.credentials(GATEWAY)?,
+            stream: hub.stream()?.to_owned(),
+            domain: hub.domain()?.to_owned(),
+            plc: cable.address(),
+            wishes,
+        };
+        let gateway = Gateway::configured(&family, &directory.path().join("gateway"), &settings)?;
+        let plc = Plc::off(&family, directory.path());
+        let directory = Some(directory);
+        Ok(Self { plc, cable, wan, hub, gateway, settings, family, directory })
+    }
+
+    /// Switches the PLC on and plugs the cable in.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn switch_plc_on(&mut self) -> anyhow::Result<()> {
+        let address = self.plc.switch_on().await?;
+        self.cable.lead_to(address).await?;
+        self.cable.restore().await
+    }
+
+    /// Switches the PLC off: connecting to it is refused.
+    ///
+    /// # Errors
+    /// When it was off.
+    pub async fn switch_plc_off(&mut self) -> anyhow::Result<()> {
+        self.plc.switch_off()?;
+        self.cable.cut_closed().await
+    }
+
+    /// Starts the killed hub again and leads the link to it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_hub_again(&mut self) -> anyhow::Result<()> {
+        self.hub.start_again().await?;
+        self.wan.lead_to(self.hub.leafs()?).await
+    }
+
+    /// The largest value that the PLC has served.
+    ///
+    /// # Errors
+    /// When its history cannot be read.
+    pub fn served(&self) -> anyhow::Result<u64> {
+        Ok(self.plc.history()?.last().map_or(0, |served| served.n))
+    }
+
+    /// Waits until the gateway has polled this many values more.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn polls(&self, more: u64) -> anyhow::Result<u64> {
+        let target = self.served()? + more;
+        let what = format!("the gateway polls {more} times");
+        wait::until(wait::SOON, &what, || {
+            let served = self.served();
+            async move { served.map(|served| (served >= target).then_some(served)) }
+        })
+        .await
+    }
+
+    /// The paths of the tags that count.
+    #[must_use]
+    pub fn tags() -> Tags {
+        Tags { counter: format!("{BASE_PATH}/counter"), triple: format!("{BASE_PATH}/triple") }
+    }
+
+    /// Waits until the hub holds a value of the counter at least this large.
+    ///
+    /// # Errors
+    /// When it does not within `patience`.
+    pub async fn hub_holds(&self, n: u64, patience: Duration) -> anyhow::Result<()> {
+        self.tap(n, patience).await.map(|_samples| ())
+    }
+
+    /// Everything at the hub, once both counting tags have reached this poll.
+    async fn tap(&self, n: u64, patience: Duration) -> anyhow::Result<Vec<oracle::Sample>> {
+        let Tags { counter, triple } = Self::tags();
+        let url = self.hub.reader_url()?;
+        let goals = [(counter, n), (triple, n * 3)];
+        reader::tap_until(&self.family, &url, self.gateway.id(), patience, &goals).await
+    }
+
+    /// How many messages have reached the hub: what must stand still while the link is cut.
+    ///
+    /// # Errors
+    /// When the hub is down.
+    pub async fn messages_at_hub(&self) -> anyhow::Result<u64> {
+        stream::taken_in(&self.hub.admin_url()?, self.hub.stream()?).await
+    }
+
+    /// The hub's stream as it is: subject and payload of every message.
+    ///
+    /// # Errors
+    /// When the hub is down.
+    pub async fn messages(&self) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+        stream::messages(&self.hub.admin_url()?, self.hub.stream()?).await
+    }
+
+    /// Sits out an outage of the wide-area link and makes sure that it was one.
+    ///
+    /// # Errors
+    /// When something reached the hub nevertheless, or the gateway stopped polling.
+    pub async fn sit_out(&self, short: Duration) -> anyhow::Result<()> {
+        // What had already passed the link may still arrive.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let before = self.messages_at_hub().await?;
+        let polled = self.served()?;
+        tokio::time::sleep(outage(short)).await;
+        let after = self.messages_at_hub().await?;
+        ensure!(before == after, "the link is cut, but {before} messages became {after}");
+        ensure!(self.served()? > polled, "the gateway stopped polling during the outage");
+        Ok(())
+    }
+
+    /// The end of every scenario: waits until everything served so far is at the hub, then judges
+    /// the values, checks the raw stream for repeated frames, and compares with the binary's own
+    /// proof.
+    ///
+    /// # Errors
+    /// When anything is missing that no loss names, doubled or out of order, and above all when
+    /// the proof says balanced nevertheless.
+    pub async fn verify(&mut self, patience: Duration) -> anyhow::Result<(Findings, Claim)> {
+        self.gateway.must_be_running()?;
+        // One poll further, so that what is judged was followed by something.
+        let upto = self.polls(2).await?;
+        let samples = self.tap(upto, patience).await?;
+        let url = self.hub.reader_url()?;
+        let mut claim = reader::prove(&self.family, &url, self.gateway.id()).await?;
+        claim.keep_losses_of(DEVICE, BASE_PATH);
+        let history = self.plc.history()?;
+        let slack = i64::try_from(SLACK.as_nanos())?;
+        let findings = oracle::judge(&history, &samples, &Self::tags(), &claim.losses, slack);
+        if findings.contradict(&claim) {
+            bail!("prove contradicts the values: {claim:?} against {findings:?}");
+        }
+        ensure!(findings.is_clean(), "the values are not whole: {findings:?} with {claim:?}");
+        ensure!(
+            claim.is_balanced() && claim.exit_ok,
+            "the values are whole, but prove does not say so: {claim:?}"
+        );
+        let messages = self.messages().await?;
+        let frames = stream::count_distinct_frames(&messages)?;
+        ensure!(frames > 0, "the stream holds no frame");
+        Ok((findings, claim))
+    }
+
+    /// [`Rig::verify`], and nothing may be missing at all, named or not.
+    ///
+    /// # Errors
+    /// As there, and when a single value that was served is missing.
+    pub async fn verify_nothing_lost(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let (findings, _) = self.verify(patience).await?;
+        ensure!(findings.named_holes.is_empty(), "lost, though named: {findings:?}");
+        Ok(())
+    }
+
+    /// What the hub holds and what `prove` says of it, once everything served so far is there.
+    /// Nothing is judged yet but what must never be.
+    ///
+    /// # Errors
+    /// When it does not arrive, or the proof says balanced and the values say otherwise.
+    pub async fn account(&mut self, patience: Duration) -> anyhow::Result<Account> {
+        self.gateway.must_be_running()?;
+        let upto = self.polls(2).await?;
+        let samples = self.tap(upto, patience).await?;
+        self.judge(samples, &self.hub).await
+    }
+
+    /// [`Rig::account`], of everything that the hub ever had and that a stream of its own has kept,
+    /// as it would be at a hub that lets nothing go.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn account_of_archive(
+        &mut self,
+        archive: &str,
+        patience: Duration,
+    ) -> anyhow::Result<Account> {
+        self.gateway.must_be_running()?;
+        let upto = self.polls(2).await?;
+        let other = self.another_hub().await?;
+        let (url, name) = (other.admin_url()?, other.stream()?);
+        let counter = Self::tags().counter;
+        let samples = wait::until(patience, "the archive holds everything", || async {
+            let kept = stream::messages(&self.hub.admin_url()?, archive).await?;
+            stream::put(&url, name, &kept).await?;
+            let samples = reader::tap_once(&self.family, &other.reader_url()?, GATEWAY).await?;
+            let is_there = |one: &oracle::Sample| {
+                one.path == counter && one.value.is_some_and(|value| value >= upto)
+            };
+            Ok(samples.iter().any(is_there).then_some(samples))
+        })
+        .await?;
+        self.judge(samples, &other).await
+    }
+
+    #[expect(clippy::print_stderr, reason = "a failed scenario shows what it was judged by")]
+    async fn judge(&self, samples: Vec<oracle::Sample>, hub: &Hub) -> anyhow::Result<Account> {
+        let report = self.prove_at(hub).await?;
+        let mut claim = reader::claim(&report.0, report.1)?;
+        claim.keep_losses_of(DEVICE, BASE_PATH);
+        let report = report.0;
+        let history = self.plc.history()?;
+        let slack = i64::try_from(SLACK.as_nanos())?;
+        let mut findings = oracle::judge(&history, &samples, &Self::tags(), &claim.losses, slack);
+        let unexplained = oracle::explain(&mut findings, &reader::sequenced(&report)?);
+        let account = Account { samples, report, claim, findings };
+        eprintln!("{}, {:?}", account.claim.verdict, account.findings);
+        if account.findings.contradict(&account.claim) {
+            bail!("prove contradicts the values: {}", account.short());
+        }
+        ensure!(unexplained.is_empty(), "named as lost and at the hub: {unexplained:?}");
+        Ok(account)
+    }
+
+    /// What `prove` says of this gateway at some hub, and whether its exit code was 0.
+    ///
+    /// # Errors
+    /// When it says nothing.
+    pub async fn prove_at(&self, hub: &Hub) -> anyhow::Result<(Value, bool)> {
+        reader::report(&self.family, &hub.reader_url()?, self.gateway.id()).await
+    }
+
+    /// Another hub that admits the same gateway and is empty.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn another_hub(&self) -> anyhow::Result<Hub> {
+        let directory = self.directory.as_ref().context("the rig is gone")?;
+        Hub::start(&self.family, &directory.path().join("hub-2"), &[GATEWAY]).await
+    }
+
+    /// A second gateway, freshly installed, with the name and the certificate of the first.
+    ///
+    /// # Errors
+    /// When it cannot be configured.
+    pub fn twin(&self) -> anyhow::Result<Gateway> {
+        let directory = self.directory.as_ref().context("the rig is gone")?;
+        Gateway::configured(&self.family, &directory.path().join("gateway-2"), &self.settings)
+    }
+
+    /// What every process printed, for a failed scenario.
+    fn logs(directory: &Path) -> String {
+        let mut text = String::new();
+        for log in ["hub/hub.log", "gateway.log"] {
+            let whole = std::fs::read_to_string(directory.join(log)).unwrap_or_default();
+            let lines: Vec<_> = whole.lines().collect();
+            let tail = lines[lines.len().saturating_sub(60)..].join("\n");
+            text.push_str(&format!("---- the end of {log}\n{tail}\n"));
+        }
+        text
+    }
+}
+
+/// The hub's copy, the proof, and the judgement.
+#[derive(Debug)]
+pub struct Account {
+    /// Everything at the hub, in its order.
+    pub samples: Vec<oracle::Sample>,
+    /// The whole JSON of `prove`.
+    pub report: Value,
+    /// What it comes to.
+    pub claim: Claim,
+    /// The oracle's judgement.
+    pub findings: Findings,
+}
+
+impl Account {
+    /// For a failed scenario: everything but the samples.
+    #[must_use]
+    pub fn short(&self) -> String {
+        format!("{} samples, {:?}, {:#}", self.samples.len(), self.findings, self.report)
+    }
+
+    /// The causes of all sequenced losses.
+    #[must_use]
+    pub fn sequenced_causes(&self) -> Vec<String> {
+        let losses = reader::sequenced(&self.report).unwrap_or_default();
+        losses.into_iter().map(|loss| loss.cause).collect()
+    }
+}
+
+impl Drop for Rig {
+    #[expect(clippy::print_stderr, reason = "a failed scenario shows what its processes logged")]
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        if let Some(directory) = self.directory.take() {
+            eprintln!("{}", Self::logs(directory.path()));
+            eprintln!("---- kept: {}", directory.keep().display());
+        }
+    }
+}
+
+/// The first live value of the counter that a subscriber at the hub sees, and those after it.
+///
+/// # Errors
+/// When fewer than `count` arrive soon.
+pub async fn live_values(rig: &Rig, count: usize) -> anyhow::Result<Vec<u64>> {
+    use futures_util::StreamExt as _;
+
+    let client = stream::connect(&rig.hub.reader_url()?).await?;
+    let subject = format!("uns.{}", Rig::tags().counter.replace('/', "."));
+    let mut subscription = client.subscribe(subject).await?;
+    client.flush().await?;
+    let mut values = Vec::new();
+    while values.len() < count {
+        let next = tokio::time::timeout(wait::SOON, subscription.next()).await;
+        let message = next.context("no live value soon")?.context("the hub hung up")?;
+        let value: serde_json::Value = serde_json::from_slice(&message.payload)?;
+        let number = value["v"].as_u64().or_else(|| value["v"].as_str()?.parse().ok());
+        values.push(number.with_context(|| format!("live value {value}"))?);
+    }
+    Ok(values)
+}

@@ -1,0 +1,62 @@
+//! Where the programs are that the rig starts. None is looked for in vain: what is missing is
+//! named together with the command that provides it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+
+/// The gateway's binary.
+///
+/// # Errors
+/// When it has not been built.
+pub fn gateway() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_BIN", "debug/tidegate", "cargo build --package tidegate")
+}
+
+/// The nats-server: the one that was fetched, else the one on PATH, as `cargo xtask setup` chooses.
+///
+/// # Errors
+/// When there is none.
+pub fn nats_server() -> anyhow::Result<PathBuf> {
+    let fetched = find("TIDEGATE_NATS_SERVER", "tools/nats-server", "cargo xtask setup");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut on_path = std::env::split_paths(&path).map(|dir| dir.join("nats-server"));
+    fetched.or_else(|missing| on_path.find(|program| program.exists()).ok_or(missing))
+}
+
+/// A Python interpreter with pymodbus.
+///
+/// # Errors
+/// When it has not been set up.
+pub fn python() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_PYTHON", "tools/venv/bin/python3", "cargo xtask setup")
+}
+
+fn find(variable: &str, in_target: &str, remedy: &str) -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os(variable).filter(|named| !named.is_empty());
+    let place = named.map_or_else(|| target().join(in_target), PathBuf::from);
+    if !place.exists() {
+        bail!("{} is missing; run: {remedy} (or set {variable})", place.display());
+    }
+    Ok(place)
+}
+
+/// The target directory: this test's own program lies in it, wherever it was moved by settings.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let marked = own.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    marked
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_its_remedy() {
+        let error = find("TIDEGATE_NO_SUCH_VARIABLE", "no/such/tool", "cargo xtask setup");
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("no/such/tool") && error.contains("cargo xtask setup"), "{error}");
+    }
+}
