@@ -139,6 +139,11 @@ async fn demo(args: &DemoArgs) -> Result<Report, Failure> {
     say.act("the gateway stops, and the hub's copy is asked for the proof");
     let report = stage.prove().await?;
     tell(&report, args.json, &say);
+    if report.is_balanced() {
+        say.act("proved: complete, nothing twice, nothing out of order, every loss named");
+    } else {
+        say.act("NOT proved; the report above says why");
+    }
     if args.keep.is_some() {
         say.see(&format!("everything is kept in {}", dir.display()));
     }

@@ -1,6 +1,6 @@
 //! What a sample costs: bytes and time, beside JSON and postcard in the same run.
 //!
-//! `cargo run --release -p tidegate-record --example sample_sizes`
+//! `cargo run --release -p tidegate-record --example bench_pipeline`
 #![expect(clippy::print_stdout, reason = "a table for people is what this program is for")]
 #![expect(clippy::cast_precision_loss, reason = "ratios for people")]
 
