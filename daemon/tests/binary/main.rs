@@ -24,3 +24,4 @@ mod refusals;
 mod reload;
 mod secrets;
 mod site;
+mod ways_in;

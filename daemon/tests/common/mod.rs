@@ -145,7 +145,7 @@ impl Drop for Server {
     }
 }
 
-fn any() -> SocketAddr {
+pub(crate) fn any() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
