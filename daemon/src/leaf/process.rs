@@ -273,6 +273,10 @@ impl LeafProcess {
         let mut command = launcher.command(&server.path);
         command.arg("-c").arg(&config);
         command.env("GOMEMLIMIT", memory_limit.to_string());
+        // What the service manager wants to hear of the daemon is not for a child to say.
+        for variable in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(variable);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A key press at the terminal stops the daemon, and the daemon stops the leaf, last.
         command.process_group(0);

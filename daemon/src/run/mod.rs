@@ -12,6 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_journal::{DirStorage, Journal, OpenError, Recovery, Stamp, StorageError};
 use tidegate_translator::Clock;
@@ -29,6 +30,9 @@ use crate::recorder::{Ingress, Losses, RecorderGone, StartError, SystemClock, Wr
 use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
 
 use devices::Devices;
+
+/// How long threads may take after the drain, which has waited for them before.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Run the daemon.
 #[derive(Debug, Clone, clap::Args)]
@@ -137,7 +141,10 @@ fn start(args: &RunArgs) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let outcome = runtime.block_on(daemon(args, config, Arc::new(board), clock))?;
+    let outcome = runtime.block_on(daemon(args, config, Arc::new(board), clock));
+    // A thread that hangs in a disk must not keep a process that was told to end.
+    runtime.shutdown_timeout(SHUTDOWN);
+    let outcome = outcome?;
     if outcome.is_clean() { Ok(()) } else { Err(RunError::Ended(outcome)) }
 }
 
