@@ -15,7 +15,9 @@ use tidegate_uplink::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{chain::JournalChain, wire};
+use super::chain::JournalChain;
+use super::lost_link::{self, Look, LostLink};
+use super::wire;
 use crate::names::GatewayId;
 use crate::observe::state::{Board, UplinkState};
 use crate::recorder;
@@ -48,6 +50,8 @@ const NEW_LINK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_s
 pub struct Hub {
     /// The daemon's connection in the leaf's RECORD account.
     pub client: Client,
+    /// A connection in its LIVE account, to tell a lost link from a WAN that is down.
+    pub live: Client,
     /// Who we are.
     pub gateway: GatewayId,
     /// The stream's name.
@@ -74,6 +78,8 @@ pub struct Shell {
     flights: FuturesUnordered<BoxFuture<'static, Flight>>,
     kept: Option<Kept>,
     silence: Silence,
+    lost_link: LostLink,
+    looks: FuturesUnordered<BoxFuture<'static, Look>>,
     /// When the link is made anew, and after which wait.
     new_link: Option<(Instant, Duration)>,
     reported: tidegate_uplink::Counters,
@@ -123,6 +129,8 @@ impl Shell {
             flights: FuturesUnordered::new(),
             kept: None,
             silence: Silence::default(),
+            lost_link: LostLink::default(),
+            looks: FuturesUnordered::new(),
             new_link: None,
             reported: tidegate_uplink::Counters::default(),
         }
@@ -148,10 +156,15 @@ impl Shell {
                     Event::NewDurable
                 }
                 Some(flight) = self.flights.next() => self.landed(flight),
+                Some(look) = self.looks.next() => {
+                    self.compared(look);
+                    continue;
+                }
                 Ok(()) = durable.changed() => Event::NewDurable,
                 _ = look.tick() => {
                     pulse.tick();
                     self.make_link_anew_if_due();
+                    self.compare_links_if_due();
                     let up = self.hub.client.connection_state() == Connection::Connected;
                     if up == connected {
                         continue;
@@ -188,7 +201,24 @@ impl Shell {
         }
     }
 
+    fn compare_links_if_due(&mut self) {
+        if self.looks.is_empty() && self.lost_link.look_is_due(Instant::now()) {
+            let (live, record) = (self.hub.live.clone(), self.hub.client.clone());
+            let info = subjects::info(&self.hub.stream);
+            self.looks.push(Box::pin(lost_link::look(live, record, info)));
+        }
+    }
+
+    fn compared(&mut self, look: Look) {
+        if self.lost_link.looked(look, Instant::now()) {
+            let reason = "the hub answers over the live link and not over the record's";
+            tracing::warn!("{reason}; the leaf is started again");
+            (self.hub.restart_leaf)(reason);
+        }
+    }
+
     fn landed(&mut self, flight: Flight) -> Event {
+        self.lost_link.record_answered(flight.answered == Some(true), Instant::now());
         match flight.answered {
             Some(true) => {
                 self.silence = Silence::default();
