@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tidegate_journal::{Event, Recovery, WriteError};
+use tidegate_journal::{Event, Read, Recovery, WriteError, frame};
 use tidegate_translator::{LossCause, Timestamp};
 use tokio::time::Instant;
 
@@ -110,11 +110,20 @@ impl Writer {
         }
     }
 
-    /// Every start says since when nothing was recorded.
+    /// Every start says since when nothing was recorded: since the last durable sample, or since the
+    /// journal was made when no sample became durable.
     pub(super) fn tell_downtime(&self, recovery: &Recovery) {
-        if let Some(last) = recovery.last_sample_at {
+        let made = || recovery.began.is_none().then(|| self.epoch_began_at()).flatten();
+        if let Some(last) = recovery.last_sample_at.or_else(made) {
             let (from, to) = (Timestamp(last), self.clock.now());
             self.losses.report(&of_gateway(LossCause::NotRunning, from, to.max(from), None));
+        }
+    }
+
+    fn epoch_began_at(&self) -> Option<i64> {
+        match self.journal.reader().read_from(self.journal.epoch(), 0, 1) {
+            Ok(Read::Frames(batch)) => Some(frame::decode(&batch.bytes).ok()?.header.wall.0),
+            _ => None,
         }
     }
 }

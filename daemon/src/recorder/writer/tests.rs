@@ -401,3 +401,19 @@ async fn a_queue_that_overflows_is_told_with_the_exact_count() {
     assert_eq!(u64::try_from(kept.samples.len()).unwrap() + refused, put);
     bench.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_killed_before_its_first_commit_is_told_by_the_next() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    bench.put(tag, Value::I64(1));
+    let after_the_kill = disk.after_power_cut(1, true);
+    bench.running.abort();
+    let bench = Bench::start(&after_the_kill, dir.path(), &settings());
+    sleep(SECOND * 2).await;
+    let kept = bench.kept();
+    let told = kept.losses.iter().any(|loss| loss.cause == LossCause::NotRunning.word());
+    assert!(told, "{:?}", kept.losses);
+    bench.stop().await;
+}
