@@ -88,12 +88,7 @@ pub(crate) fn open_locked(
     let mut survey = survey(&storage, Some((&settings.plant, &settings.gateway)), true)?;
     let mut recovery = survey.report();
     // Names too: what a process that died renamed may not be durable yet.
-    storage.sync_dir().map_err(|source| StorageError {
-        action: "sync",
-        object: "the directory".into(),
-        place: storage.place(),
-        source,
-    })?;
+    sync_names(&*storage)?;
     let lost = survey.is_lost();
     let known = survey.last_known();
     let distrusted = survey.distrusted;
@@ -245,12 +240,7 @@ impl Survey {
             let _ = storage.remove(name);
         }
         if changed {
-            storage.sync_dir().map_err(|source| StorageError {
-                action: "sync",
-                object: "the directory".into(),
-                place: storage.place(),
-                source,
-            })?;
+            sync_names(storage)?;
         }
         Ok(())
     }
@@ -361,4 +351,14 @@ impl Journal {
         *self = opened;
         Ok(recovery)
     }
+}
+
+/// Makes names durable.
+fn sync_names(storage: &dyn Storage) -> Result<(), StorageError> {
+    storage.sync_dir().map_err(|source| StorageError {
+        action: "sync",
+        object: "the directory".into(),
+        place: storage.place(),
+        source,
+    })
 }
