@@ -45,6 +45,28 @@ pub struct Wishes {
     pub noise: usize,
     /// The journal lies on a file system of its own, of so many bytes.
     pub disk_bytes: Option<u64>,
+    /// Set for `run`; `TIDEGATE_CFG_<SECTION>__<KEY>` overrides the configuration.
+    pub environment: Vec<(String, String)>,
+    /// What `run` is started by: a program and its arguments that end by becoming the daemon, such
+    /// as `prlimit --nofile=64`.
+    pub around: Vec<String>,
+}
+
+impl Wishes {
+    /// With a scalar of the configuration set otherwise, such as `("journal", "max-bytes", "1 GiB")`.
+    #[must_use]
+    pub fn with(mut self, section: &str, key: &str, value: impl Into<String>) -> Self {
+        let name = format!("TIDEGATE_CFG_{section}__{key}").replace('-', "_").to_uppercase();
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// With the daemon started by another program, which becomes it.
+    #[must_use]
+    pub fn started_by(mut self, around: &[&str]) -> Self {
+        self.around = around.iter().map(ToString::to_string).collect();
+        self
+    }
 }
 
 impl Default for Wishes {
@@ -55,6 +77,8 @@ impl Default for Wishes {
             commit_every_ms: 200,
             noise: 0,
             disk_bytes: None,
+            environment: Vec::new(),
+            around: Vec::new(),
         }
     }
 }
@@ -76,7 +100,7 @@ pub struct Gateway {
     directory: PathBuf,
     config: PathBuf,
     log: PathBuf,
-    disk_bytes: Option<u64>,
+    wishes: Wishes,
     process: Option<Process>,
 }
 
@@ -99,7 +123,7 @@ impl Gateway {
             directory: directory.to_path_buf(),
             config,
             log: directory.with_extension("log"),
-            disk_bytes: settings.wishes.disk_bytes,
+            wishes: settings.wishes.clone(),
             process: None,
         })
     }
@@ -148,11 +172,25 @@ impl Gateway {
         Ok(())
     }
 
-    /// `run`, with the journal's own small file system where one is wished for: a tmpfs in a mount
-    /// namespace, which goes with the process.
+    /// `run`, started the way that is wished for.
     fn run_command(&self) -> anyhow::Result<Command> {
-        let run = self.command("run")?;
-        let Some(bytes) = self.disk_bytes else { return Ok(run) };
+        let run = self.on_own_disk(self.command("run")?)?;
+        let mut command = match self.wishes.around.split_first() {
+            None => run,
+            Some((program, args)) => {
+                let mut around = self.family.command(program);
+                around.args(args).arg(run.get_program()).args(run.get_args());
+                around
+            }
+        };
+        command.envs(self.wishes.environment.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
+
+    /// With the journal's own small file system where one is wished for: a tmpfs in a mount
+    /// namespace, which goes with the process.
+    fn on_own_disk(&self, run: Command) -> anyhow::Result<Command> {
+        let Some(bytes) = self.wishes.disk_bytes else { return Ok(run) };
         let journal = self.journal();
         std::fs::create_dir_all(&journal)?;
         let mut command = self.family.command("unshare");

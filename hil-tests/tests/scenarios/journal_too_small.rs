@@ -16,6 +16,7 @@ fn small(when_full: &'static str) -> Wishes {
         commit_every_ms: 20,
         noise: 10,
         disk_bytes: Some(9 << 20),
+        ..Wishes::default()
     }
 }
 
