@@ -12,11 +12,14 @@ use anyhow::{Context as _, bail};
 
 use crate::skips::{self, Allowed};
 use crate::workspace::Workspace;
-use crate::{arrows, nats, python, shell};
+use crate::{arrows, debian, nats, python, shell};
 
 /// The whole workspace with everything in it: the same selection at every step, so that cargo
 /// joins features the same way at every step.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-targets"];
+
+/// How the names of scenarios begin that mount file systems or make network namespaces.
+const AS_ROOT: &str = "as_root::";
 
 /// What the tests need besides cargo.
 pub(crate) struct Tools {
@@ -106,6 +109,11 @@ fn run_tests(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow::Re
     for name in &skipped {
         shell::say(&format!("SKIPPED {name}"));
     }
+    if !debian::is_root() {
+        shell::say(&format!(
+            "NOT RUN {AS_ROOT}*: these need file systems and networks of their own; run as root"
+        ));
+    }
     ran.ended?;
     doc.ended?;
     allowed.judge(&skipped)
@@ -127,6 +135,9 @@ fn with_nextest(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow:
     let skipped = skips::in_nextest_list(&String::from_utf8_lossy(&list.stdout))?;
     let mut run = cargo_with(workspace, tools, length);
     run.args(["nextest", "run"]).args(EVERYTHING);
+    if !debian::is_root() {
+        run.args(["--filterset", &format!("not test(/^{AS_ROOT}/)")]);
+    }
     if length == Length::Long {
         run.args(["--profile", "long"]);
     }
@@ -137,6 +148,9 @@ fn with_nextest(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow:
 fn with_libtest(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow::Result<Ran> {
     let mut run = cargo_with(workspace, tools, length);
     run.arg("test").args(EVERYTHING).arg("--no-fail-fast");
+    if !debian::is_root() {
+        run.args(["--", "--skip", AS_ROOT]);
+    }
     let kept = shell::run_and_keep("run the tests", &mut run)?;
     let skipped = skips::in_libtest_output(&kept.text);
     Ok(Ran { text: kept.text, ended: kept.ended, skipped })

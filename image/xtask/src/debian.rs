@@ -12,7 +12,7 @@ pub(crate) fn install(missing: &str, package: &str) -> anyhow::Result<()> {
     if !Path::new("/etc/debian_version").exists() {
         bail!("{missing} is missing; install it (Debian's package for it is {package})");
     }
-    if shell::ask(Command::new("id").arg("-u")).as_deref() != Some("0") {
+    if !is_root() {
         bail!("{missing} is missing; install it with: sudo apt-get install {package}");
     }
     shell::say(&format!(
@@ -24,6 +24,10 @@ pub(crate) fn install(missing: &str, package: &str) -> anyhow::Result<()> {
     // A fresh machine has no package lists yet.
     shell::run("fetch Debian's package lists", &mut apt_get(&["update"]))?;
     shell::run(&format!("install {package}"), &mut apt_get(&["install", package]))
+}
+
+pub(crate) fn is_root() -> bool {
+    shell::ask(Command::new("id").arg("-u")).as_deref() == Some("0")
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
