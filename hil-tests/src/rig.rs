@@ -327,6 +327,35 @@ impl Rig {
         Gateway::configured(&self.family, &directory.path().join("gateway-2"), &self.settings)
     }
 
+    /// What another hub holds now, judged like [`Rig::account`].
+    ///
+    /// # Errors
+    /// When it cannot be read, or the proof says balanced and the values say otherwise.
+    pub async fn account_at(&self, hub: &Hub) -> anyhow::Result<Account> {
+        let samples = reader::tap_once(&self.family, &hub.reader_url()?, GATEWAY).await?;
+        self.judge(samples, hub).await
+    }
+
+    /// A gateway of the same name in front of another hub, without a PLC: what it delivers is what
+    /// it has on disk.
+    ///
+    /// # Errors
+    /// When it cannot be configured.
+    pub fn successor(&self, hub: &Hub, name: &str, wishes: Wishes) -> anyhow::Result<Gateway> {
+        let directory = self.directory.as_ref().context("the rig is gone")?;
+        let settings = Settings {
+            gateway: GATEWAY.to_owned(),
+            hub: hub.leafs()?,
+            credentials: hub.credentials(GATEWAY)?,
+            stream: hub.stream()?.to_owned(),
+            domain: hub.domain()?.to_owned(),
+            // Nobody listens there.
+            plc: ([127, 0, 0, 1], 1).into(),
+            wishes,
+        };
+        Gateway::configured(&self.family, &directory.path().join(name), &settings)
+    }
+
     /// What every process printed, for a failed scenario.
     fn logs(directory: &Path) -> String {
         let mut text = String::new();
