@@ -144,16 +144,26 @@ impl Gateway {
         Ok(command)
     }
 
+    /// Starts it and waits for nothing: it may be killed before it answers.
+    ///
+    /// # Errors
+    /// When it runs already.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
+        if self.process.is_some() {
+            bail!("the gateway runs already");
+        }
+        let command = self.run_command()?;
+        self.process = Some(Process::start(&self.family, "the gateway", command, &self.log)?);
+        Ok(())
+    }
+
     /// Starts it and waits until it answers.
     ///
     /// # Errors
     /// When it runs already, or ends instead of answering; the error holds its log.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        if self.process.is_some() {
-            bail!("the gateway runs already");
-        }
-        let command = self.run_command()?;
-        let mut process = Process::start(&self.family, "the gateway", command, &self.log)?;
+        self.launch()?;
+        let mut process = self.process.take().context("the gateway is down")?;
         wait::until(wait::SOON, "the gateway answers", || {
             let status = self
                 .command("status")

@@ -40,4 +40,4 @@ pub mod wait;
 pub mod wan;
 
 pub use gateway::Wishes;
-pub use rig::{Account, Rig, live_values, outage};
+pub use rig::{Account, Rig, is_long, live_values, outage};

@@ -25,7 +25,13 @@ const SLACK: Duration = Duration::from_secs(1);
 /// How long an outage lasts: as given, ten times that under `cargo xtask long`.
 #[must_use]
 pub fn outage(short: Duration) -> Duration {
-    if std::env::var_os("TIDEGATE_RIG_LONG").is_some() { short * 10 } else { short }
+    if is_long() { short * 10 } else { short }
+}
+
+/// Whether this is the long run: `cargo xtask long`.
+#[must_use]
+pub fn is_long() -> bool {
+    std::env::var_os("TIDEGATE_RIG_LONG").is_some()
 }
 
 /// A counting PLC, a cable, a gateway, a wide-area link and a hub.

@@ -13,7 +13,7 @@ use tidegate_hil_tests::forge::{self, Parts};
 use tidegate_hil_tests::hub::Hub;
 use tidegate_hil_tests::oracle::NamedLoss;
 use tidegate_hil_tests::wait::{SOON, until};
-use tidegate_hil_tests::{Rig, Wishes, outage, stream};
+use tidegate_hil_tests::{Rig, Wishes, is_long, stream};
 
 use crate::{CATCH_UP, Dice};
 
@@ -94,8 +94,8 @@ async fn a_segment_that_was_just_put_into_use_survives_a_power_cut() {
 }
 
 /// Some hundred cuts in the long run.
-fn rounds() -> u64 {
-    outage(Duration::from_secs(2)).as_secs() / 2
+fn rounds() -> usize {
+    if is_long() { 20 } else { 1 }
 }
 
 /// The smallest segments, and commits as often as can be.
