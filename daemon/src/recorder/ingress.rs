@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tidegate_journal::Unsequenced;
+use tidegate_journal::{ClockState, Unsequenced};
 use tidegate_translator::{
     Clock, DeviceState, LossCause, Missed, Quality, Sample, Sink, TagId, Value,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::clock::ClockWatch;
 use super::losses::{self, LossLedger};
 use crate::live::LiveQueue;
 use crate::observe::state::Board;
@@ -30,23 +31,36 @@ pub const MAX_QUEUED_SAMPLES: usize = 262_144;
 const MAX_QUEUED_BATCHES: usize = 16_384;
 
 /// The losses of this run, shared between the drivers that report and the recorder that writes.
-#[derive(Debug)]
 pub struct Losses {
-    ledger: Mutex<LossLedger>,
+    ledger: Mutex<(LossLedger, ClockWatch)>,
+    clock: Arc<dyn Clock>,
     origin: Instant,
 }
 
+impl std::fmt::Debug for Losses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Losses").finish_non_exhaustive()
+    }
+}
+
 impl Losses {
-    /// An empty ledger.
+    /// An empty ledger of losses that are reported in the times of this clock.
     #[must_use]
-    pub fn new() -> Self {
-        Self { ledger: Mutex::default(), origin: Instant::now() }
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { ledger: Mutex::default(), clock, origin: Instant::now() }
     }
 
-    /// Folds one report in.
+    /// Folds one report in. What was reported before the clock was set is not extended: one record
+    /// has its times from one clock.
     pub fn report(&self, missed: &Missed) {
         let now = self.origin.elapsed();
-        self.with(|ledger| ledger.report(missed, now, random_id));
+        let mut locked = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ledger, watch) = &mut *locked;
+        let wall = self.clock.now();
+        if watch.observe(wall, super::boot_time(), ClockState::Unknown).is_some() {
+            ledger.clock_was_set();
+        }
+        ledger.report(missed, now, random_id);
     }
 
     /// The records to write now.
@@ -68,13 +82,7 @@ impl Losses {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut LossLedger) -> T) -> T {
-        change(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Default for Losses {
-    fn default() -> Self {
-        Self::new()
+        change(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 

@@ -161,7 +161,7 @@ async fn daemon(
         "tidegate starts"
     );
     let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
-    let losses = Arc::new(Losses::new());
+    let losses = Arc::new(Losses::new(Arc::clone(&clock)));
     let (ingress, queue) = Ingress::new(
         Arc::clone(&board),
         Arc::clone(&live),
