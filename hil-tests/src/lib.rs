@@ -24,6 +24,7 @@
 //!   1970 or as RFC 3339 text.
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
+pub mod clock;
 pub mod family;
 pub mod forge;
 pub mod gateway;
@@ -38,5 +39,6 @@ pub mod tools;
 pub mod wait;
 pub mod wan;
 
+pub use clock::WallClock;
 pub use gateway::Wishes;
 pub use rig::{Account, Rig, live_values, outage};
