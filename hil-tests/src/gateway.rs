@@ -50,6 +50,8 @@ pub struct Wishes {
     /// What `run` is started by: a program and its arguments that end by becoming the daemon, such
     /// as `prlimit --nofile=64`.
     pub around: Vec<String>,
+    /// Certificates of hub and gateway are valid only from then on.
+    pub certificates_begin_in: Option<Duration>,
 }
 
 impl Wishes {
@@ -79,6 +81,7 @@ impl Default for Wishes {
             disk_bytes: None,
             environment: Vec::new(),
             around: Vec::new(),
+            certificates_begin_in: None,
         }
     }
 }

@@ -24,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -31,6 +32,9 @@ use serde_json::Value;
 use crate::family::{self, Family};
 use crate::server::Server;
 use crate::tools;
+
+/// The binary's lab authority issues certificates that have been valid for so long.
+const BACKDATED: Duration = Duration::from_secs(300);
 
 /// The certificate files of an admitted gateway, and whom it trusts.
 #[derive(Debug, Clone)]
@@ -63,8 +67,25 @@ impl Hub {
         directory: &Path,
         admitted: &[&str],
     ) -> anyhow::Result<Self> {
+        Self::start_certified(family, directory, admitted, None).await
+    }
+
+    /// [`Hub::start`], with certificates on all sides that are valid only in a while.
+    ///
+    /// # Errors
+    /// As there, and when there is no libfaketime.
+    pub async fn start_certified(
+        family: &Arc<Family>,
+        directory: &Path,
+        admitted: &[&str],
+        begin_in: Option<Duration>,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let mut configure = family.command(tools::gateway()?);
+        if let Some(begin_in) = begin_in {
+            let ahead = (BACKDATED + begin_in).as_secs();
+            configure.env("LD_PRELOAD", tools::faketime()?).env("FAKETIME", format!("+{ahead}"));
+        }
         configure.arg("internal-hub-config").arg("--dir").arg(directory);
         for gateway in admitted {
             configure.args(["--admit", gateway]);

@@ -25,6 +25,7 @@
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
 pub mod disk;
+pub mod clock;
 pub mod family;
 pub mod forge;
 pub mod gateway;
@@ -39,5 +40,6 @@ pub mod tools;
 pub mod wait;
 pub mod wan;
 
+pub use clock::WallClock;
 pub use gateway::Wishes;
 pub use rig::{Account, Rig, is_long, live_values, outage};

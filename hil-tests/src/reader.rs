@@ -62,6 +62,43 @@ pub async fn tap_once(
     Ok(samples)
 }
 
+/// The times of all samples of one tag: value, time as captured, and time as corrected, both in
+/// nanoseconds since 1970 UTC.
+///
+/// # Errors
+/// When a line is not as promised.
+pub async fn times_of(
+    family: &Arc<Family>,
+    url: &str,
+    gateway: &str,
+    path: &str,
+) -> anyhow::Result<Vec<Times>> {
+    let mut command = family.command(tools::gateway()?);
+    command.args(["tap", "--server", url, "--gateway", gateway, "--correct-times"]);
+    let output = tokio::process::Command::from(command).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "tap ended ({}): {said}", output.status);
+    let mut times = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let line: Value = serde_json::from_str(line)?;
+        let Some(n) = whole(&line["v"]).filter(|_| line["path"] == path) else { continue };
+        let at = |key: &str| time_ns(&line[key]).with_context(|| format!("no time {key}: {line}"));
+        times.push(Times { n, captured_ns: at("ts")?, corrected_ns: at("corrected")? });
+    }
+    Ok(times)
+}
+
+/// When a value was read, by the gateway's clock as it was and as it should have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// The value.
+    pub n: u64,
+    /// As captured.
+    pub captured_ns: i64,
+    /// As corrected.
+    pub corrected_ns: i64,
+}
+
 /// One run of `tap`; whether every goal was reached before it ended.
 async fn read_tap(
     family: &Arc<Family>,

@@ -84,7 +84,9 @@ impl Rig {
     async fn idle(wishes: Wishes) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("tidegate-rig-").tempdir()?;
         let family = Family::new()?;
-        let hub = Hub::start(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
+        let place = directory.path().join("hub");
+        let begin_in = wishes.certificates_begin_in;
+        let hub = Hub::start_certified(&family, &place, &[GATEWAY], begin_in).await?;
         let wan = Wan::open_to(hub.leafs()?).await?;
         let cable = Wan::to_nowhere().await?;
         let settings = Settings {
@@ -172,6 +174,15 @@ impl Rig {
         let url = self.hub.reader_url()?;
         let goals = [(counter, n), (triple, n * 3)];
         reader::tap_until(&self.family, &url, self.gateway.id(), patience, &goals).await
+    }
+
+    /// The times of every value of the counter at the hub.
+    ///
+    /// # Errors
+    /// When the hub cannot be read.
+    pub async fn times(&self) -> anyhow::Result<Vec<reader::Times>> {
+        let (url, counter) = (self.hub.reader_url()?, Self::tags().counter);
+        reader::times_of(&self.family, &url, GATEWAY, &counter).await
     }
 
     /// How many messages have reached the hub: what must stand still while the link is cut.

@@ -32,6 +32,31 @@ pub fn python() -> anyhow::Result<PathBuf> {
     find("TIDEGATE_PYTHON", "tools/venv/bin/python3", "cargo xtask setup")
 }
 
+/// The library that gives one process another wall clock.
+///
+/// # Errors
+/// When it is not installed.
+pub fn faketime() -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("TIDEGATE_FAKETIME").filter(|named| !named.is_empty());
+    if let Some(named) = named.map(PathBuf::from) {
+        return if named.exists() { Ok(named) } else { bail!("{} is missing", named.display()) };
+    }
+    // Debian and its kin have a directory for each architecture; others have one for all.
+    let roots = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib"].map(PathBuf::from);
+    let each = roots.iter().filter_map(|root| std::fs::read_dir(root).ok()).flatten().flatten();
+    let places = roots.iter().cloned().chain(each.map(|entry| entry.path()));
+    let mut found = places.flat_map(|place| {
+        ["faketime/libfaketimeMT.so.1", "libfaketimeMT.so.1"].map(|name| place.join(name))
+    });
+    match found.find(|library| library.exists()) {
+        Some(library) => Ok(library),
+        None => bail!(
+            "libfaketimeMT.so.1 is missing; run: cargo xtask setup, or install libfaketime (or set \
+             TIDEGATE_FAKETIME to the library)"
+        ),
+    }
+}
+
 fn find(variable: &str, in_target: &str, remedy: &str) -> anyhow::Result<PathBuf> {
     let named = std::env::var_os(variable).filter(|named| !named.is_empty());
     let place = named.map_or_else(|| target().join(in_target), PathBuf::from);

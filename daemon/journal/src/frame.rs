@@ -26,6 +26,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Stamp;
+
 /// First bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"TGFR";
 /// Bytes before the header length.
@@ -210,6 +212,12 @@ impl Header {
     #[must_use]
     pub const fn next_seq(&self) -> u64 {
         self.first_seq.saturating_add(self.count as u64)
+    }
+
+    /// When the content was made, by both clocks.
+    #[must_use]
+    pub const fn stamp(&self) -> Stamp {
+        Stamp { wall: self.wall, mono: self.mono, boot: self.boot, clock: self.clock }
     }
 }
 

@@ -33,9 +33,8 @@ pub struct Recovery {
     pub began: Option<EpochReason>,
     /// The end of what was durable before, when there was anything.
     pub last: Option<(Epoch, Position)>,
-    /// When the content of the last frame with samples ended, nanoseconds since 1970 UTC: since
-    /// then nothing was recorded.
-    pub last_sample_at: Option<i64>,
+    /// The stamp of the last frame with samples: since its end nothing was recorded.
+    pub last_samples: Option<Stamp>,
     /// Frames of the last commit that were cut because nothing proves that it was complete.
     pub cut_frames: u64,
     /// Holes found while opening, each with its bridge: epoch, first and last frame.

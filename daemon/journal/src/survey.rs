@@ -18,7 +18,7 @@ use crate::segment::{
     BLOCK, BLOCK_OFFSET, HeaderFault, MARK_BYTES, Mark, Name, SegmentHeader, Tail, align,
 };
 use crate::storage::{Storage, StoredFile, read_up_to};
-use crate::{Epoch, MAX_FRAME_BYTES, Position};
+use crate::{Epoch, MAX_FRAME_BYTES, Position, Stamp};
 
 /// What looking at the directory gave.
 pub(crate) struct Survey {
@@ -34,7 +34,8 @@ pub(crate) struct Survey {
     /// The end of the journal cannot be known: files after the last readable segment are lost.
     pub(crate) end_unknown: bool,
     pub(crate) cut_frames: u64,
-    pub(crate) last_sample_at: Option<i64>,
+    /// The stamp of the last frame with samples.
+    pub(crate) last_samples: Option<Stamp>,
     pub(crate) cursor_file: CursorFile,
     pub(crate) cursor: Option<Record>,
     pub(crate) spares: Vec<String>,
@@ -98,11 +99,11 @@ impl Directory<'_> {
     fn scan(
         &self,
         segment: &Segment,
-        last_sample_at: &mut Option<i64>,
+        last_samples: &mut Option<Stamp>,
     ) -> Result<Findings, OpenError> {
         let findings = read_segment(segment, None, &self.place, |frame| {
             if frame.header.count > 0 {
-                *last_sample_at = Some(frame.header.wall.1);
+                *last_samples = Some(frame.header.stamp());
             }
         });
         findings.map_err(|error| match error {
@@ -158,7 +159,7 @@ pub(crate) fn survey(
         distrusted: false,
         end_unknown: false,
         cut_frames: 0,
-        last_sample_at: None,
+        last_samples: None,
         cursor_file,
         cursor,
         spares: Vec::new(),
@@ -271,13 +272,13 @@ impl Survey {
         if directory.settle {
             self.distrusted = last.file.settle().is_err();
         }
-        let mut findings = directory.scan(last, &mut self.last_sample_at)?;
+        let mut findings = directory.scan(last, &mut self.last_samples)?;
         let epoch = last.header.epoch;
-        if self.last_sample_at.is_none()
+        if self.last_samples.is_none()
             && let Some(before) = self.segments.len().checked_sub(2)
             && let Some(segment) = self.segments.get(before)
         {
-            directory.scan(segment, &mut self.last_sample_at)?;
+            directory.scan(segment, &mut self.last_samples)?;
         }
         let vouched = self
             .cursor
@@ -321,7 +322,7 @@ impl Survey {
                 epoch,
                 before: findings.tail,
                 after: vouched,
-                wall: (self.last_sample_at.unwrap_or(0), self.last_sample_at.unwrap_or(0)),
+                wall: self.last_samples.map_or((0, 0), |last| (last.wall.1, last.wall.1)),
             });
             findings.tail = vouched;
         }
@@ -389,7 +390,7 @@ impl Survey {
         Recovery {
             began: None,
             last: last.and_then(|(it, found)| Some((it.header.epoch, found.tail.last()?))),
-            last_sample_at: self.last_sample_at,
+            last_samples: self.last_samples,
             cut_frames: self.cut_frames,
             damaged: self
                 .holes

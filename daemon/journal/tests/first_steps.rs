@@ -29,7 +29,7 @@ fn what_was_committed_is_there_after_opening_again() {
     let (journal, recovery) = Journal::open(storage(), settings(), stamp(2)).unwrap();
     assert_eq!(recovery.began, None);
     assert_eq!(recovery.last.map(|(epoch, last)| (epoch, last.frame)), Some((epoch, 500)));
-    assert_eq!(recovery.last_sample_at, Some(500));
+    assert_eq!(recovery.last_samples.map(|stamp| stamp.wall.1), Some(500));
     let frames = frames_of(&journal.reader(), epoch, 0);
     assert_eq!(frames.len(), 501);
     assert!(matches!(

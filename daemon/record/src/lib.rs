@@ -7,6 +7,7 @@
 
 pub mod catalog;
 mod clock;
+mod clock_book;
 pub mod json;
 mod moment;
 pub mod proof;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogPart};
 pub use clock::{ClockEvent, ClockEventKind};
+pub use clock_book::ClockBook;
 pub use moment::{Moment, Span};
 pub use reading::{Reading, readings};
 

@@ -1,11 +1,11 @@
 //! Samples of a frame with everything that a reader wants to know of them.
 
-use tidegate_journal::{Epoch, Frame};
-use tidegate_translator::{Sample, TagPath};
+use tidegate_journal::{Epoch, Frame, Header};
+use tidegate_translator::{Sample, TagPath, Timestamp};
 
 use crate::json::{write_text, write_value};
 use crate::samples::{self, DecodeError};
-use crate::{Catalog, CatalogEntry};
+use crate::{Catalog, CatalogEntry, ClockBook};
 
 /// One sample in its place in the record.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,19 @@ impl Reading<'_> {
     /// reason), `status`, `u` (the unit) and `note` (what JSON could not say).
     #[must_use]
     pub fn json_line(&self) -> String {
+        self.line(None)
+    }
+
+    /// [`Reading::json_line`] with `corrected` beside `ts`: what `ts` would be had the gateway's
+    /// clock been right. Times of the device and its server are theirs, and stay.
+    #[must_use]
+    pub fn corrected_json_line(&self, clocks: &ClockBook, header: &Header) -> String {
+        let Sample { acquired, source, server, .. } = &self.sample;
+        let corrected = || Timestamp(clocks.corrected(acquired.0, header));
+        self.line(Some(source.or(*server).unwrap_or_else(corrected)))
+    }
+
+    fn line(&self, corrected: Option<Timestamp>) -> String {
         let Sample { tag, acquired, source, server, status, quality, value } = &self.sample;
         let mut line = Line::begin();
         match self.path() {
@@ -44,6 +57,9 @@ impl Reading<'_> {
         line.text("epoch", &self.epoch.to_string());
         line.raw("seq", &self.seq.to_string());
         line.text("ts", &crate::moment::rfc3339(source.or(*server).unwrap_or(*acquired).0));
+        if let Some(corrected) = corrected {
+            line.text("corrected", &crate::moment::rfc3339(corrected.0));
+        }
         line.text("acquired", &crate::moment::rfc3339(acquired.0));
         let mut rendered = String::new();
         let inexact = write_value(&mut rendered, value);
@@ -116,7 +132,7 @@ pub fn readings<'c>(
 
 #[cfg(test)]
 mod tests {
-    use tidegate_translator::{Quality, Reason, TagId, Timestamp, Value, ValueKind};
+    use tidegate_translator::{Quality, Reason, TagId, Value, ValueKind};
 
     use super::*;
     use crate::catalog::Definition;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::process::ExitCode;
 
 use tidegate_journal::{Epoch, Frame, FrameError, Kind, frame};
-use tidegate_record::{Catalog, CatalogPart, readings};
+use tidegate_record::{Catalog, CatalogPart, ClockBook, readings};
 
 use super::exit;
 use crate::hubread::{Access, HubStream};
@@ -31,6 +31,10 @@ pub struct TapArgs {
     /// Go on with what arrives
     #[arg(long)]
     pub follow: bool,
+    /// Add `corrected`: what `ts` would be had the gateway's clock been right all the time, as far
+    /// as the record tells when it was set. Reads the record twice
+    #[arg(long)]
+    pub correct_times: bool,
 }
 
 /// How a sample is written.
@@ -52,10 +56,22 @@ pub fn tap(args: &TapArgs) -> ExitCode {
 async fn pour(args: &TapArgs) -> Result<(), exit::Failure> {
     let client = args.access.connect().await?;
     let stream = HubStream::open(client, args.access.stream.clone()).await?;
+    let frames = subjects::all_frames(&args.gateway);
     let mut tap = Tap::new(BufWriter::new(io::stdout().lock()), args.follow);
+    if args.correct_times {
+        // A clock that is set later says what the time was before.
+        let mut clocks = ClockBook::new();
+        stream
+            .read(&frames, false, |stored, _| {
+                observe(&mut clocks, &stored.payload);
+                ControlFlow::Continue(())
+            })
+            .await?;
+        tap.clocks = Some(clocks);
+    }
     let mut failed = None;
     stream
-        .read(&subjects::all_frames(&args.gateway), args.follow, |stored, progress| {
+        .read(&frames, args.follow, |stored, progress| {
             match tap.message(&stored.payload).and_then(|()| tap.flush_if(progress.at_end)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
@@ -77,10 +93,27 @@ async fn pour(args: &TapArgs) -> Result<(), exit::Failure> {
     }
 }
 
+/// Takes in what the frames of a message say of the clock.
+fn observe(clocks: &mut ClockBook, mut rest: &[u8]) {
+    while !rest.is_empty() {
+        let length = match frame::decode(rest) {
+            Ok(found) => {
+                clocks.observe(&found);
+                found.bytes.len()
+            }
+            Err(FrameError::NeedsNewer { length, .. }) => length,
+            Err(_) => return,
+        };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+}
+
 /// Frames in, lines out.
 struct Tap<W> {
     out: W,
     follow: bool,
+    /// What corrects times, where that is asked for.
+    clocks: Option<ClockBook>,
     catalogs: HashMap<Epoch, Catalog>,
     /// Frames of which a tag is not known yet, and everything behind them.
     waiting: VecDeque<Vec<u8>>,
@@ -93,6 +126,7 @@ impl<W: Write> Tap<W> {
         Self {
             out,
             follow,
+            clocks: None,
             catalogs: HashMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -122,6 +156,9 @@ impl<W: Write> Tap<W> {
     }
 
     fn frame(&mut self, found: &Frame<'_>) -> io::Result<()> {
+        if let Some(clocks) = &mut self.clocks {
+            clocks.observe(found);
+        }
         match found.kind {
             Kind::Catalog => {
                 let catalog = self.catalogs.entry(found.header.epoch).or_default();
@@ -176,7 +213,11 @@ impl<W: Write> Tap<W> {
             return Ok(false);
         }
         for reading in samples {
-            writeln!(self.out, "{}", reading.json_line())?;
+            let line = match &self.clocks {
+                Some(clocks) => reading.corrected_json_line(clocks, &found.header),
+                None => reading.json_line(),
+            };
+            writeln!(self.out, "{line}")?;
         }
         Ok(true)
     }

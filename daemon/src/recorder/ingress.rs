@@ -2,23 +2,25 @@
 //!
 //! # Invariants
 //! - Nothing here waits. What the recorder's queue cannot take is counted as `recorder_overflow`
-//!   and becomes a loss record; the live plane and the status have it all the same.
+//!   and becomes a loss record of the device; the live plane and the status have it all the same.
 //! - A tag recorded on change loses nothing by it: its first reading, each other value and each
 //!   other quality or status is recorded.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tidegate_journal::Unsequenced;
+use tidegate_journal::{ClockState, Unsequenced};
 use tidegate_translator::{
-    Clock, DeviceState, LossCause, Missed, Quality, Sample, Sink, TagId, Value,
+    Clock, DeviceState, LossCause, Missed, Quality, Reason, Sample, Sink, TagId, Timestamp, Value,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::losses::{self, LossLedger};
+use super::clock::ClockWatch;
+use super::losses::{GATEWAY, LossLedger};
+use super::owners::Owners;
 use crate::live::LiveQueue;
 use crate::observe::state::Board;
 
@@ -30,23 +32,36 @@ pub const MAX_QUEUED_SAMPLES: usize = 262_144;
 const MAX_QUEUED_BATCHES: usize = 16_384;
 
 /// The losses of this run, shared between the drivers that report and the recorder that writes.
-#[derive(Debug)]
 pub struct Losses {
-    ledger: Mutex<LossLedger>,
+    ledger: Mutex<(LossLedger, ClockWatch)>,
+    clock: Arc<dyn Clock>,
     origin: Instant,
 }
 
+impl std::fmt::Debug for Losses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Losses").finish_non_exhaustive()
+    }
+}
+
 impl Losses {
-    /// An empty ledger.
+    /// An empty ledger of losses that are reported in the times of this clock.
     #[must_use]
-    pub fn new() -> Self {
-        Self { ledger: Mutex::default(), origin: Instant::now() }
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { ledger: Mutex::default(), clock, origin: Instant::now() }
     }
 
-    /// Folds one report in.
+    /// Folds one report in. What was reported before the clock was set is not extended: one record
+    /// has its times from one clock.
     pub fn report(&self, missed: &Missed) {
         let now = self.origin.elapsed();
-        self.with(|ledger| ledger.report(missed, now, random_id));
+        let mut locked = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ledger, watch) = &mut *locked;
+        let wall = self.clock.now();
+        if watch.observe(wall, super::boot_time(), ClockState::Unknown).is_some() {
+            ledger.clock_was_set();
+        }
+        ledger.report(missed, now, random_id);
     }
 
     /// The records to write now.
@@ -68,13 +83,7 @@ impl Losses {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut LossLedger) -> T) -> T {
-        change(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Default for Losses {
-    fn default() -> Self {
-        Self::new()
+        change(&mut self.ledger.lock().unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 
@@ -120,6 +129,7 @@ pub struct Ingress {
     batches: mpsc::Sender<Arc<[Sample]>>,
     waiting: Arc<AtomicUsize>,
     on_change: Mutex<HashMap<TagId, Option<Reading>>>,
+    owners: Mutex<Owners>,
 }
 
 type Reading = (Value, Quality, u32);
@@ -142,8 +152,35 @@ impl Ingress {
         let (sender, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
         let waiting = Arc::new(AtomicUsize::new(0));
         let queue = Queue { batches, waiting: Arc::clone(&waiting) };
-        let on_change = Mutex::default();
-        (Self { board, live, losses, clock, batches: sender, waiting, on_change }, queue)
+        let (on_change, owners) = (Mutex::default(), Mutex::default());
+        (Self { board, live, losses, clock, batches: sender, waiting, on_change, owners }, queue)
+    }
+
+    /// Sets which device each tag belongs to.
+    pub fn set_owners(&self, tags: impl IntoIterator<Item = (TagId, Arc<str>)>) {
+        self.owners().set(tags);
+    }
+
+    /// A device's driver ended unasked and is started again after `wait`. Its tags turn bad now,
+    /// and what nobody reads until then is named: nobody else would say so before the next poll.
+    pub fn driver_ended(&self, device: &Arc<str>, wait: Duration) {
+        let (tags, last) = self.owners().of_device(device);
+        let now = self.clock.now();
+        let bad = |tag| Sample::bad(tag, now, Reason::NotConnected, 0);
+        self.samples(tags.into_iter().map(bad).collect());
+        let wait = i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX);
+        self.missed(Missed {
+            device: Arc::clone(device),
+            tag: None,
+            cause: LossCause::NotRunning,
+            from: last.unwrap_or(now).min(now),
+            to: Timestamp(now.0.saturating_add(wait)),
+            count: None,
+        });
+    }
+
+    fn owners(&self) -> MutexGuard<'_, Owners> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets which tags are recorded only when they change. A tag that stays keeps its last value.
@@ -154,12 +191,10 @@ impl Ingress {
     }
 
     fn record(&self, batch: Arc<[Sample]>) {
+        let owner = self.owners().note(&batch);
         let batch = self.worth_recording(batch);
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return };
         let count = batch.len();
-        if count == 0 {
-            return;
-        }
-        let first = batch.first().map_or_else(|| self.clock.now(), |sample| sample.acquired);
         // A batch that is larger than the whole budget is taken when nothing else waits.
         let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
         let fits = waiting == 0 || waiting + count <= MAX_QUEUED_SAMPLES;
@@ -169,13 +204,14 @@ impl Ingress {
         self.forget_last(&batch);
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         self.board.counters.recorder_overflow.add_len(count);
-        let lost = u64::try_from(count).ok();
-        self.losses.report(&losses::of_gateway(
-            LossCause::QueueOverflow,
-            first,
-            self.clock.now(),
-            lost,
-        ));
+        self.missed(Missed {
+            device: owner.unwrap_or_else(|| GATEWAY.into()),
+            tag: None,
+            cause: LossCause::QueueOverflow,
+            from: first.acquired,
+            to: last.acquired,
+            count: u64::try_from(count).ok(),
+        });
     }
 
     /// A reading that was not recorded is no reason to leave out the next one.
@@ -229,3 +265,83 @@ impl Sink for Ingress {
 
 /// How long the recorder may sleep when nothing is due: losses end and clocks step unasked.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::SystemClock;
+
+    struct Bench {
+        ingress: Ingress,
+        queue: Queue,
+        losses: Arc<Losses>,
+        board: Arc<Board>,
+    }
+
+    /// Tags 1 and 2 are press-1's, tag 3 is press-2's.
+    fn bench() -> Bench {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let board = Arc::new(crate::observe::state::tests::board());
+        let losses = Arc::new(Losses::new(Arc::clone(&clock)));
+        let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
+        let (ingress, queue) = Ingress::new(Arc::clone(&board), live, Arc::clone(&losses), clock);
+        let owner = |(tag, device): (u32, &str)| (TagId(tag), Arc::from(device));
+        ingress.set_owners([(1, "press-1"), (2, "press-1"), (3, "press-2")].map(owner));
+        Bench { ingress, queue, losses, board }
+    }
+
+    fn good(tag: u32, at: i64) -> Sample {
+        Sample::good(TagId(tag), Timestamp(at), Value::I64(at))
+    }
+
+    #[tokio::test]
+    async fn what_the_queue_cannot_take_is_a_loss_of_its_device_and_the_queue_stays_bounded() {
+        let mut bench = bench();
+        let scan = 1024;
+        let most = i64::try_from(MAX_QUEUED_SAMPLES / scan).unwrap();
+        for at in 0..most + 5 {
+            let tag = if at % 2 == 0 { 1 } else { 3 };
+            bench.ingress.samples(vec![good(tag, at); scan]);
+        }
+        assert_eq!(bench.board.counters.recorder_overflow.read(), 5 * 1024);
+        let mut lost: Vec<_> = bench.losses.finish();
+        lost.sort_by(|a, b| a.subject.cmp(&b.subject));
+        let told: Vec<_> = lost
+            .iter()
+            .map(|l| (l.subject.as_str(), l.cause.as_str(), l.from, l.to, l.count))
+            .collect();
+        let cause = LossCause::QueueOverflow.word();
+        let each = [
+            ("press-1", cause, most, most + 4, Some(3 * 1024)),
+            ("press-2", cause, most + 1, most + 3, Some(2 * 1024)),
+        ];
+        assert_eq!(told, each);
+        let mut taken = 0;
+        while let Some(batch) = bench.queue.try_next() {
+            taken += batch.len();
+        }
+        assert_eq!(taken, MAX_QUEUED_SAMPLES);
+        // Room again: collection had never stopped.
+        bench.ingress.samples(vec![good(1, most + 5)]);
+        assert!(bench.queue.try_next().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_driver_that_ends_turns_its_tags_bad_at_once_and_its_absence_is_named() {
+        let mut bench = bench();
+        bench.ingress.samples(vec![good(1, 5), good(2, 5)]);
+        bench.ingress.samples(vec![good(3, 6)]);
+        bench.ingress.driver_ended(&"press-1".into(), Duration::from_secs(2));
+        let mut recorded = Vec::new();
+        while let Some(batch) = bench.queue.try_next() {
+            recorded.extend(batch.iter().map(|sample| (sample.tag.0, sample.quality)));
+        }
+        let bad = Quality::Bad(Reason::NotConnected);
+        let good = Quality::Good;
+        assert_eq!(recorded, [(1, good), (2, good), (3, good), (1, bad), (2, bad)]);
+        let lost = bench.losses.finish();
+        assert_eq!((lost.len(), lost[0].subject.as_str(), lost[0].from), (1, "press-1", 5));
+        assert_eq!((lost[0].cause.as_str(), lost[0].count), ("not-running", None));
+        assert!(lost[0].to >= SystemClock.now().0 - 1_000_000_000);
+    }
+}

@@ -5,7 +5,10 @@
 //! - An open record is written when it begins, once a minute while it lasts, soon after it was last
 //!   extended, and once more when it ends: samples that came after it must not stand at the hub for
 //!   long without it, and a kill must not take its extent away.
-//! - The time without the daemon is over when it is told: written once, as ended.
+//! - The time without the daemon is over when it is told: written as ended, and once more if the
+//!   clock first shows later how long it was.
+//! - A record has its times from one clock: what goes on after the clock was set is another record.
+//! - No record ends before it begins.
 //! - The number of open records is bounded; what does not fit is told of the gateway as a whole.
 
 use std::collections::BTreeMap;
@@ -45,6 +48,8 @@ struct Open {
 pub(super) struct LossLedger {
     open: BTreeMap<(String, LossCause), Open>,
     ended: Vec<Unsequenced>,
+    /// The record of the time before this run.
+    downtime: Option<u64>,
 }
 
 impl LossLedger {
@@ -58,8 +63,13 @@ impl LossLedger {
         let subject = missed.tag.as_ref().unwrap_or(&missed.device);
         let mut key = (subject.to_string(), missed.cause);
         if missed.cause == LossCause::NotRunning {
-            // It is over when it is told, and nothing will extend it.
-            self.ended.push(Open::new(&key, missed, now, fresh_id()).ended());
+            // It is over when it is told. Of the gateway there is one in each run.
+            let id = if key.0 == GATEWAY {
+                *self.downtime.get_or_insert_with(fresh_id)
+            } else {
+                fresh_id()
+            };
+            self.ended.push(Open::new(&key, missed, now, id).ended());
             return;
         }
         if !self.open.contains_key(&key) && self.open.len() >= MAX_OPEN {
@@ -74,6 +84,13 @@ impl LossLedger {
         let fresh = Open::new(&key, missed, now, fresh_id());
         if let Some(before) = self.open.insert(key, fresh) {
             self.ended.push(before.ended());
+        }
+    }
+
+    /// Ends every record: its times are of a clock that shows another time now.
+    pub(super) fn clock_was_set(&mut self) {
+        if self.ended.len() < MAX_OPEN {
+            self.ended.extend(std::mem::take(&mut self.open).into_values().map(Open::ended));
         }
     }
 
@@ -131,7 +148,7 @@ impl Open {
                 subject: key.0.clone(),
                 cause: key.1.word().to_owned(),
                 from: missed.from.0,
-                to: missed.to.0,
+                to: missed.to.0.max(missed.from.0),
                 count: missed.count,
                 open: true,
             },
@@ -208,6 +225,37 @@ mod tests {
         let due = ledger.due(secs(0));
         assert_eq!((due.len(), due[0].open, due[0].from, due[0].to), (1, false, 1, 2));
         assert!(ledger.due(secs(120)).is_empty() && ledger.finish().is_empty());
+    }
+
+    #[test]
+    fn what_goes_on_after_the_clock_was_set_is_another_record() {
+        let mut ledger = LossLedger::default();
+        ledger.report(&missed("press", 5000, Some(1)), secs(0), || 1);
+        ledger.clock_was_set();
+        ledger.report(&missed("press", 10, Some(2)), secs(1), || 2);
+        let all: Vec<_> =
+            ledger.finish().iter().map(|r| (r.id, r.from, r.to, r.count, r.open)).collect();
+        assert_eq!(all, [(1, 5000, 5001, Some(1), false), (2, 10, 11, Some(2), false)]);
+    }
+
+    #[test]
+    fn a_loss_across_a_clock_that_went_back_ends_where_it_began() {
+        let mut ledger = LossLedger::default();
+        let back = of_gateway(LossCause::QueueOverflow, Timestamp(9), Timestamp(2), Some(3));
+        ledger.report(&back, secs(0), || 1);
+        let all = ledger.finish();
+        assert_eq!((all[0].from, all[0].to, all[0].count), (9, 9, Some(3)));
+    }
+
+    #[test]
+    fn a_downtime_whose_end_is_known_later_is_the_same_record() {
+        let mut ledger = LossLedger::default();
+        for (to, id) in [(1, 7), (50, 8)] {
+            let known = of_gateway(LossCause::NotRunning, Timestamp(1), Timestamp(to), None);
+            ledger.report(&known, secs(0), || id);
+        }
+        let all: Vec<_> = ledger.finish().iter().map(|r| (r.id, r.to)).collect();
+        assert_eq!(all, [(7, 1), (7, 50)]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod clock;
 mod handle;
 mod ingress;
 mod losses;
+mod owners;
 mod pace;
 mod stamp;
 mod writer;

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::commands::{forked, remembered};
 use super::catalog_store::{CatalogStore, StoreError};
-use super::clock::ClockWatch;
+use super::clock::{Behind, ClockWatch};
 use super::handle::{COMMANDS, Command, Handle};
 use super::ingress::{LOOK_EVERY, Losses, Queue};
 use super::losses::of_gateway;
@@ -74,6 +74,8 @@ pub struct Writer {
     board: Arc<Board>,
     clock: Arc<dyn Clock>,
     clock_watch: ClockWatch,
+    /// The clock stood before the last sample when this run began, and still does.
+    behind: Option<Behind>,
     stamper: Stamper,
     packer: Packer,
     pending: Vec<Sample>,
@@ -149,6 +151,7 @@ impl Writer {
             board,
             clock,
             clock_watch: ClockWatch::default(),
+            behind: None,
             stamper,
             packer: Packer::new(),
             pending: Vec::new(),
@@ -335,18 +338,6 @@ impl Writer {
                 self.losses.take_back(due);
                 return;
             }
-        }
-    }
-
-    fn watch_clock(&mut self) {
-        let state = Stamper::clock_state();
-        let Some(event) = self.clock_watch.observe(self.clock.now(), boot_time(), state) else {
-            return;
-        };
-        tracing::warn!(step_ns = event.step(), kind = ?event.kind, "the wall clock changed");
-        if let Ok(body) = event.encode() {
-            // A clock that cannot be recorded is a journal that cannot be written: told there.
-            let _ = self.append_plain(Kind::Clock, &body);
         }
     }
 

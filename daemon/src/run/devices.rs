@@ -182,6 +182,10 @@ impl Devices {
             pairs.filter(|(_, tag)| tag.record == RecordMode::Changes).map(|(id, _)| *id)
         });
         self.ingress.record_on_change(on_change);
+        self.ingress.set_owners(numbered.iter().flat_map(|n| {
+            let device: Arc<str> = n.device.spec.name.as_str().into();
+            n.ids.iter().map(move |id| (*id, Arc::clone(&device)))
+        }));
     }
 
     fn build(&self, device: &Device, ids: Vec<TagId>) -> DriverBuild {

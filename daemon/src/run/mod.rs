@@ -6,6 +6,7 @@
 
 mod devices;
 mod stages;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -30,6 +31,7 @@ use crate::recorder::{Ingress, Losses, RecorderGone, StartError, SystemClock, Wr
 use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
 
 use devices::Devices;
+use watch::Watch;
 
 /// How long threads may take after the drain, which has waited for them before.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -161,7 +163,7 @@ async fn daemon(
         "tidegate starts"
     );
     let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
-    let losses = Arc::new(Losses::new());
+    let losses = Arc::new(Losses::new(Arc::clone(&clock)));
     let (ingress, queue) = Ingress::new(
         Arc::clone(&board),
         Arc::clone(&live),
@@ -189,7 +191,8 @@ async fn daemon(
         seed: seed(&config),
         ..Default::default()
     };
-    let mut supervisor = Supervisor::new(settings, Arc::clone(&board) as _, Arc::new(Systemd));
+    let witness = Watch { board: Arc::clone(&board), ingress: Arc::clone(&ingress) };
+    let mut supervisor = Supervisor::new(settings, Arc::new(witness), Arc::new(Systemd));
 
     // What watches comes first, so that a start can be watched.
     let health = HealthLimits::default();

@@ -6,13 +6,21 @@
 
 use std::time::Duration;
 
-use tidegate_journal::{Event, Read, Recovery, WriteError, frame};
+use tidegate_journal::{Event, Kind, Read, Recovery, Stamp, WriteError, frame};
+use tidegate_record::{ClockEvent, Moment};
+
 use tidegate_translator::{LossCause, Timestamp};
 use tokio::time::Instant;
 
 use super::{REOPEN, Writer};
 use crate::causes::chain;
+use crate::recorder::boot_time;
+use crate::recorder::clock::Downtime;
 use crate::recorder::losses::of_gateway;
+use crate::recorder::stamp::Stamper;
+
+/// The alarm's word.
+const CLOCK_BEHIND: &str = "clock-behind-record";
 
 impl Writer {
     /// Notes a failure of the journal and says as what its losses count.
@@ -112,18 +120,61 @@ impl Writer {
 
     /// Every start says since when nothing was recorded: since the last durable sample, or since the
     /// journal was made when no sample became durable.
-    pub(super) fn tell_downtime(&self, recovery: &Recovery) {
-        let made = || recovery.began.is_none().then(|| self.epoch_began_at()).flatten();
-        if let Some(last) = recovery.last_sample_at.or_else(made) {
-            let (from, to) = (Timestamp(last), self.clock.now());
-            self.losses.report(&of_gateway(LossCause::NotRunning, from, to.max(from), None));
+    pub(super) fn tell_downtime(&mut self, recovery: &Recovery) {
+        let made = || recovery.began.is_none().then(|| self.epoch_began()).flatten();
+        let Some(last) = recovery.last_samples.or_else(made) else { return };
+        let downtime = Downtime::between(&last, &self.stamper.now(self.clock.now()));
+        self.not_running(downtime.from, downtime.to);
+        if let Some(step) = &downtime.step {
+            self.tell_clock(step);
+        }
+        if let Some(behind) = &downtime.behind {
+            let text = format!(
+                "the wall clock stands at {} and the last sample was recorded at {}; set the clock or \
+                 let it be synchronised",
+                Moment(self.clock.now().0),
+                Moment(behind.last().0),
+            );
+            tracing::warn!(alarm = CLOCK_BEHIND, "{text}; recording goes on, in order");
+            self.board.raise(CLOCK_BEHIND, text);
+        }
+        self.behind = downtime.behind;
+    }
+
+    fn not_running(&self, from: Timestamp, to: Timestamp) {
+        self.losses.report(&of_gateway(LossCause::NotRunning, from, to, None));
+    }
+
+    fn epoch_began(&self) -> Option<Stamp> {
+        match self.journal.reader().read_from(self.journal.epoch(), 0, 1) {
+            Ok(Read::Frames(batch)) => Some(frame::decode(&batch.bytes).ok()?.header.stamp()),
+            _ => None,
         }
     }
 
-    fn epoch_began_at(&self) -> Option<i64> {
-        match self.journal.reader().read_from(self.journal.epoch(), 0, 1) {
-            Ok(Read::Frames(batch)) => Some(frame::decode(&batch.bytes).ok()?.header.wall.0),
-            _ => None,
+    pub(super) fn watch_clock(&mut self) {
+        let (now, state) = (self.clock.now(), Stamper::clock_state());
+        if let Some(event) = self.clock_watch.observe(now, boot_time(), state) {
+            // What was captured before stands before, so that few frames have times of two clocks.
+            self.pack();
+            self.tell_clock(&event);
+            if let Some((behind, began)) =
+                self.behind.and_then(|behind| Some((behind, behind.began(&event)?)))
+            {
+                self.not_running(behind.last(), began);
+            }
+        }
+        if self.behind.is_some_and(|behind| behind.is_over(now)) {
+            self.behind = None;
+            self.board.clear(CLOCK_BEHIND);
+        }
+    }
+
+    fn tell_clock(&mut self, event: &ClockEvent) {
+        tracing::warn!(step_ns = event.step(), kind = ?event.kind, "the wall clock changed");
+        if let Ok(body) = event.encode() {
+            // A clock that cannot be recorded is a journal that cannot be written: told there.
+            let _ = self.append_plain(Kind::Clock, &body);
         }
     }
 }

@@ -37,7 +37,7 @@ impl Bench {
     fn start(disk: &SimStorage, dir: &std::path::Path, settings: &Settings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(Board::new("PlantA/gw-1".parse().unwrap(), Arc::clone(&clock)));
-        let losses = Arc::new(Losses::new());
+        let losses = Arc::new(Losses::new(Arc::clone(&clock)));
         let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
         let (ingress, queue) =
             Ingress::new(Arc::clone(&board), live, Arc::clone(&losses), Arc::clone(&clock));
