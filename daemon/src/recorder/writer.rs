@@ -211,6 +211,7 @@ impl Writer {
             self.look_at = now + LOOK_EVERY;
             self.watch_clock();
             self.record_losses();
+            self.tell_events();
         }
         if self.commit_at().is_some_and(|at| at <= now) {
             self.commit();

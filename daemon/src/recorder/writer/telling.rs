@@ -101,6 +101,14 @@ impl Writer {
                         format!("the disk did not make {file} durable; check the medium"),
                     );
                 }
+                Event::Unreadable { why } => {
+                    tracing::error!("{why}; delivery waits for it");
+                    self.board.raise("journal-unreadable", why);
+                }
+                Event::Readable => {
+                    tracing::info!("the journal can be read again");
+                    self.board.clear("journal-unreadable");
+                }
                 Event::NoSpare { why } => {
                     if self.board.raise("no-spare-segment", why.clone()) {
                         tracing::warn!("no spare segment: {why}");
