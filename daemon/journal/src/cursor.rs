@@ -3,6 +3,8 @@
 //! # Invariants
 //! - A slot is one block with its own checksum; a torn write spoils the slot being written and
 //!   never the other.
+//! - A slot that cannot be read takes nothing from the other. A file whose sync failed is replaced
+//!   by one that is whole and durable before it gets the name.
 //! - It is written lazily. An old cursor only means that frames are sent again, which the hub
 //!   refuses as known; it is durable before anything is dropped on its word.
 
@@ -18,6 +20,8 @@ use crate::{Epoch, Position};
 
 /// The file's name.
 pub(crate) const CURSOR: &str = "cursor";
+/// The name of one that is not durable yet.
+pub(crate) const NEXT_CURSOR: &str = "cursor-next";
 /// What a caller may keep with the cursor.
 pub const MAX_DESTINATION_BYTES: usize = 2048;
 /// Bridged holes that are remembered, so that a restart does not name them again.
@@ -67,6 +71,8 @@ pub(crate) enum Found {
     Nothing,
     Record(Box<Record>),
     NeedsNewer(u8),
+    /// The device gives neither slot.
+    Unreadable(io::Error),
 }
 
 /// The open file.
@@ -81,10 +87,17 @@ impl CursorFile {
             return Ok((Self { file: None }, Found::Nothing));
         }
         let file = storage.open(CURSOR)?;
-        let bytes = read_up_to(&*file, 0, 2 * BLOCK)?;
         let mut found = Found::Nothing;
-        for slot in bytes.chunks(BLOCK) {
-            match (open_block::<Record>(MAGIC, slot), &found) {
+        let mut refused = Vec::new();
+        for offset in [0, BLOCK_OFFSET] {
+            let slot = match read_up_to(&*file, offset, BLOCK) {
+                Ok(slot) => slot,
+                Err(error) => {
+                    refused.push(error);
+                    continue;
+                }
+            };
+            match (open_block::<Record>(MAGIC, &slot), &found) {
                 (Err(HeaderFault::NeedsNewer(needs)), _) => found = Found::NeedsNewer(needs),
                 (Ok(record), Found::Nothing) => found = Found::Record(Box::new(record)),
                 (Ok(record), Found::Record(other)) if record.generation > other.generation => {
@@ -93,19 +106,17 @@ impl CursorFile {
                 _ => {}
             }
         }
-        Ok((Self { file: Some(file) }, found))
+        match refused.pop() {
+            // What cannot be read cannot be relied on to be written.
+            Some(error) if !refused.is_empty() => {
+                Ok((Self { file: None }, Found::Unreadable(error)))
+            }
+            _ => Ok((Self { file: Some(file) }, found)),
+        }
     }
 
     /// Writes the next generation into the slot that does not hold the last one.
     pub(crate) fn write(&mut self, storage: &dyn Storage, record: &mut Record) -> io::Result<()> {
-        let file = if let Some(file) = &self.file {
-            Arc::clone(file)
-        } else {
-            let file = storage.create(CURSOR, 2 * BLOCK_OFFSET)?;
-            storage.sync_dir()?;
-            file
-        };
-        self.file = Some(Arc::clone(&file));
         let generation = record.generation + 1;
         let next = Record { generation, ..record.clone() };
         let body = postcard::to_stdvec(&next).map_err(io::Error::other)?;
@@ -114,12 +125,32 @@ impl CursorFile {
         // Even after a failure the generation moves on: what a failed write left in its slot
         // must never be newer than what the other slot gets next.
         *record = next;
-        let result =
-            file.write_at(&block, (generation % 2) * BLOCK_OFFSET).and_then(|()| file.sync_data());
-        if result.is_err() {
-            // A file whose sync failed is not trusted again.
-            self.file = None;
+        let slot = (generation % 2) * BLOCK_OFFSET;
+        let written = match &self.file {
+            Some(file) => {
+                file.write_at(&block, slot).and_then(|()| file.sync_data()).map(|()| None)
+            }
+            None => replace(storage, &block, slot).map(Some),
+        };
+        match written {
+            Ok(None) => {}
+            Ok(replaced) => self.file = replaced,
+            Err(error) => {
+                // A file whose sync failed is not trusted again.
+                self.file = None;
+                return Err(error);
+            }
         }
-        result
+        Ok(())
     }
+}
+
+/// What the old file says counts until the new one says more.
+fn replace(storage: &dyn Storage, block: &[u8], slot: u64) -> io::Result<Arc<dyn StoredFile>> {
+    let file = storage.create(NEXT_CURSOR, 2 * BLOCK_OFFSET)?;
+    file.write_at(block, slot)?;
+    file.sync_data()?;
+    storage.rename(NEXT_CURSOR, CURSOR)?;
+    storage.sync_dir()?;
+    Ok(file)
 }

@@ -86,15 +86,11 @@ impl Journal {
         Ok(self.epoch)
     }
 
-    /// The frames that an interrupted carry-over already wrote since the cursor last said where it
-    /// stood: at most one chunk of them, and what the journal wrote in between by itself.
-    fn carried_since(
-        &self,
-        reader: &Reader,
-        into: u64,
-    ) -> Result<HashMap<FrameHash, u32>, WriteError> {
+    /// What stands in the epoch being written from a frame on, and how often. After a carry-over
+    /// was interrupted: at most one chunk of it, and what the journal wrote in between by itself.
+    pub(crate) fn contents_from(&self, frame: u64) -> Result<HashMap<FrameHash, u32>, WriteError> {
         let mut done = HashMap::new();
-        let mut at = into;
+        let (reader, mut at) = (self.reader(), frame);
         while let Read::Frames(batch) = reader.read_from(self.epoch, at, MAX_FRAME_BYTES)? {
             let mut rest = batch.bytes.as_slice();
             while let Ok(found) = frame::decode(rest) {
@@ -123,7 +119,7 @@ impl Journal {
         }
         self.deliver_new_epoch();
         let reader = Reader::new(Arc::clone(&self.shared));
-        let mut done = self.carried_since(&reader, carry.into)?;
+        let mut done = self.contents_from(carry.into)?;
         let chunk = usize::try_from(CARRY_CHUNK.min(self.settings.segment_bytes / 2)).unwrap_or(1);
         let mut at = carry.from;
         loop {
@@ -176,7 +172,7 @@ impl Journal {
 }
 
 /// What stays the same about a frame when it is carried.
-fn content(kind: Kind, header: &Header, body: &[u8]) -> FrameHash {
+pub(crate) fn content(kind: Kind, header: &Header, body: &[u8]) -> FrameHash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[kind.code()]);
     hasher.update(&header.boot);

@@ -87,6 +87,8 @@ pub struct Journal {
     pub(crate) stamp: Stamp,
     pub(crate) stats: Stats,
     pub(crate) events: Vec<Event>,
+    /// Readers were said to get nothing of some segment.
+    pub(crate) told_unreadable: bool,
 }
 
 impl std::fmt::Debug for Journal {
@@ -493,6 +495,12 @@ impl Journal {
 
     /// What happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
+        match (self.shared.why_unreadable(), self.told_unreadable) {
+            (Some(why), false) => self.event(Event::Unreadable { why }),
+            (None, true) => self.event(Event::Readable),
+            _ => return std::mem::take(&mut self.events),
+        }
+        self.told_unreadable = !self.told_unreadable;
         std::mem::take(&mut self.events)
     }
 

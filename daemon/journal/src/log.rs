@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     log: RwLock<Log>,
     indexes: Mutex<Vec<(u64, Arc<Vec<Run>>)>>,
     holes: Mutex<Vec<KnownHole>>,
+    /// The segment that readers get nothing of, and why.
+    unreadable: Mutex<Option<(String, String)>>,
 }
 
 impl Shared {
@@ -105,6 +107,7 @@ impl Shared {
             log: RwLock::new(log),
             indexes: Mutex::new(Vec::new()),
             holes: Mutex::new(Vec::new()),
+            unreadable: Mutex::new(None),
         }
     }
 
@@ -123,6 +126,31 @@ impl Shared {
 
     fn indexes(&self) -> MutexGuard<'_, Vec<(u64, Arc<Vec<Run>>)>> {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, Option<(String, String)>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether a segment could be read, for the writer to tell.
+    pub(crate) fn was_read(&self, segment: &str, failure: Option<&ReadError>) {
+        let mut unreadable = self.unreadable();
+        match failure {
+            Some(ReadError::Storage(error)) => {
+                let why = format!("{error}: {}", error.source);
+                unreadable.get_or_insert_with(|| (segment.to_owned(), why));
+            }
+            _ => {
+                unreadable.take_if(|(name, _)| name == segment);
+            }
+        }
+    }
+
+    /// Why readers get nothing of a segment that is kept.
+    pub(crate) fn why_unreadable(&self) -> Option<String> {
+        let (name, why) = self.unreadable().clone()?;
+        let kept = self.log().segments.iter().any(|segment| segment.name == name);
+        kept.then_some(why)
     }
 
     pub(crate) fn keep_index(&self, segment: u64, runs: Arc<Vec<Run>>) {
@@ -182,8 +210,14 @@ impl Shared {
         let mut next = segment.start().frame;
         let mut at = BLOCK_OFFSET;
         while next < end.frame {
-            let bytes = read_up_to(&*segment.file, at, MARK_BYTES)
-                .map_err(|source| self.storage_error("read", &segment.name, source))?;
+            let bytes = match read_up_to(&*segment.file, at, MARK_BYTES) {
+                Ok(bytes) => bytes,
+                // What lies around the bad sector is found by reading all of it.
+                Err(error) if is_bad_sector(&error) => return Ok(None),
+                Err(source) => {
+                    return Err(self.storage_error("read", &segment.name, source).into());
+                }
+            };
             let Some(mark) = Mark::decode(&bytes).filter(|mark| {
                 mark.epoch == segment.header.epoch
                     && mark.segment == segment.header.number
@@ -242,6 +276,12 @@ impl Shared {
     ) -> StorageError {
         StorageError { action, object: object.to_owned(), place: self.place.clone(), source }
     }
+}
+
+/// Whether a device refused to read one place, which says nothing of the others.
+pub(crate) fn is_bad_sector(error: &std::io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
 }
 
 /// The run behind a mark at this offset.

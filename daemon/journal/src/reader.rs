@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::ReadError;
 use crate::frame::{self, FrameError};
-use crate::log::{Segment, Shared};
+use crate::log::{Segment, Shared, is_bad_sector};
 use crate::scan::Run;
 use crate::segment::Tail;
 use crate::storage::read_up_to;
@@ -182,7 +182,10 @@ impl Reader {
                     attempts += 1;
                     continue;
                 }
-                other => other?,
+                other => {
+                    self.shared.was_read(&segment.name, other.as_ref().err());
+                    other?
+                }
             };
             next = batch.next().unwrap_or(next);
             match step {
@@ -197,7 +200,9 @@ impl Reader {
                         return Err(ReadError::Unsettled { epoch, frame });
                     }
                     // When it was recycled, `locate` will tell; else it is damaged.
-                    self.shared.examine(&segment, end)?;
+                    let examined = self.shared.examine(&segment, end);
+                    self.shared.was_read(&segment.name, examined.as_ref().err());
+                    examined?;
                 }
             }
         }
@@ -447,8 +452,7 @@ impl Reader {
 
     /// An unreadable sector is damage, not the end of reading: an empty read makes it so.
     fn bad_sector(&self, segment: &Segment, source: std::io::Error) -> Result<Vec<u8>, ReadError> {
-        const EIO: i32 = 5;
-        if source.raw_os_error() == Some(EIO) {
+        if is_bad_sector(&source) {
             return Ok(Vec::new());
         }
         Err(self.shared.storage_error("read", &segment.name, source).into())

@@ -11,6 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::cursor::Record;
+use crate::epoch::content;
 use crate::error::{OpenError, StorageError};
 use crate::frame;
 use crate::journal::{Journal, Pending, Spare};
@@ -152,6 +153,7 @@ pub(crate) fn open_locked(
         stamp,
         stats: Stats::default(),
         events: Vec::new(),
+        told_unreadable: false,
     };
     let began = match (epoch, lost) {
         (_, true) => Some(EpochReason::JournalLost),
@@ -318,15 +320,18 @@ impl Journal {
             Box::new(()),
             Some(Arc::clone(&self.shared)),
         )?;
-        // Opening may have written frames of its own, so what was pending gets new numbers.
-        let same_epoch = opened.epoch == self.epoch;
+        // Opening may have written frames of its own, so what was pending gets new numbers; and an
+        // attempt that failed half way may have written some of it. Only the content tells.
+        let from = if opened.epoch == self.epoch { self.durable.frame } else { 0 };
+        let mut written = opened.contents_from(from).map_err(OpenError::Begin)?;
         let mut rest = self.pending.bytes.get(MARK_BYTES..self.pending.length).unwrap_or(&[]);
         while let Ok(found) = frame::decode(rest) {
             rest = &rest[found.bytes.len()..];
             let header = &found.header;
-            let on_disk =
-                same_epoch && recovery.last.is_some_and(|(_, last)| last.frame >= header.number);
-            if on_disk {
+            if let Some(times) = written.get_mut(&content(found.kind, header, found.body))
+                && *times > 0
+            {
+                *times -= 1;
                 continue;
             }
             let draft = crate::Draft {
@@ -346,6 +351,10 @@ impl Journal {
         opened.stamp = self.stamp;
         let lock = std::mem::replace(&mut self.lock, Box::new(()));
         opened.lock = lock;
+        opened.told_unreadable = self.told_unreadable;
+        let events = std::mem::take(&mut opened.events);
+        opened.events = std::mem::take(&mut self.events);
+        events.into_iter().for_each(|event| opened.event(event));
         opened.stats = Stats { failed_syncs: self.stats.failed_syncs, ..opened.stats };
         *self = opened;
         Ok(recovery)

@@ -59,6 +59,13 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Readers get nothing of a segment, so delivery waits for it.
+    Unreadable {
+        /// Why.
+        why: String,
+    },
+    /// What could not be read can be, or is kept no more.
+    Readable,
 }
 
 /// The journal in numbers.

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::cursor::{CURSOR, CursorFile, Found, Record};
+use crate::cursor::{CURSOR, CursorFile, Found, NEXT_CURSOR, Record};
 use crate::error::{OpenError, ReadError, StorageError};
 use crate::files::{LazyFile, OpenFiles};
 use crate::frame;
@@ -83,8 +83,12 @@ impl Directory<'_> {
         name: &str,
         number: u64,
         file: &dyn StoredFile,
+        refused: &mut Option<OpenError>,
     ) -> Result<Option<SegmentHeader>, OpenError> {
-        let block = read_up_to(file, 0, BLOCK).unwrap_or_default();
+        let block = read_up_to(file, 0, BLOCK).unwrap_or_else(|error| {
+            *refused = Some(self.failed("read", name, error));
+            Vec::new()
+        });
         let header = match SegmentHeader::decode(&block) {
             Ok(header) => Some(header),
             Err(HeaderFault::NeedsNewer(needs)) => return Err(self.newer(name, needs)),
@@ -142,6 +146,7 @@ pub(crate) fn survey(
     let cursor_there = names.iter().any(|name| name == CURSOR);
     let (cursor_file, found) = CursorFile::open(&**storage, cursor_there)
         .map_err(|source| directory.failed("read", CURSOR, source))?;
+    let mut refused = None;
     let cursor = match found {
         Found::NeedsNewer(needs) => return Err(directory.newer(CURSOR, needs)),
         Found::Record(record) => {
@@ -149,6 +154,10 @@ pub(crate) fn survey(
             Some(*record)
         }
         Found::Nothing => None,
+        Found::Unreadable(error) => {
+            refused = Some(directory.failed("read", CURSOR, error));
+            None
+        }
     };
     let mut survey = Survey {
         open_files: Arc::default(),
@@ -167,7 +176,13 @@ pub(crate) fn survey(
         unreadable: Vec::new(),
         next_segment: 0,
     };
-    let last_unreadable = survey.read_headers(&directory, names)?;
+    let last_unreadable = survey.read_headers(&directory, names, &mut refused)?;
+    // A device that gives nothing at all says nothing of what is on it.
+    if let Some(error) = refused
+        && survey.segments.is_empty()
+    {
+        return Err(error);
+    }
     survey.find_ends(&directory)?;
     survey.read_last(&directory)?;
     survey.end_unknown =
@@ -181,6 +196,7 @@ impl Survey {
         &mut self,
         directory: &Directory<'_>,
         mut names: Vec<String>,
+        refused: &mut Option<OpenError>,
     ) -> Result<Option<u64>, OpenError> {
         names.sort_unstable();
         let mut last_unreadable = None;
@@ -193,7 +209,7 @@ impl Survey {
                     continue;
                 }
                 Name::Other => {
-                    if !matches!(name.as_str(), CURSOR | "lock") {
+                    if !matches!(name.as_str(), CURSOR | NEXT_CURSOR | "lock") {
                         self.strangers.push(name);
                     }
                     continue;
@@ -205,7 +221,7 @@ impl Survey {
                 .open(&name)
                 .map_err(|source| directory.failed("open", &name, source))?;
             let bytes = file.size().map_err(|source| directory.failed("measure", &name, source))?;
-            let header = directory.header(&name, number, &*file)?;
+            let header = directory.header(&name, number, &*file, refused)?;
             match header {
                 // A copy of a segment under another name adds nothing.
                 Some(header)

@@ -234,6 +234,46 @@ fn reopening_does_not_write_twice_what_had_arrived() {
     assert_eq!(tags(&journal), [1, 2]);
 }
 
+/// The segment is nearly full, so that what is pending needs another one; and it is damaged, so
+/// that opening it writes a frame with the number that the first pending one had.
+#[test]
+fn a_reopening_that_fails_half_way_and_is_tried_again_keeps_what_was_pending_once() {
+    for before in 1..30 {
+        let storage = SimStorage::new();
+        let mut journal = open(&storage);
+        for tag in 1..=before {
+            append(&mut journal, tag, 9000);
+            journal.commit().unwrap();
+        }
+        let segment = storage
+            .files()
+            .into_iter()
+            .map(|(name, _)| name)
+            .rfind(|name| name.starts_with("seg-"));
+        let segment = segment.unwrap();
+        let waiting = [1001, 1002, 1003];
+        for tag in waiting {
+            append(&mut journal, tag, 9000);
+        }
+        let pending = journal.stats().pending_frames;
+        // The first frame of the last segment, behind its header and the mark of its commit.
+        storage.flip(&segment, 3 * 4096, 1);
+        let files = storage.files();
+        for (name, _) in files.iter().filter(|(name, _)| name.starts_with("spare")) {
+            storage.remove(name).unwrap();
+        }
+        storage.fail(Op::Create, Fault::Io, u32::MAX);
+        let first = journal.reopen();
+        storage.heal();
+        if first.is_err() {
+            journal.reopen().unwrap();
+        }
+        journal.commit().unwrap();
+        let kept: Vec<_> = tags(&journal).into_iter().filter(|tag| *tag > 1000).collect();
+        assert_eq!(kept, waiting, "{before} before, {pending} pending, {first:?}");
+    }
+}
+
 #[test]
 fn a_directory_sync_that_fails_asks_for_reopening() {
     let storage = SimStorage::new();

@@ -4,8 +4,12 @@
 //! - It blocks on the disk and on nothing else, so it runs on a thread of its own.
 //! - Samples that the journal refuses are counted once, here, and told in a loss record.
 //! - A loss record that cannot be written is kept and tried again.
+//! - A journal that fails is opened again, by its path, until a commit succeeds: what is behind the
+//!   path may have been mounted anew, and files that were opened while it was read-only stay so.
 
 mod commands;
+#[cfg(test)]
+mod disk_tests;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -88,7 +92,9 @@ pub struct Writer {
     /// The journal refused the last frame that it was given.
     refusing: bool,
     look_at: Instant,
-    reopen: Option<(Instant, Duration)>,
+    reopen: Option<Instant>,
+    /// How long the next reopening waits.
+    reopen_wait: Duration,
     slowest: (Instant, Duration),
     origin: Instant,
 }
@@ -163,6 +169,7 @@ impl Writer {
             refusing: false,
             look_at: origin,
             reopen: None,
+            reopen_wait: REOPEN.0,
             slowest: (origin, Duration::ZERO),
             origin,
         };
@@ -203,8 +210,7 @@ impl Writer {
 
     fn commit_at(&self) -> Option<Instant> {
         let pace = self.pace.due_at().map(|at| self.origin + at);
-        let reopen = self.reopen.map(|(at, _)| at);
-        [pace, reopen].into_iter().flatten().min()
+        [pace, self.reopen].into_iter().flatten().min()
     }
 
     /// A look commits nothing by itself: what it finds makes a commit due like any sample does.
@@ -214,6 +220,7 @@ impl Writer {
             self.look_at = now + LOOK_EVERY;
             self.watch_clock();
             self.record_losses();
+            self.tell_events();
         }
         if self.commit_at().is_some_and(|at| at <= now) {
             self.commit();
@@ -310,6 +317,7 @@ impl Writer {
                 self.board.counters.samples_recorded.add(std::mem::take(&mut self.uncommitted));
                 // A commit of nothing says nothing of a journal that takes no frame.
                 if !self.refusing {
+                    (self.reopen, self.reopen_wait) = (None, REOPEN.0);
                     self.writable();
                 }
                 if let Err(error) = self.catalog.committed() {
@@ -343,21 +351,27 @@ impl Writer {
 
     /// A journal that must be opened again keeps what waits in it.
     fn reopen_if_due(&mut self) {
-        let Some((at, wait)) = self.reopen else { return };
-        if Instant::now() < at {
+        if self.reopen.is_none_or(|at| Instant::now() < at) {
             return;
         }
+        self.reopen = None;
         match self.journal.reopen() {
             Ok(_) => {
                 self.catalog.not_appended();
-                self.reopen = None;
                 self.refusing = false;
             }
             Err(error) => {
-                let wait = (wait * 2).min(REOPEN.1);
                 tracing::warn!("{}", chain(&error));
-                self.reopen = Some((Instant::now() + wait, wait));
+                self.reopen_later();
             }
+        }
+    }
+
+    /// A failure that lasts is met less and less often.
+    fn reopen_later(&mut self) {
+        if self.reopen.is_none() {
+            self.reopen = Some(Instant::now() + self.reopen_wait);
+            self.reopen_wait = (self.reopen_wait * 2).min(REOPEN.1);
         }
     }
 

@@ -6,10 +6,12 @@
 //! - After a power cut any subset of the blocks that were written and not synced is there, chosen
 //!   by the seed; the block written last is torn: part old, part new, part garbage, whatever stood
 //!   in it before. Of the names that were changed and not synced, a prefix of the changes holds.
-//! - After a failed sync the blocks read as written and never become durable, as on Linux.
+//! - After a failed sync the blocks read as written, as on Linux; half of them became durable, and
+//!   no later sync makes the others so.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Storage, StoredFile};
@@ -37,6 +39,22 @@ pub enum Op {
     Remove,
 }
 
+impl Op {
+    const ALL: [Self; 7] = [
+        Self::Read,
+        Self::Write,
+        Self::Sync,
+        Self::SyncDir,
+        Self::Create,
+        Self::Rename,
+        Self::Remove,
+    ];
+
+    fn index(self) -> usize {
+        Self::ALL.iter().position(|op| *op == self).unwrap_or(0)
+    }
+}
+
 /// How an operation fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -46,12 +64,14 @@ pub enum Fault {
     Full,
     /// The file system is mounted read-only.
     ReadOnly,
+    /// The device refuses in the middle: of a write, the first block may be done.
+    Short,
 }
 
 impl Fault {
     fn error(self) -> io::Error {
         match self {
-            Self::Io => io::Error::from_raw_os_error(EIO),
+            Self::Io | Self::Short => io::Error::from_raw_os_error(EIO),
             Self::Full => io::ErrorKind::StorageFull.into(),
             Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
         }
@@ -71,6 +91,25 @@ pub struct Counters {
     pub written: u64,
     /// Files made.
     pub created: u64,
+    /// Operations that only look: reading a file, listing the directory.
+    pub reads: u64,
+    /// Operations that were refused on purpose, by their kind in the order of [`Op`].
+    pub refused: [u64; 7],
+}
+
+impl Counters {
+    /// Operations of this kind that were refused on purpose.
+    #[must_use]
+    pub fn refused(&self, op: Op) -> u64 {
+        self.refused.get(op.index()).copied().unwrap_or(0)
+    }
+}
+
+/// Operations that fail whatever they are, counted from 0 over the life of the disk.
+#[derive(Debug, Clone)]
+struct Window {
+    during: Range<u64>,
+    fault: Fault,
 }
 
 #[derive(Default, Clone)]
@@ -79,6 +118,19 @@ struct Node {
     durable: Vec<u8>,
     /// Blocks that differ from what is durable and that a sync would write.
     dirty: Vec<usize>,
+}
+
+impl Node {
+    /// Ends the dirty state of all blocks; those that are chosen became durable.
+    fn reach_the_medium(&mut self, chosen: impl Fn(usize) -> bool) {
+        let size = self.cached.len();
+        self.durable.resize(size, 0);
+        for block in std::mem::take(&mut self.dirty).into_iter().filter(|block| chosen(*block)) {
+            let to = ((block + 1) * BLOCK).min(size);
+            let from = (block * BLOCK).min(to);
+            self.durable[from..to].copy_from_slice(&self.cached[from..to]);
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -100,8 +152,15 @@ struct Disk {
     locked: bool,
     capacity: Option<u64>,
     faults: Vec<(Op, Fault, u32)>,
+    changes_fail: Option<Window>,
+    reads_fail: Option<Window>,
     counters: Counters,
+    during_sync: Option<Interruption>,
+    last_fault: Option<Fault>,
 }
+
+/// What happens elsewhere while a file is being synced.
+type Interruption = Arc<dyn Fn() + Send + Sync>;
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Default)]
@@ -162,9 +221,28 @@ impl SimStorage {
         self.disk().faults.push((op, fault, times));
     }
 
+    /// Makes every changing operation with an index in this range fail, whatever it is.
+    pub fn fail_changes(&self, during: Range<u64>, fault: Fault) {
+        self.disk().changes_fail = Some(Window { during, fault });
+    }
+
+    /// Makes every operation that only looks and has an index in this range fail.
+    pub fn fail_reads(&self, during: Range<u64>, fault: Fault) {
+        self.disk().reads_fail = Some(Window { during, fault });
+    }
+
     /// Lifts every fault.
     pub fn heal(&self) {
-        self.disk().faults.clear();
+        let mut disk = self.disk();
+        disk.faults.clear();
+        disk.changes_fail = None;
+        disk.reads_fail = None;
+    }
+
+    /// Lets something happen in the middle of every file sync, which is where a slow disk keeps
+    /// its writer waiting.
+    pub fn during_sync(&self, what: impl Fn() + Send + Sync + 'static) {
+        self.disk().during_sync = Some(Arc::new(what));
     }
 
     /// Flips bits of one byte of a file, in the cache and on the medium.
@@ -284,19 +362,42 @@ impl Disk {
             self.off = true;
             return Ok(true);
         }
-        self.fault(op)?;
-        Ok(false)
+        match self.due(op, index) {
+            Some(fault) => Err(self.refuse(op, fault)),
+            None => Ok(false),
+        }
     }
 
-    fn fault(&mut self, op: Op) -> io::Result<()> {
-        let due = |(at, _, times): &&mut (Op, Fault, u32)| *at == op && *times > 0;
-        match self.faults.iter_mut().find(due) {
-            Some((_, fault, times)) => {
-                *times -= 1;
-                Err(fault.error())
-            }
+    /// Counts an operation that only looks.
+    fn look(&mut self) -> io::Result<()> {
+        if self.off {
+            return Err(Self::power_is_off());
+        }
+        let index = self.counters.reads;
+        self.counters.reads += 1;
+        match self.due(Op::Read, index) {
+            Some(fault) => Err(self.refuse(Op::Read, fault)),
             None => Ok(()),
         }
+    }
+
+    fn due(&mut self, op: Op, index: u64) -> Option<Fault> {
+        let window = if op == Op::Read { &self.reads_fail } else { &self.changes_fail };
+        if let Some(window) = window.as_ref().filter(|window| window.during.contains(&index)) {
+            return Some(window.fault);
+        }
+        let due = |(at, _, times): &&mut (Op, Fault, u32)| *at == op && *times > 0;
+        let (_, fault, times) = self.faults.iter_mut().find(due)?;
+        *times -= 1;
+        Some(*fault)
+    }
+
+    fn refuse(&mut self, op: Op, fault: Fault) -> io::Error {
+        if let Some(refused) = self.counters.refused.get_mut(op.index()) {
+            *refused += 1;
+        }
+        self.last_fault = Some(fault);
+        fault.error()
     }
 
     fn used(&self) -> u64 {
@@ -325,7 +426,7 @@ impl Storage for SimStorage {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut disk = self.disk();
-        disk.fault(Op::Read)?;
+        disk.look()?;
         Ok(disk.names.keys().cloned().collect())
     }
 
@@ -427,10 +528,7 @@ impl StoredFile for SimFile {
 
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut disk = self.disk();
-        if disk.off {
-            return Err(Disk::power_is_off());
-        }
-        disk.fault(Op::Read)?;
+        disk.look()?;
         let from = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = disk.nodes.get(self.node).map_or(&[][..], |node| &node.cached);
         let bytes = bytes.get(from..).unwrap_or(&[]);
@@ -444,14 +542,14 @@ impl StoredFile for SimFile {
         let mut failure = None;
         let cut = match disk.begin(Op::Write) {
             Ok(cut) => cut,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if matches!(disk.last_fault, Some(Fault::Full | Fault::Short)) => {
                 failure = Some(error);
                 false
             }
             Err(error) => return Err(error),
         };
         let from = usize::try_from(offset).map_err(io::Error::other)?;
-        // A full disk stops a write somewhere in its middle.
+        // It stops somewhere in the middle.
         let bytes = if failure.is_some() { &bytes[..bytes.len().min(BLOCK)] } else { bytes };
         let number = self.node;
         let Some(node) = disk.nodes.get_mut(number) else { return Ok(()) };
@@ -485,27 +583,28 @@ impl StoredFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let interruption = self.disk().during_sync.clone();
+        if let Some(what) = interruption {
+            what();
+        }
         let mut disk = self.disk();
         match disk.begin(Op::Sync) {
-            Ok(false) => {}
-            Ok(true) => return Err(Disk::power_is_off()),
+            Ok(false) => {
+                disk.counters.syncs += 1;
+                if let Some(node) = disk.nodes.get_mut(self.node) {
+                    node.reach_the_medium(|_| true);
+                }
+                Ok(())
+            }
+            Ok(true) => Err(Disk::power_is_off()),
             Err(error) => {
                 // The kernel drops the dirty marks: a later sync would report success.
+                let parity = usize::from(disk.counters.operations % 2 == 1);
                 if let Some(node) = disk.nodes.get_mut(self.node) {
-                    node.dirty.clear();
+                    node.reach_the_medium(|block| block % 2 == parity);
                 }
-                return Err(error);
+                Err(error)
             }
         }
-        disk.counters.syncs += 1;
-        let Some(node) = disk.nodes.get_mut(self.node) else { return Ok(()) };
-        let size = node.cached.len();
-        node.durable.resize(size, 0);
-        for block in std::mem::take(&mut node.dirty) {
-            let to = ((block + 1) * BLOCK).min(size);
-            let from = (block * BLOCK).min(to);
-            node.durable[from..to].copy_from_slice(&node.cached[from..to]);
-        }
-        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use tidegate_record::{ClockEvent, Moment};
 use tidegate_translator::{LossCause, Timestamp};
 use tokio::time::Instant;
 
-use super::{REOPEN, Writer};
+use super::Writer;
 use crate::causes::chain;
 use crate::recorder::boot_time;
 use crate::recorder::clock::Downtime;
@@ -38,8 +38,10 @@ impl Writer {
         if self.board.raise(cause.word(), text.clone()) {
             tracing::error!("{text}; live values go on, losses are counted");
         }
-        if matches!(error, WriteError::NeedsReopen { .. }) {
-            self.reopen.get_or_insert((Instant::now() + REOPEN.0, REOPEN.0));
+        match error {
+            WriteError::Full { .. } | WriteError::TooLarge { .. } => {}
+            WriteError::Storage(error) if error.is_full() => {}
+            _ => self.reopen_later(),
         }
         cause
     }
@@ -103,11 +105,18 @@ impl Writer {
                     );
                 }
                 Event::SyncFailed { file } => {
-                    tracing::error!(file, "fdatasync failed; frames go to another file");
-                    self.board.raise(
-                        "sync-failed",
-                        format!("the disk did not make {file} durable; check the medium"),
-                    );
+                    let text = format!("the disk did not make {file} durable; check the medium");
+                    if self.board.raise("sync-failed", text) {
+                        tracing::error!(file, "fdatasync failed; frames go to another file");
+                    }
+                }
+                Event::Unreadable { why } => {
+                    tracing::error!("{why}; delivery waits for it");
+                    self.board.raise("journal-unreadable", why);
+                }
+                Event::Readable => {
+                    tracing::info!("the journal can be read again");
+                    self.board.clear("journal-unreadable");
                 }
                 Event::NoSpare { why } => {
                     if self.board.raise("no-spare-segment", why.clone()) {

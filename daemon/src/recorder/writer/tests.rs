@@ -16,25 +16,25 @@ use crate::live::LiveQueue;
 use crate::recorder::{Ingress, SystemClock};
 use crate::supervise::Pulses;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// A recorder with a sink before it and a disk behind it.
-struct Bench {
-    ingress: Ingress,
-    board: Arc<Board>,
-    handle: Handle,
+pub(super) struct Bench {
+    pub(super) ingress: Arc<Ingress>,
+    pub(super) board: Arc<Board>,
+    pub(super) handle: Handle,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     let most = 16 * MIN_SEGMENT_BYTES;
     let sizes = Settings::new("PlantA", "gw-1", most);
     Settings { segment_bytes: MIN_SEGMENT_BYTES, headroom: 0, ..sizes }
 }
 
 impl Bench {
-    fn start(disk: &SimStorage, dir: &std::path::Path, settings: &Settings) -> Self {
+    pub(super) fn start(disk: &SimStorage, dir: &std::path::Path, settings: &Settings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let board = Arc::new(Board::new("PlantA/gw-1".parse().unwrap(), Arc::clone(&clock)));
         let losses = Arc::new(Losses::new(Arc::clone(&clock)));
@@ -48,15 +48,15 @@ impl Bench {
         let stop = CancellationToken::new();
         let pulse = Pulses::new(SECOND * 60).register("recorder");
         let running = tokio::spawn(writer.run(pulse, stop.clone()));
-        Self { ingress, board, handle, stop, running }
+        Self { ingress: Arc::new(ingress), board, handle, stop, running }
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.cancel();
         self.running.await.unwrap();
     }
 
-    async fn define(&self, path: &str) -> TagId {
+    pub(super) async fn define(&self, path: &str) -> TagId {
         let definition = Definition {
             path: TagPath::new(path).unwrap(),
             kind: ValueKind::Bytes,
@@ -68,13 +68,13 @@ impl Bench {
         *self.handle.define(vec![definition]).await.unwrap()[0].as_ref().unwrap()
     }
 
-    fn put(&self, tag: TagId, value: impl Into<Value>) {
+    pub(super) fn put(&self, tag: TagId, value: impl Into<Value>) {
         let value = value.into();
         self.ingress.samples(vec![Sample::good(tag, SystemClock.now(), value)]);
     }
 
     /// Waits until the recorder has taken what was put, and for the longest that a commit may take.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         sleep(SECOND * 6).await;
     }
 
@@ -83,17 +83,17 @@ impl Bench {
     }
 
     /// What is durable of the newest epoch.
-    fn kept(&self) -> Kept {
+    pub(super) fn kept(&self) -> Kept {
         Kept::of(&self.handle.reader(), self.epoch())
     }
 }
 
 /// The frames of an epoch.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     kinds: Vec<Kind>,
     positions: Vec<Position>,
-    samples: Vec<Sample>,
+    pub(super) samples: Vec<Sample>,
     losses: Vec<Unsequenced>,
     paths: Vec<String>,
 }
@@ -141,7 +141,7 @@ impl Kept {
         }
     }
 
-    fn values(&self) -> Vec<Value> {
+    pub(super) fn values(&self) -> Vec<Value> {
         self.samples.iter().map(|sample| sample.value.clone()).collect()
     }
 
@@ -150,7 +150,7 @@ impl Kept {
     }
 
     /// Samples lost of one cause.
-    fn lost(&self, cause: LossCause) -> u64 {
+    pub(super) fn lost(&self, cause: LossCause) -> u64 {
         let of_it = self.losses.iter().filter(|loss| loss.cause == cause.word());
         of_it.map(|loss| loss.count.unwrap()).sum()
     }
