@@ -24,8 +24,8 @@
 //!   1970 or as RFC 3339 text.
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
-pub mod disk;
 pub mod clock;
+pub mod disk;
 pub mod family;
 pub mod forge;
 pub mod gateway;
