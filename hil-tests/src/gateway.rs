@@ -301,6 +301,37 @@ impl Gateway {
         self.process.take().context("the gateway is down already")?.kill9()
     }
 
+    /// The daemon's process id.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.process.as_ref().context("the gateway is down")?.id())
+    }
+
+    /// Where its control socket is.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory.join("control.sock")
+    }
+
+    /// Where it serves metrics, as its log says.
+    ///
+    /// # Errors
+    /// When it does not say so soon.
+    pub async fn metrics(&self) -> anyhow::Result<SocketAddr> {
+        wait::until(wait::SOON, "the log says where the metrics are", || {
+            let log = self.log();
+            async move {
+                let log = log?;
+                let said = log.rsplit_once("metrics and /healthz").map(|(_, after)| after);
+                let address = said.and_then(|after| after.split_once("address="));
+                Ok(address.and_then(|(_, it)| it.split_whitespace().next()?.parse().ok()))
+            }
+        })
+        .await
+    }
+
     /// Process ids of the nats-servers that the running daemon started.
     ///
     /// # Errors
