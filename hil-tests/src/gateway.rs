@@ -311,6 +311,50 @@ impl Gateway {
         self.process.take().context("the gateway is down already")?.kill9()
     }
 
+    /// The daemon's process id.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        Ok(self.process.as_ref().context("the gateway is down")?.id())
+    }
+
+    /// Where its control socket is.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory.join("control.sock")
+    }
+
+    /// Where it serves metrics, as its log says.
+    ///
+    /// # Errors
+    /// When it does not say so soon.
+    pub async fn metrics(&self) -> anyhow::Result<SocketAddr> {
+        self.address_of("metrics and /healthz").await
+    }
+
+    /// Where its leaf takes local applications, as its log says.
+    ///
+    /// # Errors
+    /// When it does not say so soon.
+    pub async fn local_server(&self) -> anyhow::Result<SocketAddr> {
+        self.address_of("leaf listens").await
+    }
+
+    /// The address in the last line of the log with these words.
+    async fn address_of(&self, words: &str) -> anyhow::Result<SocketAddr> {
+        wait::until(wait::SOON, &format!("the log says: {words}"), || {
+            let log = self.log();
+            async move {
+                let log = log?;
+                let said = log.rsplit_once(words).map(|(_, after)| after);
+                let address = said.and_then(|after| after.split_once("address="));
+                Ok(address.and_then(|(_, it)| it.split_whitespace().next()?.parse().ok()))
+            }
+        })
+        .await
+    }
+
     /// Process ids of the nats-servers that the running daemon started.
     ///
     /// # Errors
@@ -318,6 +362,17 @@ impl Gateway {
     pub fn leaves(&self) -> anyhow::Result<Vec<u32>> {
         let process = self.process.as_ref().context("the gateway is down")?;
         family::children_of(process.id(), "nats-server")
+    }
+
+    /// Notes that the daemon was ended by somebody else, and says how.
+    ///
+    /// # Errors
+    /// When it runs still.
+    pub fn reap(&mut self) -> anyhow::Result<String> {
+        let process = self.process.as_mut().context("the gateway is down already")?;
+        let status = process.ended()?.context("the gateway runs still")?;
+        self.process = None;
+        Ok(status.to_string())
     }
 
     /// Fails when the daemon has ended by itself.

@@ -37,6 +37,7 @@ mod rig;
 pub mod server;
 pub mod stream;
 pub mod tools;
+pub mod vitals;
 pub mod wait;
 pub mod wan;
 

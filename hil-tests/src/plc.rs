@@ -17,6 +17,7 @@ pub struct Plc {
     family: Arc<Family>,
     directory: PathBuf,
     process: Option<Process>,
+    address: Option<SocketAddr>,
     starts: u32,
 }
 
@@ -28,6 +29,7 @@ impl Plc {
             family: Arc::clone(family),
             directory: directory.to_path_buf(),
             process: None,
+            address: None,
             starts: 0,
         }
     }
@@ -62,7 +64,17 @@ impl Plc {
         })
         .await?;
         self.process = Some(process);
-        Ok(SocketAddr::from(([127, 0, 0, 1], port)))
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        self.address = Some(address);
+        Ok(address)
+    }
+
+    /// Where it is, or was when it was switched on last.
+    ///
+    /// # Errors
+    /// When it never was on.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.address.context("the PLC was never switched on")
     }
 
     /// Switches it off, without a goodbye.

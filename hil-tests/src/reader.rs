@@ -198,8 +198,12 @@ fn collect_losses(value: &Value, losses: &mut Vec<NamedLoss>) {
         Value::Array(items) => items.iter().for_each(|item| collect_losses(item, losses)),
         Value::Object(object) => {
             let named = object.get("cause").and_then(Value::as_str);
-            let between =
-                object.get("from").and_then(time_ns).zip(object.get("to").and_then(time_ns));
+            // By the right clock, where the proof knows of one.
+            let time = |key: &str| {
+                let corrected = object.get(&format!("corrected-{key}"));
+                corrected.or_else(|| object.get(key)).and_then(time_ns)
+            };
+            let between = time("from").zip(time("to"));
             if let Some((cause, (from_ns, to_ns))) = named.zip(between) {
                 let subject = object.get("subject").and_then(Value::as_str).unwrap_or_default();
                 losses.push(NamedLoss {

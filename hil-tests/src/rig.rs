@@ -14,7 +14,7 @@ use crate::hub::Hub;
 use crate::oracle::{self, Claim, Findings, Tags};
 use crate::plc::Plc;
 use crate::wan::Wan;
-use crate::{reader, stream, wait};
+use crate::{reader, stream, vitals, wait};
 
 const GATEWAY: &str = "PlantA/gw-line3";
 
@@ -130,6 +130,14 @@ impl Rig {
     pub async fn start_hub_again(&mut self) -> anyhow::Result<()> {
         self.hub.start_again().await?;
         self.wan.lead_to(self.hub.leafs()?).await
+    }
+
+    /// Limits how many files the running daemon may have open.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn limit_open_files(&self, most: u64) -> anyhow::Result<()> {
+        vitals::limit_open_files(&self.family, self.gateway.pid()?, most)
     }
 
     /// The largest value that the PLC has served.

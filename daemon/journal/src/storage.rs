@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 mod dir;
+mod reserve;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 

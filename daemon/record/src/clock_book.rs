@@ -4,13 +4,15 @@
 //! - A time is corrected to what the same boot's best clock would have shown: the one that was
 //!   synchronised last, and where none was, the one that ran last. Whoever sets a clock by hand
 //!   means the new time.
+//! - A time that the clock in question cannot have shown is given as it was captured: it is of
+//!   another boot.
 //! - Only frames say anything; nothing is guessed across boots, whose monotonic clocks have nothing
 //!   in common.
 //! - Memory is bounded: beyond [`MAX_STEPS`] steps, times are given as they were captured.
 
 use std::collections::BTreeMap;
 
-use tidegate_journal::{ClockState, Frame, Header, Kind};
+use tidegate_journal::{ClockState, Frame, Kind, Stamp};
 
 use crate::ClockEvent;
 
@@ -80,23 +82,53 @@ impl ClockBook {
         }
     }
 
-    /// What a time that this frame tells would be by the best clock of its boot. The same time
-    /// where no step is known.
+    /// What a time in content with this stamp would be by the best clock of its boot. The same
+    /// time where no step is known.
     #[must_use]
-    pub fn corrected(&self, time: i64, header: &Header) -> i64 {
-        self.boots.get(&header.boot).map_or(time, |boot| boot.corrected(time, header.mono))
+    pub fn corrected(&self, time: i64, stamp: &Stamp) -> i64 {
+        let boot = self.boots.get(&stamp.boot);
+        boot.and_then(|boot| boot.shift(time, stamp.mono))
+            .map_or(time, |by| time.saturating_add(by))
+    }
+
+    /// The same for a span of time of one clock that ended not long before it was told by a frame
+    /// with this stamp. It may have begun in the boot before, whose clock nobody knows.
+    #[must_use]
+    pub fn corrected_span(&self, (from, to): (i64, i64), stamp: &Stamp) -> (i64, i64) {
+        let boot = self.boots.get(&stamp.boot);
+        let Some((boot, by)) = boot.and_then(|boot| Some((boot, boot.shift(to, stamp.mono)?)))
+        else {
+            return (from, to);
+        };
+        let of_this_boot = boot.distance(from, boot.clock_of(to, stamp.mono), (0, stamp.mono.1));
+        let begins =
+            if of_this_boot <= drift(stamp.mono.1) { from.saturating_add(by) } else { from };
+        (begins, to.saturating_add(by))
     }
 }
 
 impl Boot {
-    /// Each step between the clock that gave the time and the best one moves it.
-    fn corrected(&self, time: i64, content: (u64, u64)) -> i64 {
+    /// By how much the steps between the clock that gave the time and the best one move it; `None`
+    /// for a time that this clock cannot have given.
+    fn shift(&self, time: i64, content: (u64, u64)) -> Option<i64> {
         let (given_by, best) = (self.clock_of(time, content), self.best());
+        if self.distance(time, given_by, content) > drift(content.1) {
+            return None;
+        }
         let sum = |from: usize, to: usize| {
             let between = self.steps.values().skip(from).take(to.saturating_sub(from));
             between.fold(0_i64, |sum, step| sum.saturating_add(step.by()))
         };
-        time.saturating_add(sum(given_by, best)).saturating_sub(sum(best, given_by))
+        Some(sum(given_by, best).saturating_sub(sum(best, given_by)))
+    }
+
+    /// How far a time lies outside of what a clock showed in a range.
+    fn distance(&self, time: i64, clock: usize, range: (u64, u64)) -> i64 {
+        let offset = match clock.checked_sub(1) {
+            None => self.steps.iter().next().map(|(at, step)| offset(step.before, *at)),
+            Some(last) => self.steps.iter().nth(last).map(|(at, step)| offset(step.after, *at)),
+        };
+        offset.map_or(0, |offset| distance(time, range, offset))
     }
 
     /// How many steps precede the best clock.
@@ -129,6 +161,12 @@ impl Boot {
     }
 }
 
+/// How far a clock that nobody set may run off until then: NTP slews by at most 500 ppm, which is
+/// doubled; and a minute for what was told late.
+fn drift(mono: u64) -> i64 {
+    nanos(mono) / 1000 + 60_000_000_000
+}
+
 /// What a clock showed at monotonic time 0.
 fn offset(wall: i64, mono: u64) -> i64 {
     wall.saturating_sub(nanos(mono))
@@ -147,7 +185,7 @@ fn distance(time: i64, (begin, end): (u64, u64), offset: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_journal::{Codec, Epoch, FrameHash, frame};
+    use tidegate_journal::{Codec, Epoch, FrameHash, Header, frame};
 
     use super::*;
     use crate::ClockEventKind;
@@ -187,7 +225,7 @@ mod tests {
         }
 
         fn seconds(&self, time: i64, boot: u8, mono: (i64, i64)) -> i64 {
-            self.corrected(time * SECOND, &header(boot, mono, ClockState::Unknown)) / SECOND
+            self.corrected(time * SECOND, &header(boot, mono, ClockState::Unknown).stamp()) / SECOND
         }
     }
 
@@ -246,7 +284,25 @@ mod tests {
                 book.step(1, at * 100, 0, 1, UNKNOWN);
             }
         }
-        assert_eq!(book.seconds(-500, 1, (0, 0)), -500 + i64::try_from(MAX_STEPS).unwrap());
+        assert_eq!(book.seconds(-5, 1, (0, 0)), -5 + i64::try_from(MAX_STEPS).unwrap());
+    }
+
+    #[test]
+    fn a_span_is_of_one_clock_and_may_have_begun_in_the_boot_before() {
+        let mut book = ClockBook::new();
+        book.step(2, 60, 60, 1_790_000_060, UNKNOWN);
+        let span = |book: &ClockBook, from: i64, to: i64, told: i64| {
+            let stamp = header(2, (told, told), UNKNOWN).stamp();
+            let (from, to) = book.corrected_span((from * SECOND, to * SECOND), &stamp);
+            (from / SECOND, to / SECOND)
+        };
+        assert_eq!(span(&book, 20, 30, 31), (1_790_000_020, 1_790_000_030));
+        // The last sample of the boot before, and the start of this one at second 5.
+        assert_eq!(span(&book, 1_789_999_000, 5, 6), (1_789_999_000, 1_790_000_005));
+        // A start whose time nobody knew.
+        let unknown = (1_789_999_000, 1_789_999_000);
+        assert_eq!(span(&book, unknown.0, unknown.1, 6), unknown);
+        assert_eq!(span(&book, 1_790_000_070, 1_790_000_080, 81), (1_790_000_070, 1_790_000_080));
     }
 
     #[test]
@@ -255,11 +311,12 @@ mod tests {
         book.step(1, 100, i64::MIN / SECOND, i64::MAX / SECOND, UNKNOWN);
         for time in [i64::MIN, i64::MAX] {
             for mono in [(0, 0), (100, 100)] {
-                book.corrected(time, &header(1, mono, UNKNOWN));
+                let _ = book.corrected(time, &header(1, mono, UNKNOWN).stamp());
+                let _ = book.corrected_span((i64::MAX, time), &header(1, mono, UNKNOWN).stamp());
             }
         }
         let mut edge = header(1, (0, 0), UNKNOWN);
         edge.mono = (u64::MAX, 0);
-        book.corrected(0, &edge);
+        let _ = book.corrected(0, &edge.stamp());
     }
 }

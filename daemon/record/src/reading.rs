@@ -43,7 +43,7 @@ impl Reading<'_> {
     #[must_use]
     pub fn corrected_json_line(&self, clocks: &ClockBook, header: &Header) -> String {
         let Sample { acquired, source, server, .. } = &self.sample;
-        let corrected = || Timestamp(clocks.corrected(acquired.0, header));
+        let corrected = || Timestamp(clocks.corrected(acquired.0, &header.stamp()));
         self.line(Some(source.or(*server).unwrap_or_else(corrected)))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - Connections are limited; one beyond is refused at once and costs nothing more.
-//! - An accept that fails is tried again, and holds up no connection that is open.
+//! - An accept that fails is tried again, and holds up no connection that is open. However long it
+//!   goes on failing, it is logged once.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +14,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
+
+use crate::observe::log::OncePerChange;
 
 /// Wait after a failed accept: without descriptors the next one fails too, and at once.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -30,6 +33,7 @@ pub(super) async fn serve<S, C: Future<Output = ()>>(
 ) {
     let mut connections = FuturesUnordered::new();
     let mut again = Instant::now();
+    let mut told = OncePerChange::new();
     loop {
         let accepted = async {
             sleep_until(again).await;
@@ -39,10 +43,20 @@ pub(super) async fn serve<S, C: Future<Output = ()>>(
             () = stop.cancelled() => return,
             Some(()) = connections.next() => {}
             accepted = accepted => match accepted {
-                Ok(stream) if connections.len() < most => connections.push(talk(stream)),
-                Ok(stream) => refuse(stream),
+                Ok(stream) => {
+                    if told.forget() > 0 {
+                        info!(listener, "connections are accepted again");
+                    }
+                    if connections.len() < most {
+                        connections.push(talk(stream));
+                    } else {
+                        refuse(stream);
+                    }
+                }
                 Err(error) => {
-                    warn!(listener, %error, "cannot accept a connection");
+                    if told.note(error.to_string()).is_some() {
+                        warn!(listener, %error, "cannot accept a connection; trying again");
+                    }
                     again = Instant::now() + ACCEPT_AGAIN;
                 }
             }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::clock::ClockWatch;
 use super::losses::{GATEWAY, LossLedger};
 use super::owners::Owners;
+use super::stamp::both_clocks;
 use crate::live::LiveQueue;
 use crate::observe::state::Board;
 
@@ -51,24 +52,30 @@ impl Losses {
         Self { ledger: Mutex::default(), clock, origin: Instant::now() }
     }
 
-    /// Folds one report in. What was reported before the clock was set is not extended: one record
-    /// has its times from one clock.
+    /// Folds one report in.
     pub fn report(&self, missed: &Missed) {
         let now = self.origin.elapsed();
-        let mut locked = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ledger, watch) = &mut *locked;
-        let wall = self.clock.now();
-        if watch.observe(wall, super::boot_time(), ClockState::Unknown).is_some() {
-            ledger.clock_was_set();
-        }
-        ledger.report(missed, now, random_id);
+        self.by_the_clock(|ledger| ledger.report(missed, now, random_id));
     }
 
     /// The records to write now.
     #[must_use]
     pub fn due(&self) -> Vec<Unsequenced> {
         let now = self.origin.elapsed();
-        self.with(|ledger| ledger.due(now))
+        self.by_the_clock(|ledger| ledger.due(now))
+    }
+
+    /// What was reported before the clock was set is not extended: one record has its times from
+    /// one clock.
+    fn by_the_clock<T>(&self, change: impl FnOnce(&mut LossLedger) -> T) -> T {
+        let mut locked = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ledger, watch) = &mut *locked;
+        // Read under the lock, or two threads would see time go back.
+        let (wall, mono) = both_clocks(&*self.clock);
+        if watch.observe(wall, mono, ClockState::Unknown).is_some() {
+            ledger.clock_was_set();
+        }
+        change(ledger)
     }
 
     /// Takes back what could not be written.

@@ -33,6 +33,22 @@ pub fn boot_time() -> Duration {
     Duration::new(seconds, nanos.min(999_999_999))
 }
 
+/// Two clocks read further apart than this say nothing of each other.
+const APART: Duration = Duration::from_millis(20);
+
+/// Both clocks at one moment. A thread that was put aside between the two reads them again, or it
+/// would see a step of the wall clock that there was not.
+pub(super) fn both_clocks(clock: &dyn Clock) -> (Timestamp, Duration) {
+    let mut before = boot_time();
+    loop {
+        let (wall, after) = (clock.now(), boot_time());
+        if after.saturating_sub(before) < APART {
+            return (wall, after);
+        }
+        before = after;
+    }
+}
+
 /// Stamps frames of one boot.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamper {

@@ -4,6 +4,7 @@
 //! - READY waits for the disk and for nothing else: no PLC, leaf or hub is waited for.
 //! - Draining goes with the data: drivers, recorder, live values and uplink, then what watches.
 
+mod descriptors;
 mod devices;
 mod stages;
 mod watch;
@@ -162,6 +163,7 @@ async fn daemon(
         devices = config.devices.len(),
         "tidegate starts"
     );
+    descriptors::make_room(&config, &board);
     let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
     let losses = Arc::new(Losses::new(Arc::clone(&clock)));
     let (ingress, queue) = Ingress::new(

@@ -8,6 +8,7 @@
 mod as_root;
 mod damaged_journal;
 mod demo;
+mod fds;
 mod fork;
 mod gateway_killed_often;
 mod gateway_restart;
@@ -18,6 +19,9 @@ mod hub_rollback;
 mod hub_sigkill;
 mod journal_too_small;
 mod leaf_sigkill;
+mod load_flood;
+mod load_observers;
+mod load_storms;
 mod plc_down;
 mod tampered_copy;
 mod time_certificate;

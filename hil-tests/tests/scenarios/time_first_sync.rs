@@ -10,7 +10,7 @@ use tidegate_hil_tests::{Rig, WallClock, Wishes, wait};
 use crate::CATCH_UP;
 
 /// By how much a poll's time at the PLC and at the gateway may differ on a loaded machine.
-const TOLERANCE_NS: i64 = 2_000_000_000;
+pub(crate) const TOLERANCE_NS: i64 = 2_000_000_000;
 
 /// Every time at the hub, once corrected, is when the PLC served the value.
 pub(crate) fn every_corrected_time_is_right(history: &[Served], times: &[Times]) {

@@ -1,11 +1,11 @@
 //! The gateway's wall clock is set while the daemon runs: an hour and ten years, forth and back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_hil_tests::{Rig, WallClock, Wishes, live_values, wait};
 
 use crate::CATCH_UP;
-use crate::time_first_sync::every_corrected_time_is_right;
+use crate::time_first_sync::{TOLERANCE_NS, every_corrected_time_is_right};
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 3652 * 24 * HOUR;
@@ -76,7 +76,9 @@ async fn an_outage_of_the_plc_across_a_step_is_named_as_long_as_it_was() {
     let clock = WallClock::right().unwrap();
     let mut rig = Rig::running_with(Wishes::default().on_clock(&clock)).await.unwrap();
     rig.polls(5).await.unwrap();
+    let mut outages = Vec::new();
     for off_by in [HOUR, -TEN_YEARS, 0] {
+        let begun = now_ns();
         rig.switch_plc_off().await.unwrap();
         // Several misses on the one clock, and on the other: the outage spans the step.
         tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -84,6 +86,7 @@ async fn an_outage_of_the_plc_across_a_step_is_named_as_long_as_it_was() {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         rig.switch_plc_on().await.unwrap();
         rig.polls(5).await.unwrap();
+        outages.push((begun, now_ns()));
     }
     let account = rig.account(CATCH_UP).await.unwrap();
     assert!(account.claim.is_balanced(), "{}", account.short());
@@ -91,7 +94,24 @@ async fn an_outage_of_the_plc_across_a_step_is_named_as_long_as_it_was() {
         account.claim.losses.iter().filter(|loss| loss.cause == "device-silent").collect();
     // At least one for each clock that there was: right, an hour ahead, ten years behind, right.
     assert!(silent.len() >= 4, "{silent:?}");
-    for loss in silent {
+    let (first, last) = (outages[0].0 - TOLERANCE_NS, outages[2].1 + TOLERANCE_NS);
+    for loss in &silent {
         assert!((0..LONGEST_LOSS).contains(&(loss.to_ns - loss.from_ns)), "{loss:?}");
+        // By the corrected times that the proof gives.
+        assert!((first..=last).contains(&loss.from_ns), "{loss:?} in {outages:?}");
+        assert!((first..=last).contains(&loss.to_ns), "{loss:?} in {outages:?}");
     }
+    for (begun, ended) in &outages {
+        let middle = begun + (ended - begun) / 2;
+        let covers = |span: &std::ops::RangeInclusive<i64>| span.contains(&middle);
+        let spans =
+            silent.iter().map(|loss| loss.from_ns - TOLERANCE_NS..=loss.to_ns + TOLERANCE_NS);
+        assert!(spans.filter(covers).count() > 0, "{begun} to {ended} is not in {silent:?}");
+    }
+}
+
+/// By the right clock.
+fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_nanos()).unwrap()
 }

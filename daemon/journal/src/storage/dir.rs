@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A segment's blocks are reserved by `fallocate` when it is made, so a later commit meets a full
 //!   disk only on file systems that cannot reserve.
+//! - What opens a file has a reserve of descriptors.
 //! - Dropping the lock guard, or the death of the process, frees the directory.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags};
 
+use super::reserve::Reserve;
 use super::{Storage, StoredFile};
 
 /// The file whose lock says that the directory is in use.
@@ -22,6 +24,7 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct DirStorage {
     path: PathBuf,
+    reserve: Reserve,
 }
 
 impl DirStorage {
@@ -33,7 +36,7 @@ impl DirStorage {
         use std::os::unix::fs::DirBuilderExt;
         let path = path.as_ref().to_owned();
         fs::DirBuilder::new().recursive(true).mode(0o750).create(&path)?;
-        Ok(Self { path })
+        Ok(Self { reserve: Reserve::of(&path), path })
     }
 
     /// The directory at `path`, which must be there.
@@ -45,7 +48,7 @@ impl DirStorage {
         if !fs::metadata(&path)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { path })
+        Ok(Self { reserve: Reserve::of(&path), path })
     }
 
     fn options() -> OpenOptions {
@@ -63,7 +66,7 @@ impl Storage for DirStorage {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        for entry in self.reserve.run(|| fs::read_dir(&self.path))? {
             // A name that is not UTF-8 is none of ours.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
@@ -74,7 +77,8 @@ impl Storage for DirStorage {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn StoredFile>> {
         let path = self.path.join(name);
-        let file = Self::options().create(true).truncate(true).open(&path)?;
+        let open = || Self::options().create(true).truncate(true).open(&path);
+        let file = self.reserve.run(open)?;
         let reserved = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             // Some file systems cannot reserve; there a full disk shows at the commit instead.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.set_len(bytes),
@@ -90,7 +94,7 @@ impl Storage for DirStorage {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
         let path = self.path.join(name);
-        match Self::options().open(&path) {
+        match self.reserve.run(|| Self::options().open(&path)) {
             Ok(file) => Ok(Arc::new(DirFile { file })),
             // Reading must work where writing does not; a write then says why.
             Err(error)
@@ -99,7 +103,8 @@ impl Storage for DirStorage {
                     io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
                 ) =>
             {
-                Ok(Arc::new(DirFile { file: File::open(&path)? }))
+                let file = self.reserve.run(|| File::open(&path))?;
+                Ok(Arc::new(DirFile { file }))
             }
             Err(error) => Err(error),
         }
@@ -114,7 +119,7 @@ impl Storage for DirStorage {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.reserve.run(|| File::open(&self.path))?.sync_all()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

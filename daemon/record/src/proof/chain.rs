@@ -8,14 +8,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tidegate_journal::{
-    Bridge, Codec, Epoch, Frame, FrameHash, Kind, LossRecord, Position, Predecessor, Unsequenced,
+    Bridge, Codec, Epoch, Frame, FrameHash, Header, Kind, LossRecord, Position, Predecessor, Stamp,
+    Unsequenced,
 };
 
 use super::Capped;
 use super::bridges::Claim;
 use super::report::Disorder;
 use super::window::Window;
-use crate::{CatalogPart, ClockEvent, samples};
+use crate::{CatalogPart, ClockBook, ClockEvent, samples};
 
 /// The most holes that are kept apart; what lies in further ones can never be explained.
 const MAX_HOLES: usize = 16 * 1024;
@@ -57,6 +58,14 @@ pub(super) struct Repeat {
     pub(super) is_same: Option<bool>,
 }
 
+/// What was never captured, as it was told last, and by the clock of which moment. Folded into a
+/// bridge, it says nothing of the clock.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) loss: Unsequenced,
+    pub(super) stamp: Option<Stamp>,
+}
+
 /// Everything seen of one epoch.
 #[derive(Debug)]
 pub(super) struct Chain {
@@ -75,8 +84,9 @@ pub(super) struct Chain {
     pub(super) claims: Vec<Claim>,
     pub(super) claims_refused: u64,
     pub(super) predecessor: Option<Predecessor>,
-    pub(super) unsequenced: HashMap<u64, Unsequenced>,
+    pub(super) unsequenced: HashMap<u64, Told>,
     pub(super) unsequenced_refused: u64,
+    pub(super) clocks: ClockBook,
     pub(super) repeats: Capped<Repeat>,
     /// Findings with their times, one list for each sort.
     pub(super) inversions: Capped<(Disorder, (i64, i64))>,
@@ -108,6 +118,7 @@ impl Chain {
             predecessor: None,
             unsequenced: HashMap::new(),
             unsequenced_refused: 0,
+            clocks: ClockBook::new(),
             repeats: Capped::default(),
             inversions: Capped::default(),
             breaks: Capped::default(),
@@ -155,6 +166,7 @@ impl Chain {
             self.frames += 1;
             self.samples = self.samples.saturating_add(frame.header.count.into());
             self.bytes += frame.bytes.len() as u64;
+            self.clocks.observe(frame);
             self.read_body(frame);
         }
         is_new
@@ -360,18 +372,19 @@ impl Chain {
             }
             Kind::Loss => {
                 let record = crate::whole::<LossRecord>(frame.body);
-                self.take_loss(header.number, record.ok_or("loss body does not parse")?);
+                let record = record.ok_or("loss body does not parse")?;
+                self.take_loss(header, record);
             }
         }
         Ok(())
     }
 
-    fn take_loss(&mut self, number: u64, record: LossRecord) {
+    fn take_loss(&mut self, header: &Header, record: LossRecord) {
         match record {
-            LossRecord::Bridge(bridge) => self.take_bridge(number, bridge),
-            LossRecord::Unsequenced(loss) => self.take_unsequenced(loss),
+            LossRecord::Bridge(bridge) => self.take_bridge(header.number, bridge),
+            LossRecord::Unsequenced(loss) => self.take_unsequenced(loss, Some(header.stamp())),
             LossRecord::Predecessor(predecessor) => {
-                if number == 0 {
+                if header.number == 0 {
                     self.predecessor = Some(predecessor);
                 }
             }
@@ -380,7 +393,7 @@ impl Chain {
 
     fn take_bridge(&mut self, number: u64, mut bridge: Bridge) {
         for loss in std::mem::take(&mut bridge.folded) {
-            self.take_unsequenced(loss);
+            self.take_unsequenced(loss, None);
         }
         if self.claims.len() >= MAX_BRIDGES {
             self.claims_refused += 1;
@@ -401,13 +414,16 @@ impl Chain {
         });
     }
 
-    fn take_unsequenced(&mut self, loss: Unsequenced) {
+    fn take_unsequenced(&mut self, loss: Unsequenced, stamp: Option<Stamp>) {
         if let Some(known) = self.unsequenced.get_mut(&loss.id) {
-            if loss.to >= known.to {
-                *known = loss;
+            if loss.to > known.loss.to {
+                *known = Told { loss, stamp };
+            } else if loss.to == known.loss.to {
+                // Told again later, perhaps after the clock was set.
+                known.loss = loss;
             }
         } else if self.unsequenced.len() < MAX_UNSEQUENCED {
-            self.unsequenced.insert(loss.id, loss);
+            self.unsequenced.insert(loss.id, Told { loss, stamp });
         } else {
             self.unsequenced_refused += 1;
         }

@@ -265,6 +265,12 @@ pub struct UnsequencedLoss {
     pub from: Moment,
     /// Until when it is known to have lasted.
     pub to: Moment,
+    /// `from` by the best clock of that boot, where the clock was set later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrected_from: Option<Moment>,
+    /// `to` by that clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrected_to: Option<Moment>,
     /// How many samples; `null` when nobody can know.
     pub count: Option<u64>,
     /// Whether it was still going on.

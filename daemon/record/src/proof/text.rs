@@ -157,10 +157,14 @@ fn write_sequenced(f: &mut fmt::Formatter<'_>, loss: &SequencedLoss) -> fmt::Res
 }
 
 fn write_unsequenced(f: &mut fmt::Formatter<'_>, loss: &UnsequencedLoss) -> fmt::Result {
-    let UnsequencedLoss { subject, cause, from, to, count, open, .. } = loss;
+    let UnsequencedLoss { subject, cause, count, open, .. } = loss;
+    let (from, to) =
+        (loss.corrected_from.unwrap_or(loss.from), loss.corrected_to.unwrap_or(loss.to));
+    let by_clock =
+        if loss.corrected_to.is_some() { ", by the clock as it was set later" } else { "" };
     let count = count.map_or_else(|| "unknown count".to_owned(), |n| self::count(n, "sample"));
     let open = if *open { ", still going on then" } else { "" };
-    write!(f, "{from} to {to}  {subject}  {cause}  {count}{open}")
+    write!(f, "{from} to {to}  {subject}  {cause}  {count}{open}{by_clock}")
 }
 
 fn write_gap(f: &mut fmt::Formatter<'_>, gap: &Gap) -> fmt::Result {

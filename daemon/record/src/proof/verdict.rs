@@ -224,25 +224,38 @@ impl View<'_> {
     }
 
     fn unsequenced(&self) -> UnsequencedLosses {
-        let mut losses: Vec<_> = self.chain.unsequenced.values().collect();
-        losses.sort_by_key(|loss| (loss.from, loss.id));
+        let mut told: Vec<_> = self.chain.unsequenced.values().collect();
+        told.sort_by_key(|told| (told.loss.from, told.loss.id));
         let mut listed = Listed::of(
-            losses.iter().map(|loss| UnsequencedLoss {
-                id: format!("{:016x}", loss.id),
-                subject: loss.subject.clone(),
-                cause: loss.cause.clone(),
-                from: Moment(loss.from),
-                to: Moment(loss.to),
-                count: loss.count,
-                open: loss.open,
+            told.iter().map(|told| {
+                let loss = &told.loss;
+                let span = (loss.from, loss.to);
+                let right = told.stamp.map(|at| self.chain.clocks.corrected_span(span, &at));
+                let right = right.filter(|right| *right != span);
+                UnsequencedLoss {
+                    id: format!("{:016x}", loss.id),
+                    subject: loss.subject.clone(),
+                    cause: loss.cause.clone(),
+                    from: Moment(loss.from),
+                    to: Moment(loss.to),
+                    corrected_from: right.map(|(from, _)| Moment(from)),
+                    corrected_to: right.map(|(_, to)| Moment(to)),
+                    count: loss.count,
+                    open: loss.open,
+                }
             }),
-            |l| self.filter.takes((l.from.0, l.to.0)),
+            |l| {
+                let (from, to) =
+                    (l.corrected_from.unwrap_or(l.from), l.corrected_to.unwrap_or(l.to));
+                self.filter.takes((from.0, to.0))
+            },
         );
         listed.count += self.chain.unsequenced_refused;
+        let losses = || told.iter().map(|told| &told.loss);
         UnsequencedLosses {
-            samples: total(losses.iter().filter_map(|l| l.count)),
-            uncounted: losses.iter().filter(|l| l.count.is_none()).count() as u64,
-            open: losses.iter().filter(|l| l.open).count() as u64,
+            samples: total(losses().filter_map(|l| l.count)),
+            uncounted: losses().filter(|l| l.count.is_none()).count() as u64,
+            open: losses().filter(|l| l.open).count() as u64,
             losses: listed,
         }
     }

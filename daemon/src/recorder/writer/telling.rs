@@ -14,10 +14,9 @@ use tokio::time::Instant;
 
 use super::Writer;
 use crate::causes::chain;
-use crate::recorder::boot_time;
 use crate::recorder::clock::Downtime;
 use crate::recorder::losses::of_gateway;
-use crate::recorder::stamp::Stamper;
+use crate::recorder::stamp::{Stamper, both_clocks};
 
 /// The alarm's word.
 const CLOCK_BEHIND: &str = "clock-behind-record";
@@ -162,8 +161,9 @@ impl Writer {
     }
 
     pub(super) fn watch_clock(&mut self) {
-        let (now, state) = (self.clock.now(), Stamper::clock_state());
-        if let Some(event) = self.clock_watch.observe(now, boot_time(), state) {
+        let state = Stamper::clock_state();
+        let (now, mono) = both_clocks(&*self.clock);
+        if let Some(event) = self.clock_watch.observe(now, mono, state) {
             // What was captured before stands before, so that few frames have times of two clocks.
             self.pack();
             self.tell_clock(&event);

@@ -2,3 +2,4 @@
 //! `cargo xtask test` leaves them out, and says so, when it is not root.
 
 mod power_cut;
+mod memory;
