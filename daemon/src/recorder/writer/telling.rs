@@ -111,11 +111,12 @@ impl Writer {
     }
 
     /// Every start says since when nothing was recorded: since the last durable sample, or since the
-    /// journal was made when no sample became durable.
-    pub(super) fn tell_downtime(&self, recovery: &Recovery) {
+    /// journal was made when no sample became durable. What was read since this start has a loss of
+    /// its own when the journal could not be opened at once.
+    pub(super) fn tell_downtime(&self, recovery: &Recovery, started: Timestamp) {
         let made = || recovery.began.is_none().then(|| self.epoch_began_at()).flatten();
         if let Some(last) = recovery.last_sample_at.or_else(made) {
-            let (from, to) = (Timestamp(last), self.clock.now());
+            let (from, to) = (Timestamp(last), started);
             self.losses.report(&of_gateway(LossCause::NotRunning, from, to.max(from), None));
         }
     }
