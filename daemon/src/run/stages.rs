@@ -259,7 +259,12 @@ pub(super) fn uplink(
         // Before there is a journal, what the hub holds cannot be judged.
         let cursors = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            cursors = recorder.opened() => cursors?,
+            cursors = recorder.opened() => cursors,
+        };
+        let Ok(cursors) = cursors else {
+            // It ended without a journal: in good order, or as a failure of its own.
+            stop.cancelled().await;
+            return Ok(());
         };
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
         let client = access.connect(LocalRole::Record, |_| async {}).await?;

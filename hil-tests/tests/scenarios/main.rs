@@ -21,6 +21,7 @@ mod leaf_sigkill;
 mod plc_down;
 mod tampered_copy;
 mod unknown_kind;
+mod upgrade;
 mod wan_black_hole;
 mod wan_closed;
 
