@@ -8,6 +8,9 @@
 //! - Only what no trying again can mend ends the daemon: another gateway's journal, settings that
 //!   cannot work, a directory that somebody else uses or that this user may not.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -228,6 +231,7 @@ impl Waiting {
         match try_open(&*opener, &reader, kit) {
             Ok(writer) => {
                 board.clear(NEEDS_NEWER);
+                writer.forget_readings();
                 writer.keep_catalog();
                 Ok(writer)
             }

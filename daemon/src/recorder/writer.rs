@@ -144,6 +144,11 @@ impl Writer {
         Ok(writer)
     }
 
+    /// What was read before this was lost: no later reading is left out because it is the same.
+    pub(super) fn forget_readings(&self) {
+        self.queue.was_lost();
+    }
+
     /// Records until `stop`, then records what is still queued and closes the journal.
     pub(super) async fn run(mut self, pulse: Pulse, stop: CancellationToken) {
         loop {
