@@ -96,6 +96,36 @@ impl Parts {
     }
 }
 
+/// Makes the last frame of a segment one that only readers from `version` on understand.
+///
+/// # Errors
+/// When the segment holds no frame.
+pub fn demand_newer_for_last_frame(segment: &mut [u8], version: u8) -> anyhow::Result<()> {
+    let begin = segment.windows(4).rposition(|four| four == b"TGFR").context("no frame")?;
+    let length = segment.get(begin + 4..).and_then(|rest| rest.first_chunk::<4>());
+    let length = usize::try_from(u32::from_le_bytes(*length.context("no length")?))?;
+    let frame = segment.get_mut(begin..begin + length).context("the frame is cut off")?;
+    let mut parts = Parts::of(frame)?;
+    ensure!(parts.bytes()? == frame, "what looks like the last frame is none");
+    parts.envelope[8..10].fill(version);
+    frame.copy_from_slice(&parts.bytes()?);
+    Ok(())
+}
+
+/// Makes a segment one whose layout only readers from `version` on understand.
+///
+/// # Errors
+/// When it does not begin with a segment's header.
+pub fn demand_newer_for_layout(segment: &mut [u8], version: u8) -> anyhow::Result<()> {
+    let header = segment.first_chunk_mut::<4096>().context("no header")?;
+    ensure!(header.starts_with(b"TGSG"), "not a segment");
+    header[8..10].fill(version);
+    header[4..8].fill(0);
+    let sum = crc32c::crc32c(header);
+    header[4..8].copy_from_slice(&sum.to_le_bytes());
+    Ok(())
+}
+
 /// The hash by which the next frame names this one.
 #[must_use]
 pub fn hash(frame: &[u8]) -> [u8; 32] {

@@ -29,6 +29,7 @@ pub mod disk;
 pub mod family;
 pub mod forge;
 pub mod gateway;
+pub mod golden;
 pub mod hub;
 pub mod oracle;
 pub mod plc;

@@ -97,6 +97,25 @@ impl Plc {
         }
     }
 
+    /// Every value of the counter that was served, as the PLC wrote it down.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub fn raw_history(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.history_file())?)
+    }
+
+    /// Makes it one that has served these values already.
+    ///
+    /// # Errors
+    /// When it is on, or the history cannot be written.
+    pub fn remember(&self, history: &str) -> anyhow::Result<()> {
+        if self.process.is_some() {
+            bail!("the PLC is on");
+        }
+        Ok(std::fs::write(self.history_file(), history)?)
+    }
+
     fn history_file(&self) -> PathBuf {
         self.directory.join("plc-history.jsonl")
     }

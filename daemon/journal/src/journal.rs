@@ -112,7 +112,21 @@ impl Journal {
         settings: Settings,
         stamp: Stamp,
     ) -> Result<(Self, crate::Recovery), OpenError> {
-        crate::recover::open(storage, settings, stamp)
+        crate::recover::open(storage, settings, stamp, None)
+    }
+
+    /// Like [`Self::open`], for readers that were handed out before it could be opened: `reader`
+    /// and its clones read this journal from now on.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the readers then go on as before.
+    pub fn open_for(
+        reader: &Reader,
+        storage: Arc<dyn Storage>,
+        settings: Settings,
+        stamp: Stamp,
+    ) -> Result<(Self, crate::Recovery), OpenError> {
+        crate::recover::open(storage, settings, stamp, Some(reader.shared()))
     }
 
     /// A reader of durable frames; it goes on working beside this writer on any thread.

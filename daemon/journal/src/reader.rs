@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::ReadError;
 use crate::frame::{self, FrameError};
-use crate::log::{Segment, Shared, is_bad_sector};
+use crate::log::{Log, Segment, Shared, is_bad_sector};
 use crate::scan::Run;
 use crate::segment::Tail;
 use crate::storage::read_up_to;
@@ -153,6 +153,23 @@ enum Stop {
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared, hints: Arc::new(Mutex::new(Vec::new())) }
+    }
+
+    /// A reader of nothing yet, to be handed out before the journal at `place` can be opened: see
+    /// [`crate::Journal::open_for`].
+    #[must_use]
+    pub fn of_nothing(place: String) -> Self {
+        let log = Log {
+            segments: Vec::new(),
+            active_runs: Arc::default(),
+            next_offset: 0,
+            tail: Tail::START,
+        };
+        Self::new(Arc::new(Shared::new(place, log)))
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     pub(crate) fn with_log<T>(&self, look: impl FnOnce(&crate::log::Log) -> T) -> T {

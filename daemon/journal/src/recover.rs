@@ -65,6 +65,7 @@ pub(crate) fn open(
     storage: Arc<dyn Storage>,
     settings: Settings,
     stamp: Stamp,
+    shared: Option<Arc<Shared>>,
 ) -> Result<(Journal, Recovery), OpenError> {
     settings.check()?;
     let place = storage.place();
@@ -74,7 +75,7 @@ pub(crate) fn open(
         _ => StorageError { action: "lock", object: "lock".into(), place: place.clone(), source }
             .into(),
     })?;
-    open_locked(storage, settings, stamp, lock, None)
+    open_locked(storage, settings, stamp, lock, shared)
 }
 
 /// Opens under a lock that is held; `shared` is what readers of an earlier opening hold.

@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::error::WriteError;
+use crate::error::{ReadError, WriteError};
 use crate::fold::{Stood, in_another_epoch};
 use crate::journal::{Journal, Spare};
 use crate::log::{KnownHole, Segment, read_segment};
@@ -169,6 +169,10 @@ impl Journal {
             }
         });
         if let Err(error) = read {
+            // A later version can read it, and will when it returns.
+            if matches!(error, ReadError::NeedsNewer { .. }) {
+                return Err(error.into());
+            }
             // What cannot be read cannot be kept either; the range itself is still named.
             self.event(Event::NoSpare { why: error.to_string() });
         }

@@ -37,6 +37,7 @@ pub struct Handle {
     pub(super) durable: watch::Receiver<u64>,
     pub(super) reader: Reader,
     pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
+    pub(super) opened: watch::Receiver<Option<Vec<Cursor>>>,
 }
 
 impl Handle {
@@ -51,6 +52,16 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Define(definitions, reply)).await.map_err(|_| RecorderGone)?;
         answer.await.map_err(|_| RecorderGone)
+    }
+
+    /// Waits until there is a journal, and returns what its cursor remembers of hubs. Cancel safe.
+    ///
+    /// # Errors
+    /// When the recorder has ended.
+    pub async fn opened(&self) -> Result<Vec<Cursor>, RecorderGone> {
+        let mut opened = self.opened.clone();
+        let cursors = opened.wait_for(Option::is_some).await.map_err(|_| RecorderGone)?;
+        Ok(cursors.clone().unwrap_or_default())
     }
 
     /// Changes after each commit.

@@ -7,7 +7,7 @@
 //!   other quality or status is recorded.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +109,7 @@ pub(crate) fn random_id() -> u64 {
 pub struct Queue {
     batches: mpsc::Receiver<Arc<[Sample]>>,
     waiting: Arc<AtomicUsize>,
+    lost: Arc<AtomicBool>,
 }
 
 impl Queue {
@@ -117,6 +118,12 @@ impl Queue {
         let batch = self.batches.recv().await?;
         self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
         Some(batch)
+    }
+
+    /// Says that what was taken out of the queue so far was not recorded: no later reading is left
+    /// out because it is the same.
+    pub fn was_lost(&self) {
+        self.lost.store(true, Ordering::Release);
     }
 
     /// The next batch if there is one already.
@@ -135,6 +142,7 @@ pub struct Ingress {
     clock: Arc<dyn Clock>,
     batches: mpsc::Sender<Arc<[Sample]>>,
     waiting: Arc<AtomicUsize>,
+    lost: Arc<AtomicBool>,
     on_change: Mutex<HashMap<TagId, Option<Reading>>>,
     owners: Mutex<Owners>,
 }
@@ -158,9 +166,12 @@ impl Ingress {
     ) -> (Self, Queue) {
         let (sender, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let queue = Queue { batches, waiting: Arc::clone(&waiting) };
+        let lost = Arc::new(AtomicBool::new(false));
+        let queue = Queue { batches, waiting: Arc::clone(&waiting), lost: Arc::clone(&lost) };
         let (on_change, owners) = (Mutex::default(), Mutex::default());
-        (Self { board, live, losses, clock, batches: sender, waiting, on_change, owners }, queue)
+        let ingress =
+            Self { board, live, losses, clock, batches: sender, waiting, lost, on_change, owners };
+        (ingress, queue)
     }
 
     /// Sets which device each tag belongs to.
@@ -235,6 +246,9 @@ impl Ingress {
         let mut on_change = self.on_change.lock().unwrap_or_else(PoisonError::into_inner);
         if on_change.is_empty() || !batch.iter().any(|s| on_change.contains_key(&s.tag)) {
             return batch;
+        }
+        if self.lost.swap(false, Ordering::AcqRel) {
+            on_change.values_mut().for_each(|last| *last = None);
         }
         let differs = |sample: &&Sample| {
             let Some(last) = on_change.get_mut(&sample.tag) else { return true };

@@ -5,7 +5,8 @@
 //!   frames through a `Reader`.
 //! - Samples stand behind the catalog entries that they use, in one chain.
 //! - A journal that cannot be written stops nothing else: what it could not take is counted, told
-//!   in a loss record as soon as one can be written, and the journal is opened again.
+//!   in a loss record as soon as one can be written, and the journal is opened again. That holds
+//!   for one that cannot even be opened at the start, too.
 
 mod catalog_store;
 mod clock;
@@ -15,6 +16,7 @@ mod losses;
 mod owners;
 mod pace;
 mod stamp;
+mod waiting;
 mod writer;
 
 pub use catalog_store::{CatalogStore, StoreError};
@@ -23,4 +25,5 @@ pub(crate) use ingress::random_id;
 pub use ingress::{Ingress, Losses, MAX_QUEUED_SAMPLES, Queue};
 pub use losses::of_gateway;
 pub use stamp::{SystemClock, boot_time};
-pub use writer::{StartError, Writer};
+pub use waiting::{Opened, Recorder};
+pub use writer::StartError;

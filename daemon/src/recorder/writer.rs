@@ -15,12 +15,12 @@ mod telling;
 mod tests;
 
 use std::collections::HashSet;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tidegate_journal::{
     Appended, Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, OpenError, Recovery,
-    Stamp, WriteError,
+    WriteError,
 };
 use tidegate_record::samples::Packer;
 use tidegate_translator::{Clock, LossCause, Sample, TagId, Timestamp};
@@ -30,13 +30,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::commands::{forked, remembered};
-use super::catalog_store::{CatalogStore, StoreError};
+use super::catalog_store::CatalogStore;
 use super::clock::{Behind, ClockWatch};
-use super::handle::{COMMANDS, Command, Handle};
+use super::handle::Command;
 use super::ingress::{LOOK_EVERY, Losses, Queue};
 use super::losses::of_gateway;
 use super::pace::CommitPace;
 use super::stamp::{Stamper, boot_time};
+use super::waiting::Kit;
 use crate::causes::chain;
 use crate::observe::state::Board;
 use crate::supervise::Pulse;
@@ -49,7 +50,7 @@ const FRAME_SAMPLES: usize = 4096;
 const GUESSED_SAMPLE_BYTES: usize = 6;
 
 /// Between attempts to open a journal that failed: first and longest.
-const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+pub(super) const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Why the recorder cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,16 +58,13 @@ pub enum StartError {
     /// The journal.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The catalog.
-    #[error(transparent)]
-    Catalog(#[from] StoreError),
     /// A catalog is missing beside a journal, and the new epoch that this takes cannot begin.
     #[error("the catalog is gone and no new epoch can be begun")]
     Epoch(#[source] WriteError),
 }
 
 /// Records until it is stopped.
-pub struct Writer {
+pub(super) struct Writer {
     journal: Journal,
     closed: Arc<RwLock<Vec<Epoch>>>,
     durable: watch::Sender<u64>,
@@ -106,64 +104,42 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// Opens the journal and its catalog. Blocks on the disk.
+    /// Takes up a journal that was opened. Blocks on the disk.
     ///
     /// # Errors
-    /// When either cannot be used; nothing on the disk was changed then.
-    pub fn open(
-        dir: &std::path::Path,
-        open: impl FnOnce(Stamp) -> Result<(Journal, Recovery), OpenError>,
-        commit_every: Duration,
-        queue: Queue,
-        losses: Arc<Losses>,
-        board: Arc<Board>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<(Self, Handle), StartError> {
-        let stamper = Stamper::new();
-        let (mut journal, recovery) = open(stamper.now(clock.now()))?;
-        let catalog = match CatalogStore::load(dir) {
-            Ok(Some(catalog)) => catalog,
-            Ok(None) if recovery.began == Some(EpochReason::FirstStart) => CatalogStore::empty(dir),
-            missing => {
-                if let Err(error) = missing {
-                    tracing::error!("{error}; a new epoch begins with a new catalog");
-                }
-                journal
-                    .start_epoch(EpochReason::CatalogLost, None, &[])
-                    .map_err(StartError::Epoch)?;
-                CatalogStore::empty(dir)
-            }
-        };
+    /// When it takes a new epoch and none can begin; the kit is then as it was.
+    pub(super) fn take_up(
+        kit: Kit,
+        mut journal: Journal,
+        recovery: &Recovery,
+    ) -> Result<Self, Box<(Kit, StartError)>> {
+        let fits = kit.catalog_known || recovery.began == Some(EpochReason::FirstStart);
+        if !fits && let Err(error) = journal.start_epoch(EpochReason::CatalogLost, None, &[]) {
+            return Err(Box::new((kit, StartError::Epoch(error))));
+        }
         let cursors = remembered(&journal);
-        let (sender, commands) = mpsc::channel(COMMANDS);
-        let (durable, seen) = watch::channel(0);
-        let closed = Arc::new(RwLock::new(forked(&journal.reader())));
-        let handle = Handle {
-            commands: sender,
-            durable: seen,
-            reader: journal.reader(),
-            closed: Arc::clone(&closed),
-        };
+        *kit.closed.write().unwrap_or_else(PoisonError::into_inner) = forked(&journal.reader());
+        kit.opened.send_replace(Some(cursors.clone()));
         let origin = Instant::now();
         let mut writer = Self {
             journal,
-            closed,
-            durable,
-            commands,
-            queue,
-            catalog,
+            closed: kit.closed,
+            durable: kit.durable,
+            commands: kit.commands,
+            queue: kit.queue,
+            catalog: kit.catalog,
             snapshot_again: false,
-            losses,
-            board,
-            clock,
+            losses: kit.losses,
+            board: kit.board,
+            clock: kit.clock,
             clock_watch: ClockWatch::default(),
             behind: None,
-            stamper,
+            stamper: kit.stamper,
             packer: Packer::new(),
             pending: Vec::new(),
             pending_since: None,
-            pace: CommitPace::new(commit_every),
-            quiet_tags: HashSet::new(),
+            pace: CommitPace::new(kit.commit_every),
+            quiet_tags: kit.quiet_tags,
             cursors,
             uncommitted: 0,
             refusing: false,
@@ -173,19 +149,18 @@ impl Writer {
             slowest: (origin, Duration::ZERO),
             origin,
         };
-        writer.tell_downtime(&recovery);
+        writer.tell_downtime(recovery, &kit.started);
         writer.commit();
-        Ok((writer, handle))
+        Ok(writer)
     }
 
-    /// What the journal's cursor remembers, for the uplink.
-    #[must_use]
-    pub fn cursors(&self) -> Vec<Cursor> {
-        self.cursors.clone()
+    /// What was read before this was lost: no later reading is left out because it is the same.
+    pub(super) fn forget_readings(&self) {
+        self.queue.was_lost();
     }
 
     /// Records until `stop`, then records what is still queued and closes the journal.
-    pub async fn run(mut self, pulse: Pulse, stop: CancellationToken) {
+    pub(super) async fn run(mut self, pulse: Pulse, stop: CancellationToken) {
         loop {
             pulse.tick();
             let due = self.due_at();

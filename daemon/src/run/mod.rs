@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_journal::{DirStorage, Journal, OpenError, Recovery, Stamp, StorageError};
+use tidegate_journal::{DirStorage, Journal, OpenError, Reader, Stamp, StorageError};
 use tidegate_translator::Clock;
 
 use crate::causes::chain;
@@ -28,7 +28,7 @@ use crate::live::LiveQueue;
 use crate::observe::control::{ControlError, ControlLimits, ControlServer};
 use crate::observe::log::{self, LogArgs, LogError};
 use crate::observe::state::{Board, HealthLimits};
-use crate::recorder::{Ingress, Losses, RecorderGone, StartError, SystemClock, Writer};
+use crate::recorder::{Ingress, Losses, Opened, Recorder, RecorderGone, StartError, SystemClock};
 use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
 
 use devices::Devices;
@@ -175,8 +175,8 @@ async fn daemon(
     let ingress = Arc::new(ingress);
 
     let opener = opener(&config)?;
-    let (writer, recorder) = tokio::task::block_in_place(|| {
-        Writer::open(
+    let (recording, recorder) = tokio::task::block_in_place(|| {
+        Recorder::open(
             &config.journal.dir,
             opener,
             config.journal.commit_every,
@@ -186,7 +186,6 @@ async fn daemon(
             Arc::clone(&clock),
         )
     })?;
-    let cursors = writer.cursors();
 
     let settings = supervise::Settings {
         watchdog: supervise::watchdog_period(),
@@ -211,18 +210,10 @@ async fn daemon(
     }
 
     let leaf = stages::leaf(&mut supervisor, &config, Arc::clone(&board))?;
-    stages::recorder(&mut supervisor, writer);
+    stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
     if let Some(hub) = &config.hub {
-        stages::uplink(
-            &mut supervisor,
-            leaf,
-            &config,
-            hub,
-            cursors,
-            recorder.clone(),
-            Arc::clone(&board),
-        );
+        stages::uplink(&mut supervisor, leaf, &config, hub, recorder.clone(), Arc::clone(&board));
     }
 
     let devices = Arc::new(Devices::new(ingress, live, recorder, Arc::clone(&board), clock));
@@ -250,9 +241,7 @@ async fn daemon(
 }
 
 /// How the journal is opened.
-fn opener(
-    config: &Config,
-) -> Result<impl FnOnce(Stamp) -> Result<(Journal, Recovery), OpenError>, RunError> {
+fn opener(config: &Config) -> Result<impl Fn(Stamp, &Reader) -> Opened + Send + 'static, RunError> {
     let dir = config.journal.dir.clone();
     make_dir(&dir)?;
     let plant = config.gateway.plant.as_str();
@@ -263,7 +252,7 @@ fn opener(
         WhenFull::StopRecording => tidegate_journal::WhenFull::StopRecording,
     };
     fit_segments(&mut settings);
-    Ok(move |stamp| {
+    Ok(move |stamp, reader: &Reader| {
         let storage = DirStorage::new(&dir).map_err(|source| {
             OpenError::Storage(StorageError {
                 action: "open",
@@ -272,7 +261,7 @@ fn opener(
                 source,
             })
         })?;
-        Journal::open(Arc::new(storage), settings, stamp)
+        Journal::open_for(reader, Arc::new(storage), settings.clone(), stamp)
     })
 }
 

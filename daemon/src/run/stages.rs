@@ -16,7 +16,7 @@ use crate::live::{LiveQueue, NatsOutlet, Publisher};
 use crate::observe::control::ControlServer;
 use crate::observe::http::{HttpLimits, HttpServer};
 use crate::observe::state::{Board, HealthLimits};
-use crate::recorder::{Handle, Writer};
+use crate::recorder::{Handle, Recorder};
 use crate::supervise::{CoreResult, Stage, Supervisor};
 use crate::uplink::{self, Shell};
 
@@ -65,12 +65,13 @@ pub(super) fn http(
 /// The alarm's word.
 const NO_METRICS: &str = "no-metrics";
 
-pub(super) fn recorder(supervisor: &mut Supervisor, writer: Writer) {
+pub(super) fn recorder(supervisor: &mut Supervisor, recorder: Recorder) {
     let pulse = supervisor.pulses().register("recorder");
     supervisor.core("recorder", Stage::Record, |stop| async move {
         let runtime = tokio::runtime::Handle::current();
         // A thread of its own: it waits for the disk.
-        let thread = tokio::task::spawn_blocking(move || runtime.block_on(writer.run(pulse, stop)));
+        let thread =
+            tokio::task::spawn_blocking(move || runtime.block_on(recorder.run(pulse, stop)));
         thread.await.map_err(Into::into)
     });
 }
@@ -239,7 +240,6 @@ pub(super) fn uplink(
     leaf: Leaf,
     config: &Config,
     hub: &Hub,
-    cursors: Vec<tidegate_uplink::Cursor>,
     recorder: Handle,
     board: Arc<Board>,
 ) {
@@ -256,6 +256,16 @@ pub(super) fn uplink(
     settings.backfill_limit = config.uplink.backfill_limit;
     let stream = hub.stream.clone();
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
+        // Before there is a journal, what the hub holds cannot be judged.
+        let cursors = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            cursors = recorder.opened() => cursors,
+        };
+        let Ok(cursors) = cursors else {
+            // It ended without a journal: in good order, or as a failure of its own.
+            stop.cancelled().await;
+            return Ok(());
+        };
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
         let client = access.connect(LocalRole::Record, |_| async {}).await?;
         let live = access.connect(LocalRole::Live, |_| async {}).await?;

@@ -28,6 +28,7 @@ mod time_certificate;
 mod time_first_sync;
 mod time_steps;
 mod unknown_kind;
+mod upgrade;
 mod wan_black_hole;
 mod wan_closed;
 

@@ -25,9 +25,7 @@ impl Writer {
         match command {
             Command::Define(definitions, reply) => {
                 let numbers = self.catalog.define(definitions);
-                if let Err(error) = self.catalog.save() {
-                    self.board.raise("catalog-unwritable", error.to_string());
-                }
+                self.keep_catalog();
                 // Who asked may have gone meanwhile; the numbers hold all the same.
                 let _ = reply.send(numbers);
             }
@@ -49,6 +47,13 @@ impl Writer {
                 self.commit();
             }
             Command::Fork { epoch, common } => self.fork(epoch, common),
+        }
+    }
+
+    /// Makes the numbers that were given durable.
+    pub(in crate::recorder) fn keep_catalog(&self) {
+        if let Err(error) = self.catalog.save() {
+            self.board.raise("catalog-unwritable", error.to_string());
         }
     }
 

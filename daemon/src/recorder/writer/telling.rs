@@ -127,11 +127,12 @@ impl Writer {
     }
 
     /// Every start says since when nothing was recorded: since the last durable sample, or since the
-    /// journal was made when no sample became durable.
-    pub(super) fn tell_downtime(&mut self, recovery: &Recovery) {
+    /// journal was made when no sample became durable. What was read since this start has a loss of
+    /// its own when the journal could not be opened at once.
+    pub(super) fn tell_downtime(&mut self, recovery: &Recovery, started: &Stamp) {
         let made = || recovery.began.is_none().then(|| self.epoch_began()).flatten();
         let Some(last) = recovery.last_samples.or_else(made) else { return };
-        let downtime = Downtime::between(&last, &self.stamper.now(self.clock.now()));
+        let downtime = Downtime::between(&last, started);
         self.not_running(downtime.from, downtime.to);
         if let Some(step) = &downtime.step {
             self.tell_clock(step);

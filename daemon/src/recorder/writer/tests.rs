@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::live::LiveQueue;
-use crate::recorder::{Ingress, SystemClock};
+use crate::recorder::{Handle, Ingress, Recorder, SystemClock};
 use crate::supervise::Pulses;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -42,9 +42,11 @@ impl Bench {
         let (ingress, queue) =
             Ingress::new(Arc::clone(&board), live, Arc::clone(&losses), Arc::clone(&clock));
         let (disk, settings) = (disk.clone(), settings.clone());
-        let open = move |stamp| Journal::open(Arc::new(disk), settings, stamp);
+        let open = move |stamp, reader: &Reader| {
+            Journal::open_for(reader, Arc::new(disk.clone()), settings.clone(), stamp)
+        };
         let (writer, handle) =
-            Writer::open(dir, open, SECOND, queue, losses, Arc::clone(&board), clock).unwrap();
+            Recorder::open(dir, open, SECOND, queue, losses, Arc::clone(&board), clock).unwrap();
         let stop = CancellationToken::new();
         let pulse = Pulses::new(SECOND * 60).register("recorder");
         let running = tokio::spawn(writer.run(pulse, stop.clone()));

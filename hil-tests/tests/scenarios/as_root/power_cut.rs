@@ -76,10 +76,10 @@ async fn a_segment_that_was_just_put_into_use_survives_a_power_cut() {
         // The smallest segments, filled in some seconds. Between commits there is time to cut: the
         // next one would make the file system write its own journal, and with it every name.
         let busy = Wishes { noise: 10, commit_every_ms: 400, ..quick() };
-        round(&mut dice, busy, 2, async |at: Running<'_>, _| {
-            let before = segments(at.disk);
+        round(&mut dice, busy, 2, async |disk: &Disk, _| {
+            let before = segments(disk);
             until(SOON, "a segment is put into use", || async {
-                Ok((segments(at.disk) != before).then_some(()))
+                Ok((segments(disk) != before).then_some(()))
             })
             .await
             .unwrap();
@@ -98,18 +98,11 @@ fn quick() -> Wishes {
     Wishes { max_bytes: "32 MiB", commit_every_ms: 10, ..Wishes::default() }
 }
 
-/// What the power is cut of.
-#[derive(Clone, Copy)]
-struct Running<'a> {
-    rig: &'a Rig,
-    disk: &'a Disk,
-}
-
 async fn round(
     dice: &mut Dice,
     busy: Wishes,
     cuts: usize,
-    mut moment: impl AsyncFnMut(Running<'_>, &mut Dice),
+    mut moment: impl AsyncFnMut(&Disk, &mut Dice),
 ) {
     let disk = Disk::new(96 << 20, OPTIONS).await.unwrap();
     let canaries = Canaries::new(&disk, cuts).unwrap();
@@ -122,7 +115,7 @@ async fn round(
             1 => rig.wan.cut_black_hole().await.unwrap(),
             _ => rig.wan.restore().await.unwrap(),
         }
-        moment(Running { rig: &rig, disk: &disk }, dice).await;
+        moment(&disk, dice).await;
         made.push(cut(&rig, &disk, &canaries, number).await);
     }
     rig.wan.restore().await.unwrap();
