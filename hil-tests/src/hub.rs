@@ -106,6 +106,34 @@ impl Hub {
         self.server.take().context("the hub is down already")?.kill9()
     }
 
+    /// Changes its configuration file by replacing one text with another, which must be in it.
+    /// Nothing happens until it is reloaded or started again.
+    ///
+    /// # Errors
+    /// When the text is not there, or the file cannot be written.
+    pub fn edit(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let file = self.text("/config")?;
+        let before = std::fs::read_to_string(file)?;
+        ensure!(before.contains(from), "the hub's configuration has no {from:?}: {before}");
+        Ok(std::fs::write(file, before.replace(from, to))?)
+    }
+
+    /// Has it read its configuration again; connections stay.
+    ///
+    /// # Errors
+    /// When it is down or refuses.
+    pub async fn reload(&mut self) -> anyhow::Result<()> {
+        self.server.as_mut().context("the hub is down")?.reload().await
+    }
+
+    /// What the server has logged.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+    }
+
     /// Copies everything that the hub has on disk, while it is down.
     ///
     /// # Errors

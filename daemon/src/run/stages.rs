@@ -254,7 +254,7 @@ pub(super) fn uplink(
     settings.send_every = config.uplink.send_every;
     settings.max_message = config.uplink.max_message;
     settings.backfill_limit = config.uplink.backfill_limit;
-    let stream = hub.stream.clone();
+    let (stream, urls) = (hub.stream.clone(), hub.urls.clone());
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
         let client = access.connect(LocalRole::Record, |_| async {}).await?;
@@ -265,6 +265,7 @@ pub(super) fn uplink(
             live,
             gateway,
             stream,
+            urls,
             restart_leaf: Box::new(move |reason: &str| leaf.restart(reason)),
             complaint: Box::new(move || said.last_complaint()),
         };

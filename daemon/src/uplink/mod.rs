@@ -7,6 +7,7 @@
 //! - The bytes of a message are kept until the next one, so that a repeat is the same message.
 
 mod chain;
+mod limits;
 mod lost_link;
 mod shell;
 mod wire;

@@ -18,6 +18,7 @@ mod hub_rollback;
 mod hub_sigkill;
 mod journal_too_small;
 mod leaf_sigkill;
+mod payload;
 mod plc_down;
 mod tampered_copy;
 mod unknown_kind;
