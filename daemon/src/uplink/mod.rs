@@ -9,6 +9,7 @@
 mod chain;
 mod limits;
 mod lost_link;
+mod namesake;
 mod shell;
 mod wire;
 

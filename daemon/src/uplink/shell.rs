@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::chain::JournalChain;
 use super::limits;
 use super::lost_link::{self, Look, LostLink};
+use super::namesake::Namesake;
 use super::wire;
 use crate::config::HubUrl;
 use crate::names::GatewayId;
@@ -152,6 +153,7 @@ impl Shell {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut report = tokio::time::interval(REPORT_EVERY);
         let mut durable = self.recorder.durable();
+        let mut namesake = Namesake::listen(&self.hub.client, &self.hub.gateway).await;
         let mut connected = false;
         let mut wake = self.origin;
         let mut last_words = None;
@@ -170,6 +172,7 @@ impl Shell {
                     continue;
                 }
                 Ok(()) = durable.changed() => Event::NewDurable,
+                () = namesake.heard() => Event::Overheard,
                 _ = look.tick() => {
                     pulse.tick();
                     self.make_link_anew_if_due();

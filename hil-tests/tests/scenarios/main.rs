@@ -16,6 +16,7 @@ mod happy_path;
 mod hub_forgets;
 mod hub_rollback;
 mod hub_sigkill;
+mod hub_two_gateways;
 mod journal_too_small;
 mod leaf_sigkill;
 mod payload;
