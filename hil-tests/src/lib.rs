@@ -24,6 +24,7 @@
 //!   1970 or as RFC 3339 text.
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
+pub mod cluster;
 pub mod family;
 pub mod forge;
 pub mod gateway;

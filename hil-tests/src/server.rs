@@ -21,7 +21,6 @@ pub struct Server {
     process: Process,
     clients: SocketAddr,
     leafs: Option<SocketAddr>,
-    routes: Option<SocketAddr>,
 }
 
 impl Server {
@@ -48,9 +47,8 @@ impl Server {
         .await?;
         let clients = port_in(&logged, "Listening for client connections on ");
         let leafs = port_in(&logged, "Listening for leafnode connections on ");
-        let routes = port_in(&logged, "Listening for route connections on ");
         let clients = clients.context("nats-server names no client port")?;
-        Ok(Self { process, clients, leafs, routes })
+        Ok(Self { process, clients, leafs })
     }
 
     /// Where clients connect.
@@ -63,12 +61,6 @@ impl Server {
     #[must_use]
     pub const fn leafs(&self) -> Option<SocketAddr> {
         self.leafs
-    }
-
-    /// Where other servers of its cluster connect.
-    #[must_use]
-    pub const fn routes(&self) -> Option<SocketAddr> {
-        self.routes
     }
 
     /// SIGKILL.

@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
 mod as_root;
+mod cluster;
 mod damaged_journal;
 mod demo;
 mod fork;

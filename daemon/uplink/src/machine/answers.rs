@@ -21,8 +21,10 @@ use crate::reconcile::Footing;
 const STREAM_NOT_FOUND: u32 = 10_059;
 /// JetStream is off in the account that holds the stream, or in the whole server.
 pub(super) const NO_JETSTREAM: [u32; 2] = [10_039, 10_076];
+/// JetStream's "system temporarily unavailable": the cluster has no majority.
+pub(super) const NO_MAJORITY: u32 = 10_008;
 /// So many failures in a row are reported; one or two are the ordinary end of a link.
-const SEVERAL: u32 = 3;
+pub(super) const SEVERAL: u32 = 3;
 
 impl Uplink {
     pub(super) fn link_up(&mut self, max_payload: usize) {
@@ -96,6 +98,10 @@ impl Uplink {
                 self.info = None;
                 self.clear(AlarmKind::HubSilent);
                 self.raise_no_stream();
+            }
+            RequestFailure::Refused { code: NO_MAJORITY, .. } => {
+                self.clear(AlarmKind::HubSilent);
+                self.raise_no_majority();
             }
             RequestFailure::Refused { code, .. } if NO_JETSTREAM.contains(code) => {
                 self.info = None;

@@ -101,6 +101,8 @@ pub struct Uplink {
     /// Transmissions without an answer since the last one of any message that had one, after each
     /// of which the hub answered a question.
     unanswered: u32,
+    /// Refusals since the last acknowledgement because the leader has not decided yet.
+    undecided: u32,
     /// The last transmission had no answer, and nothing was asked since.
     in_doubt: bool,
     /// The largest message until a time, because larger ones had no answer while questions did.
@@ -153,6 +155,7 @@ impl Uplink {
             head_failures: 0,
             refusals: 0,
             unanswered: 0,
+            undecided: 0,
             in_doubt: false,
             ceiling: None,
             not_before: Duration::ZERO,

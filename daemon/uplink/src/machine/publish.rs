@@ -6,7 +6,7 @@
 //!   only for the last one.
 //! - `duplicate` counts as stored only for a message that this run had sent before under that id.
 
-use super::answers::NO_JETSTREAM;
+use super::answers::{NO_JETSTREAM, NO_MAJORITY, SEVERAL};
 use super::{Asked, Phase, Uplink};
 use crate::alarm::AlarmKind;
 use crate::chain::Chain;
@@ -145,7 +145,7 @@ impl Uplink {
                     Some(0) => message.phase = Phase::ReadInfo,
                     Some(n) => message.phase = Phase::ReadHead { n, stale: 0 },
                     // The leader is just deciding another copy: ask again.
-                    None => return self.wait_after_failure(),
+                    None => return self.not_decided_yet(),
                 }
                 // The first comparison goes at once; a hub that keeps changing its mind waits.
                 if self.refusals > 1 {
@@ -153,7 +153,10 @@ impl Uplink {
                 }
                 return;
             }
-            code::DUPLICATE_IN_PROCESS | code::WRONG_LAST_SEQUENCE_CONSTANT => {}
+            code::DUPLICATE_IN_PROCESS | code::WRONG_LAST_SEQUENCE_CONSTANT => {
+                return self.not_decided_yet();
+            }
+            NO_MAJORITY => self.raise_no_majority(),
             code::MESSAGE_TOO_LARGE => self.info_due = self.now,
             code::STORE_FAILED
             | code::STORAGE_EXCEEDED
@@ -174,6 +177,26 @@ impl Uplink {
             }
         }
         self.wait_after_failure();
+    }
+
+    /// A copy of the message is under way from the leader to the other replicas. That takes long
+    /// only where most of them are away, and a leader may take long to notice.
+    fn not_decided_yet(&mut self) {
+        self.undecided = self.undecided.saturating_add(1);
+        if self.undecided >= SEVERAL {
+            self.raise_no_majority();
+        }
+        self.wait_after_failure();
+    }
+
+    pub(super) fn raise_no_majority(&mut self) {
+        let stream = self.settings.stream.clone();
+        self.raise(AlarmKind::Unanswered, || {
+            format!(
+                "stream {stream} is reached and decides nothing: see that most of the hub's \
+                 servers that hold it run and reach each other. Recording goes on"
+            )
+        });
     }
 
     fn raise_full(&mut self, code: u32, description: &str) {

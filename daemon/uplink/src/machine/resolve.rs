@@ -56,6 +56,7 @@ impl Uplink {
         self.refusals = 0;
         self.head_failures = 0;
         self.unanswered = 0;
+        self.undecided = 0;
         self.in_doubt = false;
         self.actions.push(Action::Delivered(Cursor {
             hub,

@@ -6,7 +6,7 @@ use tidegate_uplink::{AlarmKind, Event, Outcome, State};
 
 use super::hub::Hub;
 use super::journal::epoch;
-use super::world::World;
+use super::world::{Fate, World};
 
 /// A hub that takes messages of this size at most, headers included.
 fn world(max_payload: usize, greets: bool) -> World {
@@ -121,7 +121,7 @@ fn jetstream_that_is_off_and_a_full_account_are_told_apart_from_a_full_stream() 
     ];
     for (code, description, kind) in cases {
         let mut world = World::new().started();
-        world.fates = vec![super::world::Fate::RequestLost];
+        world.fates = vec![Fate::RequestLost];
         world.append(1, 400);
         world.run(Duration::from_millis(2_001));
         let publish = world.sent.last().unwrap().clone();
@@ -131,6 +131,33 @@ fn jetstream_that_is_off_and_a_full_account_are_told_apart_from_a_full_stream() 
         world.run_secs(60);
         assert!(world.cleared.contains(&kind), "{code}");
         assert_eq!(world.backlog(), 0);
+    }
+}
+
+#[test]
+fn a_stream_that_decides_nothing_is_an_alarm_and_one_that_is_deciding_is_none() {
+    for (replies, raised) in [(2, false), (3, true)] {
+        let mut world = World::new().started();
+        world.fates = vec![Fate::RequestLost; replies];
+        world.append(1, 400);
+        let mut told = 0;
+        while told < replies {
+            world.run(Duration::from_millis(10));
+            let publish = world.sent.last().unwrap().clone();
+            if usize::try_from(publish.attempt).unwrap() == told + 1 && world.sent.len() > 1 {
+                told += 1;
+                let outcome = Outcome::Refused {
+                    code: 10_158,
+                    description: "duplicate message id is in process".into(),
+                };
+                let (ticket, attempt) = (publish.ticket, publish.attempt);
+                world.tell(Event::Reply { ticket, attempt, outcome });
+            }
+        }
+        assert_eq!(world.has_raised(AlarmKind::Unanswered), raised, "after {replies}");
+        world.run_secs(60);
+        assert_eq!(world.backlog(), 0);
+        assert_eq!(world.cleared.contains(&AlarmKind::Unanswered), raised);
     }
 }
 
