@@ -101,6 +101,13 @@ pub fn inbox(gateway: &GatewayId) -> String {
     format!("_INBOX.{}.{}", gateway.plant, gateway.name)
 }
 
+/// Where the answers to the record's questions and frames come for every process that has this
+/// gateway's name: each has an inbox of its own below.
+#[must_use]
+pub fn record_inbox(gateway: &GatewayId) -> String {
+    format!("{}.record", inbox(gateway))
+}
+
 /// The questions that a gateway answers.
 #[must_use]
 pub fn questions(gateway: &GatewayId) -> String {

@@ -146,13 +146,30 @@ impl Process {
         Ok(())
     }
 
+    /// How long its log is by now: where [`Process::printed_since`] begins.
+    ///
+    /// # Errors
+    /// When the log cannot be looked at.
+    pub fn log_length(&self) -> anyhow::Result<u64> {
+        Ok(std::fs::metadata(&self.log)?.len())
+    }
+
+    /// Sends a signal to it alone.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(id.context("process has no id")?, signal)?;
+        Ok(())
+    }
+
     /// SIGTERM, and waits until it has ended by itself.
     ///
     /// # Errors
     /// When it does not end within `patience`.
     pub async fn stop(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(id.context("process has no id")?, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         let what = format!("{} ends after SIGTERM", self.name);
         let child = &mut self.child;
         wait::until(patience, &what, || {

@@ -18,8 +18,8 @@ use crate::{tools, wait};
 pub struct Settings {
     /// `PLANT/NAME`.
     pub gateway: String,
-    /// Where its leaf connects.
-    pub hub: SocketAddr,
+    /// Where its leaf connects: to any of them.
+    pub hubs: Vec<SocketAddr>,
     /// What it shows there.
     pub credentials: Credentials,
     /// The stream that collects frames.
@@ -391,10 +391,11 @@ impl Gateway {
 /// Short intervals, so that a scenario shows in seconds what a plant shows in hours.
 fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<String> {
     let (plant, name) = settings.gateway.split_once('/').context("gateway is not PLANT/NAME")?;
-    let Settings { hub, credentials, stream, domain, plc, wishes, .. } = settings;
+    let Settings { hubs, credentials, stream, domain, plc, wishes, .. } = settings;
     let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
     let Credentials { ca, cert, key } = credentials;
     let poll = POLL_EVERY.as_millis();
+    let urls: Vec<_> = hubs.iter().map(|hub| format!("tls://127.0.0.1:{}", hub.port())).collect();
     let mut text = format!(
         r#"
 [gateway]
@@ -402,7 +403,7 @@ plant = "{plant}"
 name = "{name}"
 
 [hub]
-urls = ["tls://127.0.0.1:{port}"]
+urls = {urls:?}
 tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}
 stream = "{stream}"
 domain = "{domain}"
@@ -456,7 +457,6 @@ address = "holding:107"
 type = "float32"
 deadband = 0.05
 "#,
-        port = hub.port(),
     );
     for number in 0..wishes.noise {
         text.push_str(&noise(number, *plc));

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+use tokio::net::TcpSocket;
 
 use crate::family::{self, Family};
 use crate::server::Server;
@@ -47,14 +48,26 @@ pub struct Credentials {
     pub key: PathBuf,
 }
 
-/// A hub that can be killed and started again.
+/// A hub that can be killed and started again: one server, or a cluster
+/// ([`Hub::start_cluster`](crate::cluster)).
 #[derive(Debug)]
 pub struct Hub {
-    family: Arc<Family>,
+    pub(crate) family: Arc<Family>,
     description: Value,
-    directory: PathBuf,
-    log: PathBuf,
-    server: Option<Server>,
+    pub(crate) directory: PathBuf,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// A server of the hub.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) server: Option<Server>,
+    /// Stopped without being killed: it is asked nothing.
+    pub(crate) frozen: bool,
+    /// Keeps the port of a cluster's node, so that the others find it again.
+    pub(crate) _port: Option<TcpSocket>,
 }
 
 impl Hub {
@@ -80,6 +93,19 @@ impl Hub {
         admitted: &[&str],
         begin_in: Option<Duration>,
     ) -> anyhow::Result<Self> {
+        let mut hub = Self::configured(family, directory, admitted, begin_in)?;
+        hub.start_again().await?;
+        hub.make_stream()?;
+        Ok(hub)
+    }
+
+    /// Has the binary write everything for one server; nothing runs yet.
+    pub(crate) fn configured(
+        family: &Arc<Family>,
+        directory: &Path,
+        admitted: &[&str],
+        begin_in: Option<Duration>,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let mut configure = family.command(tools::gateway()?);
         if let Some(begin_in) = begin_in {
@@ -90,41 +116,101 @@ impl Hub {
         for gateway in admitted {
             configure.args(["--admit", gateway]);
         }
-        let description = serde_json::from_str(&answer_of(configure)?)
+        let description: Value = serde_json::from_str(&answer_of(configure)?)
             .context("internal-hub-config printed no JSON")?;
-        let mut hub = Self {
+        let config = description["config"].as_str().context("no configuration")?.into();
+        let log = directory.join("hub.log");
+        Ok(Self {
             family: Arc::clone(family),
             description,
             directory: directory.to_path_buf(),
-            log: directory.join("hub.log"),
-            server: None,
-        };
-        hub.start_again().await?;
-        let mut create = family.command(tools::gateway()?);
-        create.args(["internal-hub-stream", "--server", &hub.admin_url()?]);
-        answer_of(create)?;
-        Ok(hub)
+            nodes: vec![Node { config, log, server: None, frozen: false, _port: None }],
+        })
     }
 
-    /// Starts the server again after [`Hub::kill9`], on new ports, with the store that it had.
+    /// Has the binary make the stream.
+    pub(crate) fn make_stream(&self) -> anyhow::Result<()> {
+        let mut create = self.family.command(tools::gateway()?);
+        create.args(["internal-hub-stream", "--server", &self.admin_url()?]);
+        answer_of(create).map(drop)
+    }
+
+    /// Starts what was killed again, on new ports, with the store that it had.
     ///
     /// # Errors
-    /// When it runs already or does not come up.
+    /// When everything runs already or does not come up.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
-        if self.server.is_some() {
-            bail!("the hub runs already");
+        let down: Vec<_> =
+            (0..self.nodes.len()).filter(|at| self.nodes[*at].server.is_none()).collect();
+        ensure!(!down.is_empty(), "the hub runs already");
+        for at in down {
+            self.start_node(at).await?;
         }
-        let config = PathBuf::from(self.text("/config")?);
-        self.server = Some(Server::start(&self.family, &config, &self.log).await?);
         Ok(())
     }
 
-    /// SIGKILL.
+    /// Starts one of its servers, counted from 0.
+    ///
+    /// # Errors
+    /// When it runs already or does not come up.
+    pub async fn start_node(&mut self, at: usize) -> anyhow::Result<()> {
+        let node = &mut self.nodes[at];
+        ensure!(node.server.is_none(), "server {at} of the hub runs already");
+        node.server = Some(Server::start(&self.family, &node.config, &node.log).await?);
+        Ok(())
+    }
+
+    /// SIGKILL to all of it.
     ///
     /// # Errors
     /// When it was not running.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
-        self.server.take().context("the hub is down already")?.kill9()
+        let running: Vec<_> =
+            (0..self.nodes.len()).filter(|at| self.nodes[*at].server.is_some()).collect();
+        ensure!(!running.is_empty(), "the hub is down already");
+        running.into_iter().try_for_each(|at| self.kill9_node(at))
+    }
+
+    /// SIGKILL to one of its servers.
+    ///
+    /// # Errors
+    /// When it was not running.
+    pub fn kill9_node(&mut self, at: usize) -> anyhow::Result<()> {
+        self.nodes[at].frozen = false;
+        self.nodes[at].server.take().context("the hub is down already")?.kill9()
+    }
+
+    /// Changes its configuration by replacing one text with another, which must be in it. Nothing
+    /// happens until it is reloaded or started again.
+    ///
+    /// # Errors
+    /// When the text is not there, or the file cannot be written.
+    pub fn edit(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        for node in &self.nodes {
+            let before = std::fs::read_to_string(&node.config)?;
+            ensure!(before.contains(from), "the hub's configuration has no {from:?}: {before}");
+            std::fs::write(&node.config, before.replace(from, to))?;
+        }
+        Ok(())
+    }
+
+    /// Has it read its configuration again; connections stay.
+    ///
+    /// # Errors
+    /// When it is down or refuses.
+    pub async fn reload(&mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            node.server.as_mut().context("the hub is down")?.reload().await?;
+        }
+        Ok(())
+    }
+
+    /// What its first server has logged.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&std::fs::read(&self.nodes[0].log)?).into_owned())
     }
 
     /// Copies everything that the hub has on disk, while it is down.
@@ -150,16 +236,26 @@ impl Hub {
     }
 
     fn copy(&self, from: &Path, to: &Path) -> anyhow::Result<()> {
-        ensure!(self.server.is_none(), "the hub must be down while its files are copied");
+        let is_down = self.nodes.iter().all(|node| node.server.is_none());
+        ensure!(is_down, "the hub must be down while its files are copied");
         family::copy_tree(&self.family, from, to)
     }
 
-    /// Where leaf nodes connect, as long as it is not restarted.
+    /// Where leaf nodes connect to its first server, as long as that is not restarted.
     ///
     /// # Errors
     /// When it is down or has no such port.
     pub fn leafs(&self) -> anyhow::Result<SocketAddr> {
-        self.running()?.leafs().context("the hub has no port for leaf nodes")
+        self.leafs_of(0)
+    }
+
+    /// Where leaf nodes connect to one of its servers, as long as that is not restarted.
+    ///
+    /// # Errors
+    /// When it is down or has no such port.
+    pub fn leafs_of(&self, at: usize) -> anyhow::Result<SocketAddr> {
+        let server = self.nodes[at].server.as_ref().context("this server of the hub is down")?;
+        server.leafs().context("the hub has no port for leaf nodes")
     }
 
     /// The URL for whoever makes the stream and reads it raw.
@@ -217,8 +313,9 @@ impl Hub {
         Ok(format!("nats://{user}:{password}@{}", self.running()?.clients()))
     }
 
-    fn running(&self) -> anyhow::Result<&Server> {
-        self.server.as_ref().context("the hub is down")
+    pub(crate) fn running(&self) -> anyhow::Result<&Server> {
+        let asked = self.nodes.iter().filter(|node| !node.frozen);
+        asked.filter_map(|node| node.server.as_ref()).next_back().context("the hub is down")
     }
 
     fn text(&self, pointer: &str) -> anyhow::Result<&str> {

@@ -25,6 +25,7 @@
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
 pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod family;
 pub mod forge;

@@ -43,6 +43,8 @@ pub struct Rig {
     pub cable: Wan,
     /// Between the gateway's leaf and the hub.
     pub wan: Wan,
+    /// The same for each further server of a hub that is a cluster.
+    pub more_wans: Vec<Wan>,
     /// The hub.
     pub hub: Hub,
     /// The gateway.
@@ -81,17 +83,49 @@ impl Rig {
         Self::idle(Wishes::default()).await
     }
 
+    /// [`Rig::running`] with a hub of three servers, whose stream has three replicas, and a link to
+    /// each of them.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running_on_cluster() -> anyhow::Result<Self> {
+        let (directory, family) = Self::place()?;
+        let hub = Hub::start_cluster(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
+        let mut rig = Self::around(directory, family, hub, Wishes::default()).await?;
+        rig.switch_plc_on().await?;
+        rig.gateway.start().await?;
+        Ok(rig)
+    }
+
     async fn idle(wishes: Wishes) -> anyhow::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("tidegate-rig-").tempdir()?;
-        let family = Family::new()?;
+        let (directory, family) = Self::place()?;
         let place = directory.path().join("hub");
         let begin_in = wishes.certificates_begin_in;
         let hub = Hub::start_certified(&family, &place, &[GATEWAY], begin_in).await?;
+        Self::around(directory, family, hub, wishes).await
+    }
+
+    fn place() -> anyhow::Result<(TempDir, Arc<Family>)> {
+        let directory = tempfile::Builder::new().prefix("tidegate-rig-").tempdir()?;
+        Ok((directory, Family::new()?))
+    }
+
+    /// Everything but the hub.
+    async fn around(
+        directory: TempDir,
+        family: Arc<Family>,
+        hub: Hub,
+        wishes: Wishes,
+    ) -> anyhow::Result<Self> {
         let wan = Wan::open_to(hub.leafs()?).await?;
+        let mut more_wans = Vec::new();
+        for at in 1..hub.servers() {
+            more_wans.push(Wan::open_to(hub.leafs_of(at)?).await?);
+        }
         let cable = Wan::to_nowhere().await?;
         let settings = Settings {
             gateway: GATEWAY.to_owned(),
-            hub: wan.address(),
+            hubs: [&wan].into_iter().chain(&more_wans).map(Wan::address).collect(),
             credentials: hub.credentials(GATEWAY)?,
             stream: hub.stream()?.to_owned(),
             domain: hub.domain()?.to_owned(),
@@ -101,7 +135,7 @@ impl Rig {
         let gateway = Gateway::configured(&family, &directory.path().join("gateway"), &settings)?;
         let plc = Plc::off(&family, directory.path());
         let directory = Some(directory);
-        Ok(Self { plc, cable, wan, hub, gateway, settings, family, directory })
+        Ok(Self { plc, cable, wan, more_wans, hub, gateway, settings, family, directory })
     }
 
     /// Switches the PLC on and plugs the cable in.
@@ -138,6 +172,19 @@ impl Rig {
     /// When it is down.
     pub fn limit_open_files(&self, most: u64) -> anyhow::Result<()> {
         vitals::limit_open_files(&self.family, self.gateway.pid()?, most)
+    }
+
+    /// Starts a killed server of the hub's cluster again and leads its link to it.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn start_hub_node_again(&mut self, at: usize) -> anyhow::Result<()> {
+        self.hub.start_node(at).await?;
+        let leafs = self.hub.leafs_of(at)?;
+        match at.checked_sub(1) {
+            None => self.wan.lead_to(leafs).await,
+            Some(more) => self.more_wans[more].lead_to(leafs).await,
+        }
     }
 
     /// The largest value that the PLC has served.
@@ -370,7 +417,7 @@ impl Rig {
         let directory = self.directory.as_ref().context("the rig is gone")?;
         let settings = Settings {
             gateway: GATEWAY.to_owned(),
-            hub: hub.leafs()?,
+            hubs: vec![hub.leafs()?],
             credentials: hub.credentials(GATEWAY)?,
             stream: hub.stream()?.to_owned(),
             domain: hub.domain()?.to_owned(),

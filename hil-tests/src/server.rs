@@ -10,6 +10,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 
 use crate::family::{Family, Process};
 use crate::{tools, wait};
@@ -46,7 +47,8 @@ impl Server {
         .await?;
         let clients = port_in(&logged, "Listening for client connections on ");
         let leafs = port_in(&logged, "Listening for leafnode connections on ");
-        Ok(Self { process, clients: clients.context("nats-server names no client port")?, leafs })
+        let clients = clients.context("nats-server names no client port")?;
+        Ok(Self { process, clients, leafs })
     }
 
     /// Where clients connect.
@@ -67,6 +69,42 @@ impl Server {
     /// When it had ended by itself.
     pub fn kill9(mut self) -> anyhow::Result<()> {
         self.process.kill9()
+    }
+
+    /// Has it read its configuration again, and waits until it has taken it over.
+    ///
+    /// # Errors
+    /// When it refuses; the error holds what it logged.
+    pub async fn reload(&mut self) -> anyhow::Result<()> {
+        let before = self.process.log_length()?;
+        self.process.signal(Signal::HUP)?;
+        wait::until(wait::SOON, "nats-server takes its configuration over", || {
+            let logged = self.process.printed_since(before);
+            async move {
+                let logged = logged?;
+                if logged.contains("Failed to reload") {
+                    bail!("nats-server refused its configuration: {logged}");
+                }
+                Ok(logged.contains("Reloaded server configuration").then_some(()))
+            }
+        })
+        .await
+    }
+
+    /// SIGSTOP: it holds its connections and does nothing, as a machine that hangs.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// SIGCONT: it goes on with what it knew.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::CONT)
     }
 
     /// SIGTERM.

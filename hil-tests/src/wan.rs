@@ -146,8 +146,12 @@ impl Drop for Wan {
     }
 }
 
-/// A bound socket that does not listen: the port is ours, and connecting to it is refused.
-fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+/// A bound socket that does not listen: the port is ours, connecting to it is refused, and a server
+/// that reuses addresses may listen there.
+///
+/// # Errors
+/// When the address is taken.
+pub fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind(address).with_context(|| format!("address {address}"))?;

@@ -17,6 +17,9 @@ use crate::subjects;
 
 /// At most this many messages in one batch.
 const BATCH: u32 = 256;
+/// How often a batch is asked for that nobody sends: any replica may have been asked, also one that
+/// hangs until the others notice.
+const ASKED: u32 = 3;
 /// At most about this many bytes: the server ends the batch with the message that passes it.
 const BATCH_BYTES: u32 = 4 << 20;
 
@@ -179,9 +182,19 @@ impl RecordReader {
     /// The next messages on the subjects that `filter` matches, from stream sequence `from` on.
     ///
     /// # Errors
-    /// When the hub refuses, falls silent, or a message of the batch is missing; asking again
+    /// When the hub refuses, stays silent, or a message of the batch is missing; asking again
     /// for the same range is safe.
     pub async fn batch(&self, filter: &str, from: u64) -> Result<Batch, ReadError> {
+        for _ in 1..ASKED {
+            match self.batch_once(filter, from).await {
+                Err(ReadError::Silent { .. }) => {}
+                other => return other,
+            }
+        }
+        self.batch_once(filter, from).await
+    }
+
+    async fn batch_once(&self, filter: &str, from: u64) -> Result<Batch, ReadError> {
         let wish = serde_json::json!({
             "batch": BATCH, "max_bytes": BATCH_BYTES, "seq": from.max(1), "next_by_subj": filter,
         });

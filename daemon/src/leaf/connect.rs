@@ -76,10 +76,16 @@ impl LocalAccess {
                 (Credentials::RECORD_USER, self.credentials.record(), "tidegate record")
             }
         };
+        // One for each process: what comes to another one shows that somebody else has our name.
+        let own = crate::recorder::random_id();
+        let inbox = match role {
+            LocalRole::Live => format!("{}.live.{own:x}", subjects::inbox(&self.gateway)),
+            LocalRole::Record => format!("{}.{own:x}", subjects::record_inbox(&self.gateway)),
+        };
         ConnectOptions::new()
             .name(name)
             .user_and_password(user.to_owned(), password.to_owned())
-            .custom_inbox_prefix(subjects::inbox(&self.gateway))
+            .custom_inbox_prefix(inbox)
             .client_capacity(COMMANDS)
             .subscription_capacity(MESSAGES)
             .ping_interval(PING_EVERY)

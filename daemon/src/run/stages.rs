@@ -254,7 +254,7 @@ pub(super) fn uplink(
     settings.send_every = config.uplink.send_every;
     settings.max_message = config.uplink.max_message;
     settings.backfill_limit = config.uplink.backfill_limit;
-    let stream = hub.stream.clone();
+    let (stream, urls) = (hub.stream.clone(), hub.urls.clone());
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         // Before there is a journal, what the hub holds cannot be judged.
         let cursors = tokio::select! {
@@ -275,6 +275,7 @@ pub(super) fn uplink(
             live,
             gateway,
             stream,
+            urls,
             restart_leaf: Box::new(move |reason: &str| leaf.restart(reason)),
             complaint: Box::new(move || said.last_complaint()),
         };

@@ -7,7 +7,9 @@
 //! - The bytes of a message are kept until the next one, so that a repeat is the same message.
 
 mod chain;
+mod limits;
 mod lost_link;
+mod namesake;
 mod shell;
 mod wire;
 

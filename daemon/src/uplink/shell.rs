@@ -10,14 +10,18 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tidegate_journal::Epoch;
 use tidegate_uplink::{
-    Action, AlarmKind, Event, HeadAnswer, Outcome, Publish, RequestFailure, Settings, State, Uplink,
+    Action, AlarmKind, Event, HeadAnswer, Outcome, Publish, RequestFailure, Settings, State,
+    StreamInfo, Uplink,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::chain::JournalChain;
+use super::limits;
 use super::lost_link::{self, Look, LostLink};
+use super::namesake::Namesake;
 use super::wire;
+use crate::config::HubUrl;
 use crate::names::GatewayId;
 use crate::observe::state::{Board, UplinkState};
 use crate::recorder;
@@ -46,6 +50,10 @@ const SILENT_FOR: Duration = Duration::from_secs(90);
 /// for a moment each time.
 const NEW_LINK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 
+/// How long the hub's greeting is waited for, at most as long as for the answer to INFO: it speaks
+/// first, after one round trip.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// What the shell talks to.
 pub struct Hub {
     /// The daemon's connection in the leaf's RECORD account.
@@ -56,6 +64,8 @@ pub struct Hub {
     pub gateway: GatewayId,
     /// The stream's name.
     pub stream: String,
+    /// Where its servers listen for leaf nodes.
+    pub urls: Vec<HubUrl>,
     /// Asks for the leaf to be started again.
     pub restart_leaf: Box<dyn Fn(&str) + Send + Sync>,
     /// What the leaf last complained about; read only while the hub does not answer.
@@ -143,6 +153,7 @@ impl Shell {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut report = tokio::time::interval(REPORT_EVERY);
         let mut durable = self.recorder.durable();
+        let mut namesake = Namesake::listen(&self.hub.client, &self.hub.gateway).await;
         let mut connected = false;
         let mut wake = self.origin;
         let mut last_words = None;
@@ -161,6 +172,7 @@ impl Shell {
                     continue;
                 }
                 Ok(()) = durable.changed() => Event::NewDurable,
+                () = namesake.heard() => Event::Overheard,
                 _ = look.tick() => {
                     pulse.tick();
                     self.make_link_anew_if_due();
@@ -272,7 +284,7 @@ impl Shell {
         for action in actions {
             match action {
                 Action::Publish(publish) => self.publish(publish).await,
-                Action::AskInfo { deadline } => self.ask_info(deadline),
+                Action::AskInfo { deadline, limits } => self.ask_info(deadline, limits),
                 Action::AskHead { epoch, deadline } => self.ask_head(epoch, deadline),
                 Action::WaitUntil(at) => wake = self.origin + at,
                 Action::Delivered(cursor) => {
@@ -294,7 +306,7 @@ impl Shell {
                 }
                 Action::Raise(alarm) => {
                     let mut text = alarm.text;
-                    if alarm.kind == AlarmKind::HubSilent
+                    if matches!(alarm.kind, AlarmKind::HubSilent | AlarmKind::Unanswered)
                         && let Some(complaint) = (self.hub.complaint)()
                     {
                         text = format!("{text}. The leaf says: {complaint}");
@@ -370,16 +382,21 @@ impl Shell {
         Ok(bytes)
     }
 
-    fn ask_info(&self, deadline: Duration) {
+    fn ask_info(&self, deadline: Duration, with_limits: bool) {
         let filter = subjects::all_frames(&self.hub.gateway);
         let payload = serde_json::json!({ "subjects_filter": filter }).to_string();
         let request = async_nats::Request::new().payload(payload.into()).timeout(Some(deadline));
         let client = self.hub.client.clone();
         let subject = subjects::info(&self.hub.stream);
+        let urls = if with_limits { self.hub.urls.clone() } else { Vec::new() };
         self.flights.push(Box::pin(async move {
-            match client.send_request(subject, request).await {
+            let limits = limits::max_payload(&urls, deadline.min(GREETING));
+            let answer = client.send_request(subject, request);
+            let (max_payload, answer) = futures_util::future::join(limits, answer).await;
+            match answer {
                 Ok(message) => {
-                    let event = wire::info(&message).map_or_else(Event::InfoFailed, Event::Info);
+                    let info = wire::info(&message).map(|info| StreamInfo { max_payload, ..info });
+                    let event = info.map_or_else(Event::InfoFailed, Event::Info);
                     Flight { event, answered: Some(true) }
                 }
                 Err(error) => {
@@ -454,9 +471,13 @@ fn state_of(state: State, backlog: u64) -> UplinkState {
         State::Idle | State::Gathering => UplinkState::CaughtUp,
         State::Delivering if backlog <= 2 => UplinkState::CaughtUp,
         State::Delivering => UplinkState::Draining,
-        State::Blocked(AlarmKind::NoStream | AlarmKind::NoPermission | AlarmKind::StreamFull) => {
-            UplinkState::WaitingForStream
-        }
+        State::Blocked(
+            AlarmKind::NoStream
+            | AlarmKind::NoJetStream
+            | AlarmKind::NoPermission
+            | AlarmKind::StreamFull
+            | AlarmKind::Unanswered,
+        ) => UplinkState::WaitingForStream,
         State::Blocked(AlarmKind::HubSilent) => UplinkState::Disconnected,
         State::Blocked(_) => UplinkState::Halted,
     }

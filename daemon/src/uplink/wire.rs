@@ -72,6 +72,10 @@ struct InfoConfig {
     name: String,
     #[serde(default)]
     max_msg_size: i64,
+    #[serde(default)]
+    deny_delete: bool,
+    #[serde(default)]
+    deny_purge: bool,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +121,8 @@ pub(super) fn info(message: &Message) -> Result<StreamInfo, RequestFailure> {
         first_seq: state.first_seq,
         last_seq: state.last_seq,
         max_msg_size: usize::try_from(config.max_msg_size).ok().filter(|&limit| limit > 0),
+        max_payload: None,
+        may_be_purged: !(config.deny_delete && config.deny_purge),
         epochs,
     })
 }
@@ -240,6 +246,7 @@ mod tests {
         assert_eq!((info.first_seq, info.last_seq, info.max_msg_size), (3, 4, None));
         assert_eq!(info.epochs.len(), 1);
         assert_eq!(info.domain.as_deref(), Some("hub"));
+        assert!(info.may_be_purged, "nothing forbids it");
     }
 
     #[test]

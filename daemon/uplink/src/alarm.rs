@@ -34,6 +34,10 @@ pub enum AlarmKind {
     StreamFull,
     /// A single frame is larger than the hub takes.
     TooLarge,
+    /// The hub answers questions and no frames.
+    Unanswered,
+    /// JetStream is off at the hub, or in the account that holds the stream.
+    NoJetStream,
     /// The hub refuses for a reason that this version does not know.
     HubRefuses,
     /// The local server is up and the hub does not answer through it.
@@ -64,6 +68,8 @@ impl AlarmKind {
             Self::NoPermission => "no-permission",
             Self::StreamFull => "stream-full",
             Self::TooLarge => "too-large",
+            Self::Unanswered => "frames-unanswered",
+            Self::NoJetStream => "no-jetstream",
             Self::HubRefuses => "hub-refuses",
             Self::HubSilent => "hub-silent",
             Self::HeadUnreadable => "head-unreadable",
@@ -116,6 +122,10 @@ impl Alarms {
     /// The state that holds delivery up, for the state word: the one raised first.
     pub(crate) fn blocking(&self) -> Option<AlarmKind> {
         self.raised.iter().map(|(kind, _)| *kind).find(|kind| !kind.is_incident())
+    }
+
+    pub(crate) fn has(&self, kind: AlarmKind) -> bool {
+        self.raised.iter().any(|(raised, _)| *raised == kind)
     }
 
     pub(crate) fn kinds(&self) -> impl Iterator<Item = AlarmKind> + '_ {

@@ -21,6 +21,9 @@ pub enum Event {
     LinkDown,
     /// The stream's INFO was answered.
     Info(StreamInfo),
+    /// The hub answered somebody else who asked under our name: a hint that a second gateway has
+    /// it, which INFO confirms or not.
+    Overheard,
     /// The stream's INFO was not answered.
     InfoFailed(RequestFailure),
     /// What became of one transmission of a message.
@@ -108,6 +111,11 @@ pub struct StreamInfo {
     pub last_seq: u64,
     /// `max_msg_size` in bytes, headers included; `None` when unlimited.
     pub max_msg_size: Option<usize>,
+    /// The hub's `max_payload` where it was asked for ([`Action::AskInfo`]), headers included;
+    /// `None` when it was not, or the hub's greeting cannot be read.
+    pub max_payload: Option<usize>,
+    /// Whether single messages, or those of one subject, may be deleted or purged.
+    pub may_be_purged: bool,
     /// Messages per epoch of this gateway (`subjects_filter` in the request), at most
     /// [`crate::MAX_EPOCHS`]; the machine reads no further.
     pub epochs: Vec<(Epoch, u64)>,
@@ -188,6 +196,8 @@ pub enum Action {
     AskInfo {
         /// How long to wait for the answer.
         deadline: Duration,
+        /// Read the hub's own `max_payload` as well. Failing that says nothing.
+        limits: bool,
     },
     /// Ask for the last message on an epoch's subject.
     AskHead {

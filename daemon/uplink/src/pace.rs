@@ -81,7 +81,7 @@ impl Pace {
     }
 
     /// A message got no answer. Returns whether the size was halved: two in a row, and the link
-    /// closed meanwhile.
+    /// closed meanwhile or the hub answered a question.
     pub(crate) fn unanswered(&mut self, link_closed: bool) -> bool {
         self.cut_short = self.cut_short.saturating_add(1);
         self.closed |= link_closed;
@@ -97,8 +97,9 @@ impl Pace {
         smaller
     }
 
-    /// The link closed between two transmissions.
-    pub(crate) fn link_closed(&mut self) {
+    /// Between two transmissions the link closed, or the hub answered a question after a message
+    /// that it had not answered.
+    pub(crate) fn suspect_size(&mut self) {
         self.closed |= self.cut_short > 0;
     }
 
@@ -208,7 +209,7 @@ mod tests {
         let mut pace = Pace::new();
         assert!(!pace.unanswered(false));
         assert!(!pace.unanswered(false));
-        pace.link_closed();
+        pace.suspect_size();
         assert!(pace.unanswered(false));
         assert_eq!(pace.size(MOST), FIRST_SIZE / 2);
         assert!(!pace.unanswered(true));

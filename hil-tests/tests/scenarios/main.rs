@@ -6,6 +6,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
 mod as_root;
+mod cluster;
 mod damaged_journal;
 mod demo;
 mod fds;
@@ -17,11 +18,13 @@ mod happy_path;
 mod hub_forgets;
 mod hub_rollback;
 mod hub_sigkill;
+mod hub_two_gateways;
 mod journal_too_small;
 mod leaf_sigkill;
 mod load_flood;
 mod load_observers;
 mod load_storms;
+mod payload;
 mod plc_down;
 mod tampered_copy;
 mod time_certificate;

@@ -4,6 +4,8 @@
 //! - After each opening of the link INFO is read before anything is sent: a message above the
 //!   hub's limit would close the link, without a word, at every send.
 //! - Another domain or stream is waited out, never sent to.
+//! - A message without an answer is followed by a question: a hub that answers it is there, so the
+//!   message is what it does not take, or the way to it is slow. Smaller messages help both.
 
 use std::time::Duration;
 
@@ -17,13 +19,18 @@ use crate::reconcile::Footing;
 
 /// JetStream's "stream not found".
 const STREAM_NOT_FOUND: u32 = 10_059;
+/// JetStream is off in the account that holds the stream, or in the whole server.
+pub(super) const NO_JETSTREAM: [u32; 2] = [10_039, 10_076];
+/// JetStream's "system temporarily unavailable": the cluster has no majority.
+pub(super) const NO_MAJORITY: u32 = 10_008;
 /// So many failures in a row are reported; one or two are the ordinary end of a link.
-const SEVERAL: u32 = 3;
+pub(super) const SEVERAL: u32 = 3;
 
 impl Uplink {
     pub(super) fn link_up(&mut self, max_payload: usize) {
         self.max_payload = Some(max_payload);
         self.info = None;
+        self.limits_wanted = true;
         self.drop_request();
         self.no_responders = 0;
         self.info_failures = 0;
@@ -38,7 +45,7 @@ impl Uplink {
         }
         self.counters.link_downs += 1;
         self.info = None;
-        self.pace.link_closed();
+        self.pace.suspect_size();
         self.drop_request();
         self.drain.restart();
         self.clear(AlarmKind::HubSilent);
@@ -79,6 +86,9 @@ impl Uplink {
         }
         self.asked = Asked::Nothing;
         self.info_failures = self.info_failures.saturating_add(1);
+        // Nothing answers: that tells nothing of the message. Nobody listens: so it looks as well
+        // when the hub has just closed the link because of it.
+        self.in_doubt &= *failure == RequestFailure::NoResponders;
         // How the backlog grew meanwhile tells nothing of how it will shrink.
         self.drain.restart();
         let (stream, failures) = (self.settings.stream.clone(), self.info_failures);
@@ -88,6 +98,15 @@ impl Uplink {
                 self.info = None;
                 self.clear(AlarmKind::HubSilent);
                 self.raise_no_stream();
+            }
+            RequestFailure::Refused { code: NO_MAJORITY, .. } => {
+                self.clear(AlarmKind::HubSilent);
+                self.raise_no_majority();
+            }
+            RequestFailure::Refused { code, .. } if NO_JETSTREAM.contains(code) => {
+                self.info = None;
+                self.clear(AlarmKind::HubSilent);
+                self.raise_no_jetstream();
             }
             RequestFailure::Refused { code, description } => {
                 let description = shortened(description);
@@ -102,8 +121,9 @@ impl Uplink {
                 self.raise(AlarmKind::HubSilent, || {
                     format!(
                         "the hub does not answer for stream {stream} ({failures} times); check \
-                         the way to it, that it runs, and that it admits the certificate in use \
-                         as gateway {gateway}. Recording goes on"
+                         the way to it, that it runs with JetStream, that it admits the \
+                         certificate in use as gateway {gateway}, and that this gateway may ask \
+                         tideinfo.{stream}. Recording goes on"
                     )
                 });
             }
@@ -125,6 +145,7 @@ impl Uplink {
         self.info_failures = 0;
         self.clear(AlarmKind::HubSilent);
         self.clear(AlarmKind::NoStream);
+        self.clear(AlarmKind::NoJetStream);
         let wanted = (Some(&self.settings.domain), &self.settings.stream);
         if (info.domain.as_ref(), &info.stream) != wanted {
             return self.wrong_hub(&info);
@@ -134,6 +155,10 @@ impl Uplink {
         }
         self.watch_epochs(&info, chain);
         let (created, first_seq) = (info.created, info.first_seq);
+        if std::mem::take(&mut self.limits_wanted) {
+            self.hub_payload = info.max_payload;
+        }
+        self.hub_answers_questions();
         let is_first_on_this_link = self.info.replace(info).is_none();
         if is_first_on_this_link {
             self.doubt_former_epochs(chain);
@@ -142,6 +167,16 @@ impl Uplink {
             self.subject_is_empty(created, first_seq);
         }
         self.compare_creation(created);
+    }
+
+    pub(super) fn raise_no_jetstream(&mut self) {
+        let (stream, domain) = (self.settings.stream.clone(), self.settings.domain.clone());
+        self.raise(AlarmKind::NoJetStream, || {
+            format!(
+                "JetStream is off at the hub, or in the account that holds stream {stream} of \
+                 domain {domain}; switch it on there. Recording goes on"
+            )
+        });
     }
 
     fn wrong_hub(&mut self, info: &StreamInfo) {
@@ -156,6 +191,41 @@ impl Uplink {
             )
         });
         self.wait_after_failure();
+    }
+
+    /// INFO was answered. When the last message was not, it is the message that gets no answer.
+    fn hub_answers_questions(&mut self) {
+        if !std::mem::take(&mut self.in_doubt) {
+            return;
+        }
+        self.pace.suspect_size();
+        self.unanswered = self.unanswered.saturating_add(1);
+        let Some(bytes) = self.unresolved.as_ref().map(|message| message.run.bytes) else { return };
+        if self.unanswered < SEVERAL || bytes > self.hub_limit() {
+            return;
+        }
+        let stream = self.settings.stream.clone();
+        let needed = bytes.saturating_add(crate::HEADER_ALLOWANCE);
+        self.raise(AlarmKind::Unanswered, || {
+            format!(
+                "the hub answers questions about stream {stream} and not a message of {bytes} \
+                 bytes, which is tried again: see that the max_payload of the hub, and of every \
+                 server on the way, is at least {needed}, that most of the stream's replicas run, \
+                 and that the link is not slower than it was. Recording goes on"
+            )
+        });
+    }
+
+    /// Somebody else who has our name was answered. INFO tells whether that is another gateway; an
+    /// answer that came too late for an earlier run of ours is not.
+    pub(super) fn overheard(&mut self) {
+        let every = if self.alarms.has(AlarmKind::TwoEpochs) {
+            super::INFO_EVERY
+        } else {
+            super::OVERHEARD_EVERY
+        };
+        let soonest = self.info_asked.map_or(self.now, |asked| asked.saturating_add(every));
+        self.info_due = self.info_due.min(soonest);
     }
 
     /// A hub that went back to older data was restarted, which closed the link. The current epoch

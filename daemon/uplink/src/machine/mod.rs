@@ -27,6 +27,11 @@ use crate::status::{Counters, State, Status};
 /// How often the stream's INFO is read again: limits change seldom, and a second gateway with our
 /// name must be noticed within minutes.
 const INFO_EVERY: Duration = Duration::from_secs(300);
+/// How often INFO is read at most because the hub answers somebody else who has our name.
+const OVERHEARD_EVERY: Duration = Duration::from_secs(5);
+/// How long messages stay smaller after larger ones had no answer while questions did: each try of
+/// a larger one may close the link, and what recovers by itself has done so by then.
+const SMALLER_FOR: Duration = Duration::from_secs(600);
 /// The grace for the shell to report a deadline that passed before the machine does.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -83,11 +88,25 @@ pub struct Uplink {
     max_payload: Option<usize>,
     info: Option<StreamInfo>,
     info_due: Duration,
+    info_asked: Option<Duration>,
+    /// The hub's own `max_payload`, as it told when it was last asked.
+    hub_payload: Option<usize>,
+    /// The hub's limits are asked for with the next INFO.
+    limits_wanted: bool,
     epochs_seen: Option<Vec<(Epoch, u64)>>,
     no_responders: u32,
     info_failures: u32,
     head_failures: u32,
     refusals: u32,
+    /// Transmissions without an answer since the last one of any message that had one, after each
+    /// of which the hub answered a question.
+    unanswered: u32,
+    /// Refusals since the last acknowledgement because the leader has not decided yet.
+    undecided: u32,
+    /// The last transmission had no answer, and nothing was asked since.
+    in_doubt: bool,
+    /// The largest message until a time, because larger ones had no answer while questions did.
+    ceiling: Option<(usize, Duration)>,
 
     not_before: Duration,
     backoff: Backoff,
@@ -127,11 +146,18 @@ impl Uplink {
             max_payload: None,
             info: None,
             info_due: Duration::ZERO,
+            info_asked: None,
+            hub_payload: None,
+            limits_wanted: true,
             epochs_seen: None,
             no_responders: 0,
             info_failures: 0,
             head_failures: 0,
             refusals: 0,
+            unanswered: 0,
+            undecided: 0,
+            in_doubt: false,
+            ceiling: None,
             not_before: Duration::ZERO,
             backoff,
             pace: Pace::new(),
@@ -164,6 +190,7 @@ impl Uplink {
                 self.on_reply(ticket, attempt, outcome, chain);
             }
             Event::Head { epoch, answer } => self.on_head(epoch, answer, chain),
+            Event::Overheard => self.overheard(),
             Event::NewDurable | Event::Tick => {}
         }
         self.enforce_deadlines();

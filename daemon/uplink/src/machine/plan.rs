@@ -20,7 +20,7 @@ use crate::reconcile::Track;
 use crate::settings::{Cursor, HubId, Suspicion};
 
 /// How long a frame that is too large for the hub is left alone: only an operator changes that.
-const SLOWLY: Duration = Duration::from_secs(60);
+const SLOWLY: Duration = Duration::from_secs(20);
 /// When nothing else is due. Every change of the journal or the link is an event of its own.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -72,7 +72,8 @@ impl Uplink {
         self.counters.info_reads += 1;
         self.info_due = self.now.saturating_add(INFO_EVERY);
         self.asked = Asked::Info { since: self.now, until: self.now.saturating_add(deadline) };
-        self.actions.push(Action::AskInfo { deadline });
+        self.info_asked = Some(self.now);
+        self.actions.push(Action::AskInfo { deadline, limits: self.limits_wanted });
         self.wake_at(self.now.saturating_add(deadline).saturating_add(GRACE));
     }
 
@@ -86,14 +87,17 @@ impl Uplink {
     }
 
     /// The largest payload that the way to the hub takes, in bytes.
-    fn hub_limit(&self) -> usize {
+    pub(super) fn hub_limit(&self) -> usize {
         let payload = self.max_payload.unwrap_or(usize::MAX);
+        let payload = payload.min(self.hub_payload.unwrap_or(usize::MAX));
         let message = self.info.as_ref().and_then(|info| info.max_msg_size).unwrap_or(usize::MAX);
         payload.min(message).saturating_sub(HEADER_ALLOWANCE)
     }
 
     pub(super) fn largest(&self) -> usize {
-        self.settings.max_message.min(self.hub_limit())
+        let ceiling = self.ceiling.filter(|(_, until)| self.now < *until);
+        let most = self.settings.max_message.min(self.hub_limit());
+        ceiling.map_or(most, |(ceiling, _)| most.min(ceiling))
     }
 
     pub(super) fn message_size(&self) -> usize {
@@ -239,7 +243,12 @@ impl Uplink {
 
     fn blocked_by_size(&mut self, bytes: usize) {
         let limit = self.hub_limit();
-        let payload = self.max_payload.unwrap_or_default();
+        let leaf = self.max_payload.unwrap_or_default();
+        let payload = leaf.min(self.hub_payload.unwrap_or(usize::MAX));
+        let whose = match self.hub_payload {
+            Some(hub) if hub < leaf => "of the hub",
+            _ => "of the leaf",
+        };
         let message = self.info.as_ref().and_then(|info| info.max_msg_size);
         let stream = self.settings.stream.clone();
         self.raise(AlarmKind::TooLarge, || {
@@ -247,7 +256,7 @@ impl Uplink {
                 Some(message) if message <= payload => {
                     format!("max_msg_size {message} of stream {stream}")
                 }
-                _ => format!("max_payload {payload} of the hub or the leaf"),
+                _ => format!("max_payload {payload} {whose}"),
             };
             let needed = bytes.saturating_add(HEADER_ALLOWANCE);
             format!(
@@ -258,6 +267,7 @@ impl Uplink {
         });
         self.not_before = self.now.saturating_add(SLOWLY);
         // The next thing that is done is a look at the limits.
+        self.limits_wanted = true;
         self.info_due = self.not_before;
         self.wake_at(self.not_before);
     }

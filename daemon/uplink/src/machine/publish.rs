@@ -6,6 +6,7 @@
 //!   only for the last one.
 //! - `duplicate` counts as stored only for a message that this run had sent before under that id.
 
+use super::answers::{NO_JETSTREAM, NO_MAJORITY, SEVERAL};
 use super::{Asked, Phase, Uplink};
 use crate::alarm::AlarmKind;
 use crate::chain::Chain;
@@ -15,6 +16,7 @@ use crate::reconcile::wrong_last_sequence;
 /// JetStream error codes, as nats-server 2.15.1 answers them (measured), or names them in its
 /// source.
 mod code {
+    pub(super) const ACCOUNT_LIMIT: u32 = 10_002;
     pub(super) const INSUFFICIENT_RESOURCES: u32 = 10_023;
     pub(super) const MEMORY_EXCEEDED: u32 = 10_028;
     pub(super) const STORAGE_EXCEEDED: u32 = 10_047;
@@ -143,7 +145,7 @@ impl Uplink {
                     Some(0) => message.phase = Phase::ReadInfo,
                     Some(n) => message.phase = Phase::ReadHead { n, stale: 0 },
                     // The leader is just deciding another copy: ask again.
-                    None => return self.wait_after_failure(),
+                    None => return self.not_decided_yet(),
                 }
                 // The first comparison goes at once; a hub that keeps changing its mind waits.
                 if self.refusals > 1 {
@@ -151,13 +153,18 @@ impl Uplink {
                 }
                 return;
             }
-            code::DUPLICATE_IN_PROCESS | code::WRONG_LAST_SEQUENCE_CONSTANT => {}
+            code::DUPLICATE_IN_PROCESS | code::WRONG_LAST_SEQUENCE_CONSTANT => {
+                return self.not_decided_yet();
+            }
+            NO_MAJORITY => self.raise_no_majority(),
             code::MESSAGE_TOO_LARGE => self.info_due = self.now,
             code::STORE_FAILED
             | code::STORAGE_EXCEEDED
             | code::MEMORY_EXCEEDED
+            | code::ACCOUNT_LIMIT
             | code::INSUFFICIENT_RESOURCES => self.raise_full(code, description),
             code::STREAM_NOT_FOUND | code::STREAM_MISMATCH => self.raise_no_stream(),
+            code if NO_JETSTREAM.contains(&code) => self.raise_no_jetstream(),
             _ => {
                 let stream = self.settings.stream.clone();
                 let description = shortened(description);
@@ -170,6 +177,26 @@ impl Uplink {
             }
         }
         self.wait_after_failure();
+    }
+
+    /// A copy of the message is under way from the leader to the other replicas. That takes long
+    /// only where most of them are away, and a leader may take long to notice.
+    fn not_decided_yet(&mut self) {
+        self.undecided = self.undecided.saturating_add(1);
+        if self.undecided >= SEVERAL {
+            self.raise_no_majority();
+        }
+        self.wait_after_failure();
+    }
+
+    pub(super) fn raise_no_majority(&mut self) {
+        let stream = self.settings.stream.clone();
+        self.raise(AlarmKind::Unanswered, || {
+            format!(
+                "stream {stream} is reached and decides nothing: see that most of the hub's \
+                 servers that hold it run and reach each other. Recording goes on"
+            )
+        });
     }
 
     fn raise_full(&mut self, code: u32, description: &str) {
@@ -220,6 +247,10 @@ impl Uplink {
         self.counters.timeouts += 1;
         self.not_answered(false);
         self.wait_after_failure();
+        // Next is a question: whether the hub is there, and what it takes.
+        self.in_doubt = true;
+        self.limits_wanted = true;
+        self.info_due = self.not_before;
     }
 
     /// A transmission of the unresolved message will have no answer.
@@ -229,6 +260,10 @@ impl Uplink {
         }
         if self.pace.unanswered(link_closed) {
             self.counters.halved += 1;
+            if self.unanswered > 0 {
+                let until = self.now.saturating_add(super::SMALLER_FOR);
+                self.ceiling = Some((self.message_size(), until));
+            }
             // Formed anew when its turn comes.
             if let Some(message) = self.unresolved.as_mut() {
                 message.cut = true;

@@ -55,6 +55,9 @@ impl Uplink {
         self.no_responders = 0;
         self.refusals = 0;
         self.head_failures = 0;
+        self.unanswered = 0;
+        self.undecided = 0;
+        self.in_doubt = false;
         self.actions.push(Action::Delivered(Cursor {
             hub,
             epoch,
@@ -68,6 +71,8 @@ impl Uplink {
             AlarmKind::NoPermission,
             AlarmKind::StreamFull,
             AlarmKind::TooLarge,
+            AlarmKind::Unanswered,
+            AlarmKind::NoJetStream,
             AlarmKind::HubRefuses,
             AlarmKind::HubSilent,
             AlarmKind::HeadUnreadable,
@@ -99,8 +104,13 @@ impl Uplink {
             other.doubtful |= other.epoch != epoch && other.acked.is_some();
         }
         let stream = self.settings.stream.clone();
+        let may_be_purged = self.info.as_ref().is_some_and(|info| info.may_be_purged);
         self.raise(AlarmKind::HubLostData, || {
             let what = match reason {
+                RewindReason::HubBehind if may_be_purged => {
+                    "lost frames that it had acknowledged, or somebody deleted them there, which \
+                     it allows (deny_delete, deny_purge) and which looks the same"
+                }
                 RewindReason::HubBehind => "lost frames that it had acknowledged",
                 RewindReason::Recreated => "was made anew",
             };

@@ -55,6 +55,12 @@ pub struct Hub {
     pub no_permission: bool,
     pub no_stream: bool,
     pub max_msg_size: Option<usize>,
+    /// A larger message closes the leaf's link, which comes back by itself; nobody says why.
+    pub max_payload: usize,
+    /// The way to it swallows everything.
+    pub silent: bool,
+    /// Whether the hub's greeting can be read, from which its limit is known.
+    pub greets: bool,
     /// Every message that the leader ever took: sequence and the last frame in it.
     pub ledger: BTreeSet<(u64, Epoch, u64)>,
     /// Frames that were stored and aged out or were purged.
@@ -80,6 +86,9 @@ impl Hub {
             no_permission: false,
             no_stream: false,
             max_msg_size: None,
+            max_payload: 1 << 20,
+            silent: false,
+            greets: true,
             ledger: BTreeSet::new(),
             expired: BTreeSet::new(),
             deleted: Vec::new(),
@@ -150,7 +159,7 @@ impl Hub {
         seq
     }
 
-    pub fn info(&self, count_epochs: bool) -> Result<StreamInfo, RequestFailure> {
+    pub fn info(&self, count_epochs: bool, limits: bool) -> Result<StreamInfo, RequestFailure> {
         if self.no_stream {
             let description = "stream not found".into();
             return Err(RequestFailure::Refused { code: 10_059, description });
@@ -166,6 +175,8 @@ impl Hub {
             first_seq: self.log.first_seq,
             last_seq: self.log.last_seq,
             max_msg_size: self.max_msg_size,
+            max_payload: (self.greets && limits).then_some(self.max_payload),
+            may_be_purged: true,
             epochs: if count_epochs { counts.into_iter().collect() } else { Vec::new() },
         })
     }

@@ -5,6 +5,7 @@
 
 mod hub;
 mod journal;
+mod refusals;
 mod rules;
 mod schedules;
 mod world;

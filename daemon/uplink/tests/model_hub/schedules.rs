@@ -31,6 +31,8 @@ enum Op {
     NoStream(bool),
     Size(Option<usize>),
     Payload(usize),
+    HubPayload(usize, bool),
+    Overheard,
     OthersWrite(usize),
     Foreign,
     Restart,
@@ -70,6 +72,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(Op::NoStream),
         1 => proptest::option::of(3_000_usize..40_000).prop_map(Op::Size),
         1 => (3_000_usize..40_000).prop_map(Op::Payload),
+        1 => (3_000_usize..40_000, any::<bool>()).prop_map(|(most, told)| Op::HubPayload(most, told)),
+        1 => Just(Op::Overheard),
         2 => (1_usize..5).prop_map(Op::OthersWrite),
         1 => Just(Op::Foreign),
         2 => Just(Op::Restart),
@@ -135,6 +139,8 @@ fn apply(world: &mut World, op: Op, happened: &mut Happened) {
             world.link_down();
             world.max_payload = payload;
         }
+        Op::HubPayload(most, told) => (world.hub.max_payload, world.hub.greets) = (most, told),
+        Op::Overheard => world.tell(tidegate_uplink::Event::Overheard),
         Op::OthersWrite(messages) => world.hub.others_write(messages, epoch(0xff)),
         // What lies below somebody else's message cannot be seen: a message of ours that the hub
         // lost, or one of a clone's, is hidden by it.
@@ -178,6 +184,7 @@ fn settle(world: &mut World) {
     world.hub.no_permission = false;
     world.hub.no_stream = false;
     world.hub.max_msg_size = None;
+    world.hub.max_payload = 1 << 20;
     world.max_payload = 1 << 20;
     world.link_down();
     world.link_up();

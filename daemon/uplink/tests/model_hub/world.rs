@@ -24,7 +24,9 @@ enum Due {
         answer: bool,
     },
     Tell(Event),
-    Info,
+    Info {
+        limits: bool,
+    },
     Head(Epoch),
 }
 
@@ -190,10 +192,10 @@ impl World {
                 self.wake = at;
             }
             Action::Publish(publish) => self.publish(publish),
-            Action::AskInfo { .. } => {
+            Action::AskInfo { limits, .. } => {
                 self.infos_asked += 1;
                 if self.link {
-                    self.at(back, Due::Info);
+                    self.at(back, Due::Info { limits });
                 } else {
                     self.nobody(Event::InfoFailed(RequestFailure::NoResponders));
                 }
@@ -315,8 +317,14 @@ impl World {
     }
 
     fn happen(&mut self, due: Due) {
+        if self.hub.silent && !matches!(due, Due::Tell(_)) {
+            return;
+        }
         match due {
             Due::Arrive { publish, copy, answer } => {
+                if copy.bytes + 230 > self.hub.max_payload {
+                    return;
+                }
                 let outcome = self.hub.publish(&copy);
                 if answer {
                     let (ticket, attempt) = (publish.ticket, publish.attempt);
@@ -328,7 +336,7 @@ impl World {
                 self.link_down();
             }
             Due::Tell(event) => self.tell(event),
-            Due::Info => match self.hub.info(true) {
+            Due::Info { limits } => match self.hub.info(true, limits) {
                 Ok(info) => self.tell(Event::Info(info)),
                 Err(failure) => self.tell(Event::InfoFailed(failure)),
             },

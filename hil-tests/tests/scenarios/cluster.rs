@@ -1,0 +1,78 @@
+//! A hub of three servers, of which one fails at a time.
+
+use tidegate_hil_tests::Rig;
+
+use crate::CATCH_UP;
+
+async fn running() -> Rig {
+    let rig = Rig::running_on_cluster().await.unwrap();
+    let n = rig.polls(5).await.unwrap();
+    rig.hub_holds(n, CATCH_UP).await.unwrap();
+    rig
+}
+
+/// The stream's leader first, and the one that both links lead to among them: the links go over to
+/// another server, and nobody has to do anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_doubled_when_each_server_of_a_cluster_is_killed_in_turn() {
+    let mut rig = running().await;
+    let mut left: Vec<_> = (0..rig.hub.servers()).collect();
+    while !left.is_empty() {
+        let leader = rig.hub.leader().await.unwrap();
+        let victim = left.iter().position(|at| *at == leader).unwrap_or(0);
+        let victim = left.remove(victim);
+        rig.hub.kill9_node(victim).unwrap();
+        rig.polls(10).await.unwrap();
+        rig.hub.leader().await.unwrap();
+        let n = rig.served().unwrap();
+        rig.hub_holds(n, CATCH_UP).await.unwrap();
+        rig.start_hub_node_again(victim).await.unwrap();
+        rig.hub.agrees(3).await.unwrap();
+    }
+    rig.verify_nothing_lost(CATCH_UP).await.unwrap();
+}
+
+/// A follower that hung answers direct gets from what it knew then. The gateway is killed with
+/// something under way each time, so that it has to ask what the hub holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_lags_misleads_nobody() {
+    let mut rig = running().await;
+    let leader = rig.hub.leader().await.unwrap();
+    let follower = (leader + 1) % rig.hub.servers();
+    for _ in 0..3 {
+        rig.hub.freeze(follower).unwrap();
+        let n = rig.polls(15).await.unwrap();
+        rig.hub.leader().await.unwrap();
+        rig.hub_holds(n, CATCH_UP).await.unwrap();
+        rig.gateway.kill9().unwrap();
+        rig.hub.thaw(follower).unwrap();
+        rig.gateway.start().await.unwrap();
+    }
+    rig.hub.agrees(3).await.unwrap();
+    let (findings, _) = rig.verify(CATCH_UP).await.unwrap();
+    let causes: Vec<_> = findings.named_holes.iter().map(|(_, cause)| cause.as_str()).collect();
+    assert!(causes.iter().all(|cause| *cause == "not-running"), "{causes:?}");
+    let status = rig.gateway.status().unwrap();
+    assert_eq!(status["counters"]["uplink_rewinds"], 0, "took what was stale for a loss");
+    assert!(status["alarms"].as_array().unwrap().is_empty(), "{:#}", status["alarms"]);
+}
+
+/// Without a majority nothing is acknowledged, so nothing counts as delivered; it is named, and goes
+/// on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_without_a_majority_holds_the_record_up_is_named_and_goes_on_by_itself() {
+    let mut rig = running().await;
+    let leader = rig.hub.leader().await.unwrap();
+    let others: Vec<_> = (0..rig.hub.servers()).filter(|at| *at != leader).collect();
+    for at in &others {
+        rig.hub.kill9_node(*at).unwrap();
+    }
+    let text = rig.gateway.alarm("frames-unanswered").await.unwrap();
+    assert!(text.contains("most of the hub's servers"), "{text}");
+    rig.polls(20).await.unwrap();
+    for at in others {
+        rig.start_hub_node_again(at).await.unwrap();
+    }
+    rig.hub.agrees(3).await.unwrap();
+    rig.verify_nothing_lost(CATCH_UP).await.unwrap();
+}
