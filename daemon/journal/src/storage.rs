@@ -38,6 +38,10 @@ pub trait Storage: Send + Sync {
     /// When it is not there or not allowed.
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>>;
 
+    /// Says that the first bytes of a file are about to be read, so that a device answers for many
+    /// files side by side. A hint: nothing depends on it.
+    fn announce(&self, _name: &str, _bytes: u64) {}
+
     /// Gives a file another name, replacing what has that name.
     ///
     /// # Errors

@@ -199,6 +199,11 @@ impl Survey {
         refused: &mut Option<OpenError>,
     ) -> Result<Option<u64>, OpenError> {
         names.sort_unstable();
+        // One after the other, the headers of a large journal cost a device read each: 640 of them
+        // in 5 GiB took 67 to 138 ms, announced first 20 to 48 ms (2026-11, shared 2-core machine).
+        for name in names.iter().filter(|name| matches!(Name::parse(name), Name::Segment(_))) {
+            directory.storage.announce(name, BLOCK_OFFSET);
+        }
         let mut last_unreadable = None;
         for name in names {
             let number = match Name::parse(&name) {

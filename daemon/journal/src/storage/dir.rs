@@ -8,9 +8,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Advice, FallocateFlags};
 
@@ -19,6 +21,11 @@ use super::{Storage, StoredFile};
 
 /// The file whose lock says that the directory is in use.
 const LOCK: &str = "lock";
+/// A sync that changes reserved blocks into written ones costs ext4 about 12 KiB of its own journal
+/// (measured 2026-11). Up to this size of a write it is cheaper to write the blocks ahead once.
+const SMALL_WRITE: u64 = 8 << 10;
+/// How much is written ahead at a time: 16 small commits or more share one such change.
+const AHEAD_BYTES: u64 = 128 << 10;
 
 /// A directory of the local file system.
 #[derive(Debug)]
@@ -89,13 +96,13 @@ impl Storage for DirStorage {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        Ok(Arc::new(DirFile { file }))
+        Ok(Arc::new(DirFile { file, reached: Some(AtomicU64::new(0)) }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn StoredFile>> {
         let path = self.path.join(name);
         match self.reserve.run(|| Self::options().open(&path)) {
-            Ok(file) => Ok(Arc::new(DirFile { file })),
+            Ok(file) => Ok(Arc::new(DirFile { file, reached: None })),
             // Reading must work where writing does not; a write then says why.
             Err(error)
                 if matches!(
@@ -104,9 +111,16 @@ impl Storage for DirStorage {
                 ) =>
             {
                 let file = self.reserve.run(|| File::open(&path))?;
-                Ok(Arc::new(DirFile { file }))
+                Ok(Arc::new(DirFile { file, reached: None }))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    fn announce(&self, name: &str, bytes: u64) {
+        if let Ok(file) = File::open(self.path.join(name)) {
+            // What the kernel has begun to fetch stays when the file is closed.
+            let _ = rustix::fs::fadvise(&file, 0, NonZeroU64::new(bytes), Advice::WillNeed);
         }
     }
 
@@ -139,6 +153,30 @@ impl Storage for DirStorage {
 
 struct DirFile {
     file: File,
+    /// In a file that was made by this process: up to where it has been written, for the first
+    /// time ever.
+    reached: Option<AtomicU64>,
+}
+
+impl DirFile {
+    /// Writes zeros, which is what the file reads as already, ahead of small first writes.
+    fn go_ahead(&self, length: u64, end: u64) {
+        let Some(reached) = &self.reached else { return };
+        if end <= reached.load(Ordering::Relaxed) {
+            return;
+        }
+        reached.store(end, Ordering::Relaxed);
+        let size = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let until = end.saturating_add(AHEAD_BYTES).min(size);
+        if length > SMALL_WRITE || until <= end {
+            return;
+        }
+        let zeros = vec![0; usize::try_from(until - end).unwrap_or(0)];
+        // Only wear is at stake; a device that fails says so at the sync.
+        if self.file.write_all_at(&zeros, end).is_ok() {
+            reached.store(until, Ordering::Relaxed);
+        }
+    }
 }
 
 impl StoredFile for DirFile {
@@ -161,7 +199,10 @@ impl StoredFile for DirFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)?;
+        let length = bytes.len() as u64;
+        self.go_ahead(length, offset.saturating_add(length));
+        Ok(())
     }
 
     fn settle(&self) -> io::Result<()> {
@@ -174,5 +215,31 @@ impl StoredFile for DirFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_go_ahead_of_small_first_writes_and_never_over_what_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = DirStorage::new(directory.path()).unwrap();
+        let file = storage.create("a", 1 << 20).unwrap();
+        let block = |byte: u8| vec![byte; 4096];
+        let large = vec![3; 300 << 10];
+        file.write_at(&block(1), 4096).unwrap();
+        file.write_at(&block(2), 8192).unwrap();
+        file.write_at(&large, 12288).unwrap();
+        // Behind the end, and before it: neither may touch what lies between.
+        file.write_at(&block(4), 12288 + (300 << 10)).unwrap();
+        file.write_at(&block(5), 0).unwrap();
+        let mut found = vec![9; 1 << 20];
+        assert_eq!(file.read_at(&mut found, 0).unwrap(), 1 << 20);
+        let written = [block(5), block(1), block(2), large, block(4)].concat();
+        assert!(found[..written.len()] == written);
+        assert!(found[written.len()..].iter().all(|byte| *byte == 0));
+        assert_eq!(file.size().unwrap(), 1 << 20, "a file never grows by it");
     }
 }
