@@ -19,6 +19,8 @@
 //! - The device is one without a volatile cache of its own: what it completed is kept. That the
 //!   file system asks for a flush at every fdatasync is the kernel's part and is not judged here.
 
+mod faults;
+
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,8 +32,11 @@ use tempfile::TempDir;
 use crate::family::{Family, Process};
 use crate::{Wishes, wait};
 
+pub use faults::Stall;
+
 /// Mounts, says on what, and stays. `mount -o loop` makes a device that frees itself.
 const KEEPER: &str = r#"
+eval "${6:-}"
 mount -t ext4 -o "loop,$1" "$2" "$3" || exit
 echo "mounted $(findmnt --noheadings --output SOURCE --target "$3")"
 exec sleep infinity
@@ -44,6 +49,8 @@ pub struct Disk {
     family: Arc<Family>,
     device: String,
     place: PathBuf,
+    /// What was mounted here before, which who has files open there keeps.
+    earlier: Vec<Image>,
     /// Last, so that it is removed when nobody writes into it any more.
     image: Image,
 }
@@ -67,12 +74,17 @@ impl Image {
     /// # Errors
     /// When it cannot be mounted.
     pub async fn mounted(self, options: &str) -> anyhow::Result<Disk> {
+        self.mounted_after(options, &["0", "0", ""]).await
+    }
+
+    /// Mounts it after a script, which gets two numbers, has made it.
+    async fn mounted_after(self, options: &str, made: &[&str; 3]) -> anyhow::Result<Disk> {
         let family = Family::new()?;
         let place = self.directory.path().join("disk");
         std::fs::create_dir(&place)?;
         let mut command = family.command("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", KEEPER, "keeper"]);
-        command.arg(options).arg(&self.file).arg(&place);
+        command.arg(options).arg(&self.file).arg(&place).args(made);
         let log = self.directory.path().join("keeper.log");
         let mut keeper = Process::start(&family, "the disk's keeper", command, &log)?;
         let device = wait::until(wait::SOON, "the disk is mounted", || {
@@ -88,7 +100,7 @@ impl Image {
             }
         })
         .await?;
-        Ok(Disk { keeper, family, device, place, image: self })
+        Ok(Disk { keeper, family, device, place, earlier: Vec::new(), image: self })
     }
 }
 
@@ -105,6 +117,19 @@ impl Disk {
         format.args(["-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]);
         run(format.arg(&image.file))?;
         image.mounted(options).await
+    }
+
+    /// A new file system on a medium of its own, which can be taken away from under it.
+    ///
+    /// # Errors
+    /// When it cannot be made or mounted: only root can.
+    pub async fn on_thin_medium(bytes: u64, options: &str) -> anyhow::Result<Self> {
+        let mut image = Image::new()?;
+        let medium = image.directory.path().join("medium");
+        std::fs::create_dir(&medium)?;
+        image.file = medium.join("image");
+        let [size, length] = [bytes + (64 << 10), bytes].map(|bytes| bytes.to_string());
+        image.mounted_after(options, &[&size, &length, faults::THIN]).await
     }
 
     /// Where it is mounted, for processes that were started into it.

@@ -82,7 +82,7 @@ impl Journal {
         self.resume_carry()?;
         self.commit()?;
         // The old epoch makes room.
-        self.ensure_spare()?;
+        self.prepare_spare()?;
         Ok(self.epoch)
     }
 

@@ -288,7 +288,7 @@ impl Journal {
     /// What a commit may postpone: the spare and the cursor. Their failures are reported, and
     /// tried again at the next commit; the commit itself stands.
     fn after_commit(&mut self) {
-        if let Err(error) = self.ensure_spare() {
+        if let Err(error) = self.prepare_spare() {
             self.event(Event::NoSpare { why: error.to_string() });
         }
         self.commits_since_save = self.commits_since_save.saturating_add(1);

@@ -174,7 +174,7 @@ pub(crate) fn open_locked(
     journal.resume_carry().map_err(OpenError::Begin)?;
     // A full or failing disk must not keep the record from being read and delivered: what cannot
     // be named now is named by the first commit that succeeds.
-    if let Err(error) = journal.ensure_spare() {
+    if let Err(error) = journal.prepare_spare() {
         journal.event(crate::Event::NoSpare { why: error.to_string() });
     }
     if let Err(error) = journal.commit() {

@@ -6,6 +6,8 @@
 //! - At the size limit the oldest file becomes the next spare by a rename. Its blocks are already
 //!   written, so commits into it change no metadata; writing zeros ahead would do the same for
 //!   one more write of every byte.
+//! - What the hub does not have goes when there is no other room for what is to be written, and
+//!   not before.
 //! - Age never drops anything.
 
 use std::io;
@@ -23,20 +25,42 @@ use crate::{Bridge, BridgeCause, Codec, Epoch, Kind, LossRecord, Position};
 
 impl Journal {
     pub(crate) fn full(&self) -> WriteError {
-        let spare = self.spare.as_ref().map_or(0, |spare| spare.bytes);
         WriteError::Full {
             place: self.shared.place.clone(),
-            used: self.shared.log().bytes() + spare,
+            used: self.used(),
             max: self.settings.max_bytes,
             free: self.storage.free_bytes().unwrap_or(0),
         }
     }
 
-    /// Gets a spare file: by growing as long as the limits allow, else from the oldest segment.
+    /// Bytes of all files.
+    fn used(&self) -> u64 {
+        self.shared.log().bytes() + self.spare.as_ref().map_or(0, |spare| spare.bytes)
+    }
+
+    /// Gets a spare file where that costs nothing that the hub does not have: it may have it by the
+    /// time a spare is needed.
+    pub(crate) fn prepare_spare(&mut self) -> Result<(), WriteError> {
+        if self.used() > self.settings.max_bytes {
+            return self.ensure_spare();
+        }
+        match self.get_spare(WhenFull::StopRecording) {
+            Err(WriteError::Full { .. }) if self.settings.when_full == WhenFull::DropOldest => {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Gets a spare file, whatever the settings allow it to cost.
     pub(crate) fn ensure_spare(&mut self) -> Result<(), WriteError> {
+        self.get_spare(self.settings.when_full)
+    }
+
+    /// By growing as long as the limits allow, else from the oldest segment.
+    fn get_spare(&mut self, when_full: WhenFull) -> Result<(), WriteError> {
         loop {
-            let spare = self.spare.as_ref().map_or(0, |spare| spare.bytes);
-            let used = self.shared.log().bytes() + spare;
+            let used = self.used();
             let more = if self.spare.is_some() { 0 } else { self.settings.segment_bytes };
             // Carrying needs a little more than what it frees; the headroom has room for that.
             let carrying =
@@ -46,7 +70,7 @@ impl Journal {
                 if self.spare.is_some() && self.shared.log().segments.len() < 2 {
                     return Ok(());
                 }
-                match self.release_oldest() {
+                match self.release_oldest(when_full) {
                     Ok(()) => continue,
                     Err(_) if self.spare.is_some() => return Ok(()),
                     Err(error) => return Err(error),
@@ -58,7 +82,7 @@ impl Journal {
             if self.grow()? {
                 return Ok(());
             }
-            self.release_oldest()?;
+            self.release_oldest(when_full)?;
         }
     }
 
@@ -91,7 +115,7 @@ impl Journal {
     }
 
     /// Takes the oldest segment out of the log and makes it the spare, or removes it.
-    fn release_oldest(&mut self) -> Result<(), WriteError> {
+    fn release_oldest(&mut self, when_full: WhenFull) -> Result<(), WriteError> {
         let (oldest, end, next) = {
             let log = self.shared.log();
             match (log.segments.first(), log.end_of(0), log.segments.get(1)) {
@@ -110,7 +134,7 @@ impl Journal {
             end
         };
         if accounted < end.frame {
-            if self.settings.when_full == WhenFull::StopRecording {
+            if when_full == WhenFull::StopRecording {
                 return Err(self.full());
             }
             self.name_dropped(&oldest, accounted, end)?;

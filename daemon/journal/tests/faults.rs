@@ -100,6 +100,28 @@ fn a_disk_without_headroom_drops_the_oldest_instead_of_growing() {
     assert_eq!(named, 198, "every sample is kept or named");
 }
 
+/// Delivery is always a little behind: what it will have taken by the time the room is needed is
+/// not dropped for a file that nobody needs yet.
+#[test]
+fn nothing_undelivered_is_dropped_as_long_as_there_is_other_room() {
+    let storage = SimStorage::new();
+    let (mut journal, _) = Journal::open(Arc::new(storage.clone()), settings(), stamp(1)).unwrap();
+    append(&mut journal, 1, 100);
+    let mut last = journal.commit().unwrap();
+    storage.set_capacity(Some(storage.files().iter().map(|(_, size)| *size as u64).sum()));
+    let epoch = journal.epoch();
+    for tag in 2..100 {
+        append(&mut journal, tag, 9000);
+        let position = journal.commit().unwrap();
+        // The hub has the frame before.
+        journal.acknowledge(epoch, last, b"").unwrap();
+        last = position;
+    }
+    let stats = journal.stats();
+    assert!(stats.recycled > 3, "{stats:?}");
+    assert_eq!(stats.dropped_frames, 0, "{stats:?}");
+}
+
 #[test]
 fn a_journal_that_may_not_drop_refuses_until_the_hub_has_something() {
     let storage = SimStorage::new();

@@ -82,6 +82,98 @@ async fn frames_damaged_on_disk_before_the_hub_has_them_are_named_one_by_one() {
     rig.gateway.alarm("frames-damaged").await.unwrap();
 }
 
+/// The daemon runs and has read these very files; the hub does not have the frames yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_that_flips_under_the_running_daemon_is_found_when_it_delivers() {
+    let wishes = Wishes { commit_every_ms: 20, ..Wishes::default() };
+    let mut rig = Rig::running_with(wishes).await.unwrap();
+    let early = rig.polls(10).await.unwrap();
+    rig.hub_holds(early, CATCH_UP).await.unwrap();
+    rig.wan.cut_closed().await.unwrap();
+    rig.sit_out(Duration::from_secs(3)).await.unwrap();
+    let (segment, frames) = frames_on_disk(&rig.gateway.journal());
+    flip(&segment, frames[frames.len() - 10] + 60);
+    rig.wan.restore().await.unwrap();
+    rig.gateway.alarm("frames-damaged").await.unwrap();
+    rig.polls(10).await.unwrap();
+    let account = rig.account(CATCH_UP).await.unwrap();
+    let why = account.short();
+    assert!(account.findings.is_clean(), "{why}");
+    assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
+    assert_eq!(account.sequenced_causes(), ["damaged"], "{why}");
+    assert!(!rig.gateway.log().unwrap().contains("panicked"));
+}
+
+/// The list of tag numbers is gone, so an epoch ends before the hub has it; and then it is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_an_epoch_that_is_closed_is_matched_with_what_the_next_one_says_of_it() {
+    let mut rig = with_backlog().await;
+    let journal = rig.gateway.journal();
+    let (segment, frames) = frames_on_disk(&journal);
+    std::fs::remove_file(journal.join("catalog")).unwrap();
+    rig.gateway.start().await.unwrap();
+    rig.polls(3).await.unwrap();
+    flip(&segment, frames[frames.len() - 10] + 60);
+    rig.wan.restore().await.unwrap();
+    rig.polls(10).await.unwrap();
+    let account = rig.account(CATCH_UP).await.unwrap();
+    let why = account.short();
+    assert!(account.findings.is_clean(), "{why}");
+    assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
+    assert_eq!(account.sequenced_causes(), ["damaged"], "{why}");
+    let epochs = account.report["epochs"].as_array().unwrap();
+    let [old, new] = &epochs[..] else { panic!("not two epochs: {why}") };
+    assert_eq!(old["sequenced"]["list"][0]["named-in-epoch"], new["epoch"], "{why}");
+    assert_eq!(new["seam"]["state"], "joined", "{why}");
+}
+
+/// Where the journal ends, how far the hub has it, and what is there already: all of it can be known
+/// from elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_to_both_slots_of_the_cursor_a_header_and_delivered_frames_loses_nothing() {
+    let mut rig = with_backlog().await;
+    let journal = rig.gateway.journal();
+    for slot in [0, 4096] {
+        flip(&journal.join("cursor"), slot + 40);
+    }
+    let (segment, frames) = frames_on_disk(&journal);
+    flip(&segment, 20);
+    // The first value, which the hub has: behind the epoch's beginning and the catalog.
+    flip(&segment, frames[3] + 60);
+    std::fs::write(journal.join("somebody-elses.tgj"), b"TGFR").unwrap();
+    let account = after_repair(&mut rig).await;
+    let why = account.short();
+    assert!(account.findings.is_clean() && account.findings.named_holes.is_empty(), "{why}");
+    assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
+    assert!(journal.join("somebody-elses.tgj").exists(), "what is not the journal's is left alone");
+}
+
+/// Nothing of the record has left the gateway, and of the catalog one frame cannot be read: the
+/// frames behind it are told what they mean again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalog_that_is_damaged_before_the_hub_has_it_is_said_again() {
+    let wishes = Wishes { commit_every_ms: 20, ..Wishes::default() };
+    let mut rig = Rig::running_with(wishes).await.unwrap();
+    let early = rig.polls(10).await.unwrap();
+    rig.hub_holds(early, CATCH_UP).await.unwrap();
+    rig.wan.cut_closed().await.unwrap();
+    rig.gateway.stop().await.unwrap();
+    // A new epoch begins with a new catalog.
+    std::fs::remove_file(rig.gateway.journal().join("catalog")).unwrap();
+    rig.gateway.start().await.unwrap();
+    rig.polls(20).await.unwrap();
+    rig.gateway.stop().await.unwrap();
+    let (segment, frames) = frames_on_disk(&rig.gateway.journal());
+    // The first frame names the epoch before; the catalog is behind it.
+    flip(&segment, frames[1] + 100);
+    let account = after_repair(&mut rig).await;
+    let why = account.short();
+    assert!(account.findings.invented.is_empty() && account.findings.torn.is_empty(), "{why}");
+    assert!(account.findings.twice.is_empty(), "{why}");
+    assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
+    assert_eq!(account.sequenced_causes(), ["damaged"], "{why}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_tail_is_named_as_not_recorded() {
     let mut rig = with_backlog().await;

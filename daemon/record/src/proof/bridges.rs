@@ -7,12 +7,14 @@
 //! - A bridge may reach over frames that are at the hub (their acknowledgement was lost, or an
 //!   earlier bridge was folded into it): what is there is not lost. Then at least the other end
 //!   must meet a neighbour by its hash.
+//! - A hole in an epoch that is closed may be named in a later one, where frame numbers mean nothing:
+//!   by the hash of its last frame and the number of its samples, which must both fit.
 //! - The search has a budget. Holes that it does not reach stay unexplained.
 
 use std::collections::HashSet;
 
 use serde::Serialize;
-use tidegate_journal::{Bridge, FrameHash};
+use tidegate_journal::{Bridge, BridgeCause, Epoch, FrameHash, Unsequenced};
 
 use super::chain::{Chain, Hole};
 use super::report::SequencedLoss;
@@ -130,6 +132,52 @@ pub(super) fn resolve(chain: &Chain) -> Resolved {
     resolved.overridden =
         fitting.iter().filter(|claim| is_overridden(chain, &claim.bridge)).count() as u64;
     resolved
+}
+
+impl Resolved {
+    /// Takes in what later epochs say of the holes that no bridge explains; `told` finds what was
+    /// said under an identity. Returns the identities that fit.
+    pub(super) fn name_from_elsewhere<'c>(
+        &mut self,
+        told: impl Fn(u64) -> Option<(Epoch, &'c Unsequenced)>,
+    ) -> Vec<u64> {
+        let mut taken = Vec::new();
+        self.unexplained.retain(|(first, hole)| {
+            // The journal gives the same identity to the same hole.
+            let [a, b, c, d, e, f, g, h, ..] = hole.hash_after.0;
+            let id = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+            let samples = hole.end_seq.saturating_sub(hole.first_seq);
+            let Some((epoch, record)) = told(id).filter(|(_, it)| it.count == Some(samples)) else {
+                return true;
+            };
+            let Some(cause) = cause_of(&record.cause) else { return true };
+            taken.push(id);
+            self.losses.push(SequencedLoss {
+                cause,
+                first_frame: *first,
+                last_frame: hole.last_frame,
+                first_seq: hole.first_seq,
+                end_seq: hole.end_seq,
+                samples,
+                from: Moment(record.from),
+                to: Moment(record.to),
+                named_in_frame: None,
+                named_in_epoch: Some(epoch.to_string()),
+            });
+            false
+        });
+        self.losses.sort_by_key(|loss| loss.first_frame);
+        taken
+    }
+}
+
+fn cause_of(word: &str) -> Option<BridgeCause> {
+    match word {
+        "dropped-oldest" => Some(BridgeCause::DroppedOldest),
+        "damaged" => Some(BridgeCause::Damaged),
+        "lost-at-hub" => Some(BridgeCause::LostAtHub),
+        _ => None,
+    }
 }
 
 fn misfit(claim: &Claim, why: &'static str) -> Misfit {
@@ -254,7 +302,8 @@ fn loss(claim: &Claim, frames: (u64, u64), seqs: (u64, u64)) -> SequencedLoss {
         samples: seqs.1.saturating_sub(seqs.0),
         from: Moment(claim.bridge.wall.0),
         to: Moment(claim.bridge.wall.1),
-        named_in_frame: claim.at,
+        named_in_frame: Some(claim.at),
+        named_in_epoch: None,
     }
 }
 

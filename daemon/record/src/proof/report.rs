@@ -232,8 +232,12 @@ pub struct SequencedLoss {
     pub from: Moment,
     /// The latest time of what the bridge names.
     pub to: Moment,
-    /// The frame that holds the bridge.
-    pub named_in_frame: u64,
+    /// The frame that holds the bridge, where one of the same epoch does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named_in_frame: Option<u64>,
+    /// The later epoch that names it, where its own was closed by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named_in_epoch: Option<String>,
 }
 
 /// Samples that were never captured.

@@ -228,7 +228,7 @@ fn a_bridge_that_comes_later_names_the_hole() {
     let lost = &report.epochs[0].sequenced;
     assert_eq!((lost.frames, lost.samples, lost.losses.count), (2, 4, 1));
     let loss = &lost.losses.list[0];
-    assert_eq!((loss.first_seq, loss.end_seq, loss.named_in_frame), (2, 6, 6));
+    assert_eq!((loss.first_seq, loss.end_seq, loss.named_in_frame), (2, 6, Some(6)));
     assert_eq!(loss.cause, BridgeCause::DroppedOldest);
 }
 
@@ -613,6 +613,55 @@ fn an_epoch_that_begins_where_the_one_before_ends_is_joined_and_closes_it() {
     let elsewhere = Position { frame: 4, ..writer.end() };
     let apart = predecessor(EpochReason::FirstStart, Some(A), Some(elsewhere));
     assert_eq!(two_epochs(&apart).verdict, Verdict::Unverifiable);
+}
+
+/// What a gateway says in a later epoch of a hole in one that is closed.
+fn told_later(hole: &Bridge) -> Unsequenced {
+    let [a, b, c, d, e, f, g, h, ..] = hole.hash_after.0;
+    Unsequenced {
+        id: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        subject: "gateway".into(),
+        cause: "damaged".into(),
+        from: START,
+        to: START + SECOND,
+        count: Some(hole.end_seq - hole.first_seq),
+        open: false,
+    }
+}
+
+#[test]
+fn a_hole_in_a_closed_epoch_is_named_by_a_later_one_that_fits_it_by_hash_and_count() {
+    let told = |change: fn(&mut Unsequenced)| {
+        let (writer, mut sent) = six();
+        let mut record = told_later(&writer.bridge_over(2, 3));
+        change(&mut record);
+        sent.drain(2..4);
+        let mut ledger = ledger();
+        feed(&mut ledger, A, &sent);
+        let mut next = Writer::new(B);
+        let joined = predecessor(EpochReason::CatalogLost, Some(A), Some(writer.end()));
+        let record =
+            next.loss(&joined).into_iter().chain(next.loss(&LossRecord::Unsequenced(record)));
+        feed(&mut ledger, B, &[record.collect(), next.samples(1)]);
+        ledger.report(START, None)
+    };
+    let report = told(|_| {});
+    assert_eq!(report.verdict, Verdict::BalancedToWatermark, "{report}");
+    let loss = &report.epochs[0].sequenced.losses.list[0];
+    assert_eq!((loss.first_frame, loss.last_frame, loss.cause), (2, 3, BridgeCause::Damaged));
+    assert_eq!((loss.named_in_frame, loss.named_in_epoch.clone()), (None, Some(B.to_string())));
+    assert_eq!(report.epochs[1].unsequenced.losses.count, 0, "one ledger or the other, not both");
+    let misfits: [fn(&mut Unsequenced); 4] = [
+        |record| record.id ^= 1,
+        |record| record.count = Some(1),
+        |record| record.count = None,
+        |record| record.cause = "device-silent".into(),
+    ];
+    for change in misfits {
+        let report = told(change);
+        assert_eq!(report.verdict, Verdict::Unbalanced, "{report}");
+        assert_eq!(report.epochs[1].unsequenced.losses.count, 1);
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! - Whatever makes a verdict worse leaves a sentence that says so.
 //! - The verdict of the whole is the worst of its epochs; no epoch at all proves nothing.
 
+use std::collections::HashSet;
+
 use tidegate_journal::Epoch;
 
 use super::bridges::{self, Resolved};
@@ -40,11 +42,13 @@ impl Judgement {
 pub(super) fn build(ledger: &Ledger, now: Moment, tail: Option<LocalTail>) -> Report {
     let seams: Vec<Option<Seam>> =
         (0..ledger.epochs.len()).map(|at| seam::judge(&ledger.epochs, at)).collect();
+    let (resolved, told_elsewhere) = resolve(ledger);
     let epochs: Vec<EpochReport> = ledger
         .epochs
         .iter()
         .zip(&seams)
-        .map(|(chain, seam)| {
+        .zip(resolved)
+        .map(|((chain, seam), resolved)| {
             let is_continued = seams.iter().flatten().any(|s| {
                 s.state == SeamState::Joined
                     && s.predecessor.as_deref() == Some(&chain.epoch.to_string())
@@ -52,8 +56,10 @@ pub(super) fn build(ledger: &Ledger, now: Moment, tail: Option<LocalTail>) -> Re
             let partners = ledger.alternating.iter().filter_map(|(a, b)| {
                 (*a == chain.epoch).then_some(*b).or((*b == chain.epoch).then_some(*a))
             });
-            let view = View { chain, seam, is_continued, now, filter: ledger.filter, tail };
-            view.report(partners.collect())
+            let told_elsewhere = &told_elsewhere;
+            let filter = ledger.filter;
+            let view = View { chain, seam, is_continued, told_elsewhere, now, filter, tail };
+            view.report(resolved, partners.collect())
         })
         .collect();
     let mut judgement = Judgement { verdict: Verdict::Balanced, because: Vec::new() };
@@ -95,21 +101,36 @@ pub(super) fn build(ledger: &Ledger, now: Moment, tail: Option<LocalTail>) -> Re
     }
 }
 
+/// What is named of each epoch, and the identities of losses that are thereby told.
+fn resolve(ledger: &Ledger) -> (Vec<Resolved>, HashSet<u64>) {
+    let mut told_elsewhere = HashSet::new();
+    let resolved = ledger.epochs.iter().enumerate().map(|(at, chain)| {
+        let mut resolved = bridges::resolve(chain);
+        let later = ledger.epochs.get(at + 1..).unwrap_or_default();
+        let told =
+            |id| later.iter().find_map(|it| Some((it.epoch, &it.unsequenced.get(&id)?.loss)));
+        told_elsewhere.extend(resolved.name_from_elsewhere(told));
+        resolved
+    });
+    (resolved.collect(), told_elsewhere)
+}
+
 /// One epoch on its way into the report.
 struct View<'a> {
     chain: &'a Chain,
     seam: &'a Option<Seam>,
     /// Whether a later epoch joins exactly at its end.
     is_continued: bool,
+    /// Losses that are told as holes of an earlier epoch.
+    told_elsewhere: &'a HashSet<u64>,
     now: Moment,
     filter: Filter,
     tail: Option<LocalTail>,
 }
 
 impl View<'_> {
-    fn report(&self, partners: Vec<Epoch>) -> EpochReport {
+    fn report(&self, resolved: Resolved, partners: Vec<Epoch>) -> EpochReport {
         let chain = self.chain;
-        let resolved = bridges::resolve(chain);
         let tail = self.tail();
         let judgement = self.judge(&resolved, tail, &partners);
         EpochReport {
@@ -225,6 +246,7 @@ impl View<'_> {
 
     fn unsequenced(&self) -> UnsequencedLosses {
         let mut told: Vec<_> = self.chain.unsequenced.values().collect();
+        told.retain(|told| !self.told_elsewhere.contains(&told.loss.id));
         told.sort_by_key(|told| (told.loss.from, told.loss.id));
         let mut listed = Listed::of(
             told.iter().map(|told| {

@@ -1,5 +1,9 @@
 //! Scenarios that mount file systems or make networks of their own, which only root may do.
 //! `cargo xtask test` leaves them out, and says so, when it is not root.
 
+mod disk_full;
+mod failing_fsync;
 mod memory;
 mod power_cut;
+mod read_only;
+mod slow_disk;
