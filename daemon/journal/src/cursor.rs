@@ -106,7 +106,7 @@ impl CursorFile {
             file
         };
         self.file = Some(Arc::clone(&file));
-        let generation = record.generation + 1;
+        let generation = record.generation.saturating_add(1);
         let next = Record { generation, ..record.clone() };
         let body = postcard::to_stdvec(&next).map_err(io::Error::other)?;
         let block = sealed_block(MAGIC, &body)
