@@ -117,7 +117,7 @@ impl CursorFile {
 
     /// Writes the next generation into the slot that does not hold the last one.
     pub(crate) fn write(&mut self, storage: &dyn Storage, record: &mut Record) -> io::Result<()> {
-        let generation = record.generation + 1;
+        let generation = record.generation.saturating_add(1);
         let next = Record { generation, ..record.clone() };
         let body = postcard::to_stdvec(&next).map_err(io::Error::other)?;
         let block = sealed_block(MAGIC, &body)

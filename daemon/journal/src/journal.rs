@@ -209,8 +209,8 @@ impl Journal {
         pending.length = pending.bytes.len();
         pending.frames += 1;
         self.next = Tail {
-            frame: first.number + 1,
-            seq: first.first_seq + u64::from(draft.count),
+            frame: first.number.saturating_add(1),
+            seq: first.first_seq.saturating_add(u64::from(draft.count)),
             hash: crate::FrameHash::of(bytes),
         };
         first
@@ -412,7 +412,7 @@ impl Journal {
             self.needs_reopen = true;
             return Err(self.shared.storage_error("rename", &spare.name, source).into());
         }
-        self.next_segment = number + 1;
+        self.next_segment = number.saturating_add(1);
         self.must_roll = false;
         self.show_segment(
             Segment {

@@ -180,8 +180,11 @@ impl Journal {
         let read = read_segment(segment, Some(end), &self.shared.place, |frame| {
             let header = &frame.header;
             if header.number < accounted {
-                before =
-                    Tail { frame: header.number + 1, seq: header.next_seq(), hash: frame.hash() };
+                before = Tail {
+                    frame: header.number.saturating_add(1),
+                    seq: header.next_seq(),
+                    hash: frame.hash(),
+                };
                 return;
             }
             let seen = wall.unwrap_or(header.wall);
@@ -341,7 +344,8 @@ impl Journal {
             self.mark_bridged(&hole, delivered);
             let frames = (bridge.first_frame, bridge.last_frame);
             let samples = bridge.end_seq.saturating_sub(bridge.first_seq);
-            self.stats.damaged_frames += frames.1 - frames.0 + 1;
+            let count = frames.1.saturating_sub(frames.0).saturating_add(1);
+            self.stats.damaged_frames = self.stats.damaged_frames.saturating_add(count);
             self.event(Event::Damaged { epoch: hole.epoch, frames, samples, delivered });
         }
         Ok(())

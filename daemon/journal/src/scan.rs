@@ -212,7 +212,7 @@ impl<F: FnMut(&Frame<'_>)> Walk<'_, F> {
                     if found.header.number > next || self.broken.is_some() {
                         self.runs.extend(run.take());
                     }
-                    next = found.header.number + 1;
+                    next = found.header.number.saturating_add(1);
                     self.accept(&found, at as u64, &mut run);
                     at += found.bytes.len();
                 }

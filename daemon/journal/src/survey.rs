@@ -228,13 +228,18 @@ impl Survey {
             let bytes = file.size().map_err(|source| directory.failed("measure", &name, source))?;
             let header = directory.header(&name, number, &*file, refused)?;
             match header {
-                // A copy of a segment under another name adds nothing.
-                Some(header)
-                    if self.segments.iter().any(|it| it.header.number == header.number) =>
-                {
-                    self.unreadable.push(name);
-                }
                 Some(header) => {
+                    let claimed =
+                        self.segments.iter().position(|it| it.header.number == header.number);
+                    if let Some(at) = claimed {
+                        // Of two files that claim one number, the one of that name is it. The
+                        // other is a copy, or a header was written into it that is not its own.
+                        if header.number != number {
+                            self.unreadable.push(name);
+                            continue;
+                        }
+                        self.unreadable.push(self.segments.remove(at).name);
+                    }
                     self.next_segment = self.next_segment.max(header.number.saturating_add(1));
                     let file = LazyFile::new(directory.storage, &self.open_files, &name);
                     self.segments.push(Segment {
@@ -268,7 +273,7 @@ impl Survey {
         {
             let epoch = segment.header.epoch;
             let goes_on = next_epoch == epoch && next_start.frame >= segment.header.start.frame;
-            if goes_on && next_number == segment.header.number + 1 {
+            if goes_on && next_number == segment.header.number.saturating_add(1) {
                 segment.end = Some(next_start);
                 continue;
             }
@@ -308,7 +313,7 @@ impl Survey {
             .map_or(Tail::START, |cursor| cursor.tail.1);
         if let Some(commit) = findings.last {
             let begins = commit.mark.start.frame;
-            let promised = begins + u64::from(commit.mark.frames);
+            let promised = begins.saturating_add(u64::from(commit.mark.frames));
             let torn =
                 |hole: &&Hole| hole.before.frame >= begins && hole.before.frame >= vouched.frame;
             if let Some(cut) = findings.holes.iter().find(torn).map(|hole| hole.before) {

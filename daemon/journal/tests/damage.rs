@@ -95,3 +95,63 @@ fn damage_in_what_the_hub_has_is_no_loss() {
     journal.commit().unwrap();
     assert_eq!(damaged(&journal), []);
 }
+
+/// Overwrites the front of one file with the front of another, as a misdirected write does.
+fn misdirect(dir: &Path, from: &str, to: &str) {
+    let front = std::fs::read(dir.join(from)).unwrap()[..8192].to_vec();
+    let file = File::options().write(true).open(dir.join(to)).unwrap();
+    file.write_all_at(&front, 0).unwrap();
+}
+
+#[test]
+fn a_segment_whose_header_was_written_into_another_one_too_keeps_its_frames() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = with_damage(dir.path());
+    let whole = frames_of(&journal.reader(), journal.epoch(), 0);
+    let epoch = journal.epoch();
+    journal.close().unwrap();
+    let mut segments: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| std::fs::read(dir.path().join(name)).unwrap().starts_with(b"TGSG"))
+        .collect();
+    segments.sort();
+    misdirect(dir.path(), &segments[1], &segments[0]);
+    let storage = Arc::new(DirStorage::new(dir.path()).unwrap());
+    let (journal, _) = Journal::open(storage, settings(), stamp(3)).unwrap();
+    let left = frames_of(&journal.reader(), epoch, 0);
+    let first = left.iter().find(|it| it.loss.is_none()).unwrap().header.number;
+    assert!(first > 0 && first < 100, "the first segment is gone, from {first} on all is there");
+    let expected = whole.iter().filter(|it| it.header.number >= first);
+    assert!(
+        expected.map(|it| it.hash).eq(left.iter().filter(|it| it.loss.is_none()).map(|it| it.hash))
+    );
+}
+
+#[test]
+fn a_mark_that_claims_the_last_numbers_of_all_is_no_reason_to_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = || Arc::new(DirStorage::new(dir.path()).unwrap());
+    let (mut journal, _) = Journal::open(storage(), settings(), stamp(1)).unwrap();
+    append(&mut journal, 1, 1000);
+    journal.commit().unwrap();
+    journal.close().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let Some(at) = bytes.chunks(4096).rposition(|block| block.starts_with(b"TGCM")) else {
+            continue;
+        };
+        // The number of the first frame, under a checksum that fits.
+        let mut mark = bytes[at * 4096..][..104].to_vec();
+        mark[32..40].fill(0xff);
+        mark[4..8].fill(0);
+        let sum = crc32c::crc32c(&mark).to_le_bytes();
+        mark[4..8].copy_from_slice(&sum);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&mark, at as u64 * 4096).unwrap();
+    }
+    if let Ok((mut journal, _)) = Journal::open(storage(), settings(), stamp(2)) {
+        let _ = journal.commit();
+    }
+}

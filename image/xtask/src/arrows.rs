@@ -63,6 +63,19 @@ const ROWS: &[Row] = &[
         why: "only the daemon joins the parts",
     },
     Row {
+        package: "tidegate-fuzz",
+        may_use: &[
+            "tidegate",
+            "tidegate-journal",
+            "tidegate-modbus",
+            "tidegate-record",
+            "tidegate-translator",
+            "tidegate-uplink",
+        ],
+        must_not_use: &["async-nats"],
+        why: "the fuzz targets call every reader of foreign bytes, without a network",
+    },
+    Row {
         package: "tidegate-hil-tests",
         may_use: &[],
         must_not_use: &[],
@@ -173,6 +186,7 @@ mod tests {
             ),
             package("tidegate-uplink", "daemon/uplink", &["tidegate-journal"]),
             package("tidegate", "daemon", &["tidegate-journal", "tidegate-modbus", "async-nats"]),
+            package("tidegate-fuzz", "fuzz", &["tidegate", "tidegate-journal"]),
             package("tidegate-hil-tests", "hil-tests", &["async-nats"]),
         ]
     }
@@ -204,6 +218,8 @@ mod tests {
             ("tidegate-translator", "tidegate-journal"),
             ("tidegate-record", "tidegate"),
             ("tidegate-hil-tests", "tidegate"),
+            ("tidegate-fuzz", "tidegate-hil-tests"),
+            ("tidegate", "tidegate-fuzz"),
         ] {
             let mut packages = lawful();
             let changed = packages.iter_mut().find(|p| p.name == from).unwrap();

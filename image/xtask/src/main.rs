@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup | demo | test | bench | long`.
+//! The project's own commands: `cargo xtask setup | demo | test | bench | fuzz | long`.
 //!
 //! # Invariants
 //! - Everything fetched lands under the target directory, pinned by version and SHA-256.
@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod arrows;
 mod checks;
 mod debian;
+mod fuzz;
 mod measure;
 mod nats;
 mod pins;
@@ -46,6 +47,8 @@ enum Task {
         /// One benchmark, such as `pipeline`; all when left out
         name: Option<String>,
     },
+    /// Fuzz the readers of foreign bytes, guided by coverage (needs cargo-fuzz and nightly)
+    Fuzz(fuzz::FuzzArgs),
     /// The tests again with twenty times the cases and longer outages
     Long,
 }
@@ -67,6 +70,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo { args } => demo(&workspace, &args),
         Task::Test => checks::test(&workspace),
         Task::Bench { name } => measure::bench(&workspace, name.as_deref()),
+        Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Long => checks::long(&workspace),
     }
 }

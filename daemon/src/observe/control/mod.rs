@@ -14,11 +14,13 @@
 //!   never taken away.
 
 mod client;
+mod conversation;
 mod protocol;
 mod server;
 mod socket;
 
 pub use client::{AskError, Client};
+pub use conversation::Conversation;
 pub use protocol::{Answer, Ask, ErrorKind, Refusal, Response, TagQuery, VERSION};
 pub use server::{ControlLimits, ControlServer};
 pub use socket::{ControlError, GROUP};

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use tidegate_translator::{Sample, TagId, Timestamp, Value};
-use tokio::io::AsyncBufReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use super::super::{AskError, Client};
+use super::super::{AskError, Client, ErrorKind, TagQuery};
 use super::*;
 use crate::observe::state::tests::board;
 

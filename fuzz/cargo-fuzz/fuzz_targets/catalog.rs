@@ -1,0 +1,4 @@
+//! See `fuzz/src/catalog.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::run("catalog", bytes));

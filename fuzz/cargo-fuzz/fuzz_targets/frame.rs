@@ -1,0 +1,4 @@
+//! See `fuzz/src/frame.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::run("frame", bytes));

@@ -1,0 +1,4 @@
+//! See `fuzz/src/modbus.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::run("modbus", bytes));

@@ -1,0 +1,163 @@
+//! A checked configuration written out whole: what was understood, as a file that says the same.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tidegate::config::{Config, Deadband, Device, LeafMode, RecordMode, Tag, WhenFull};
+use tidegate_modbus::{DataType, Order, TagSpec};
+
+/// The file. Addresses are counted from 0, whatever the file they came from counted from.
+pub(crate) fn write(config: &Config) -> String {
+    let mut out = String::new();
+    section(&mut out, "[gateway]");
+    text(&mut out, "plant", config.gateway.plant.as_str());
+    text(&mut out, "name", config.gateway.name.as_str());
+    if let Some(hub) = &config.hub {
+        section(&mut out, "[hub]");
+        let urls: Vec<_> = hub.urls.iter().map(|url| quoted(&url.to_string())).collect();
+        line(&mut out, "urls", &format!("[{}]", urls.join(", ")));
+        text(&mut out, "stream", &hub.stream);
+        text(&mut out, "domain", &hub.domain);
+        line(&mut out, "allow-plaintext", "true");
+        if let Some(tls) = &hub.tls {
+            section(&mut out, "[hub.tls]");
+            path(&mut out, "ca", &tls.ca);
+            path(&mut out, "cert", &tls.cert);
+            path(&mut out, "key", &tls.key);
+        }
+    }
+    section(&mut out, "[leaf]");
+    let mode = match config.leaf.mode {
+        LeafMode::Managed => "managed",
+        LeafMode::External => "external",
+    };
+    text(&mut out, "mode", mode);
+    text(&mut out, "listen", &config.leaf.listen.to_string());
+    line(&mut out, "allow-remote", "true");
+    if let Some(server) = &config.leaf.nats_server {
+        path(&mut out, "nats-server", server);
+    }
+    path(&mut out, "dir", &config.leaf.dir);
+    section(&mut out, "[journal]");
+    path(&mut out, "dir", &config.journal.dir);
+    text(&mut out, "max-bytes", &format!("{} B", config.journal.max_bytes));
+    line(&mut out, "commit-every-ms", &config.journal.commit_every.as_millis().to_string());
+    let when_full = match config.journal.when_full {
+        WhenFull::DropOldest => "drop-oldest",
+        WhenFull::StopRecording => "stop-recording",
+    };
+    text(&mut out, "when-full", when_full);
+    section(&mut out, "[uplink]");
+    line(&mut out, "send-every-ms", &config.uplink.send_every.as_millis().to_string());
+    text(&mut out, "max-message", &format!("{} B", config.uplink.max_message));
+    if let Some(limit) = config.uplink.backfill_limit {
+        text(&mut out, "backfill-limit-per-s", &format!("{limit} B"));
+    }
+    if let Some(metrics) = &config.metrics {
+        section(&mut out, "[metrics]");
+        text(&mut out, "listen", &metrics.listen.to_string());
+        line(&mut out, "allow-remote", "true");
+    }
+    section(&mut out, "[control]");
+    path(&mut out, "socket", &config.control_socket);
+    config.devices.iter().for_each(|device| write_device(&mut out, device));
+    out
+}
+
+fn write_device(out: &mut String, device: &Device) {
+    let spec = &device.spec;
+    section(out, "[[device]]");
+    text(out, "name", &spec.name);
+    text(out, "protocol", "modbus-tcp");
+    let (open, close) = if spec.host.contains(':') { ("[", "]") } else { ("", "") };
+    text(out, "address", &format!("{open}{}{close}:{}", spec.host, spec.port));
+    line(out, "unit", &spec.unit.0.to_string());
+    line(out, "poll-every-ms", &spec.poll_every.as_millis().to_string());
+    line(out, "timeout-ms", &spec.timeout.as_millis().to_string());
+    line(out, "retry-after-ms", &spec.backoff.0.as_millis().to_string());
+    line(out, "retry-at-most-ms", &spec.backoff.1.as_millis().to_string());
+    line(out, "max-gap", &spec.max_gap.to_string());
+    line(out, "max-registers", &spec.max_registers.to_string());
+    line(out, "max-bits", &spec.max_bits.to_string());
+    // Any split of the whole path does, as long as all tags share the front.
+    let front = |tag: &Tag| tag.path.segments().next().unwrap_or_default().to_owned();
+    let base = device.tags.first().map(front).unwrap_or_default();
+    text(out, "base-path", &base);
+    for (spec, tag) in spec.tags.iter().zip(&device.tags) {
+        write_tag(out, &base, spec, tag);
+    }
+}
+
+fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
+    section(out, "[[device.tag]]");
+    let rest = tag.path.as_str().strip_prefix(base).and_then(|rest| rest.strip_prefix('/'));
+    text(out, "path", rest.expect("every tag of a device is below its base path"));
+    text(out, "address", &spec.address.to_string());
+    let kind = match spec.kind {
+        DataType::Bool => "bool",
+        DataType::Int16 => "int16",
+        DataType::Uint16 => "uint16",
+        DataType::Int32 => "int32",
+        DataType::Uint32 => "uint32",
+        DataType::Int64 => "int64",
+        DataType::Uint64 => "uint64",
+        DataType::Float32 => "float32",
+        DataType::Float64 => "float64",
+    };
+    text(out, "type", kind);
+    let order = match spec.order {
+        Order::Abcd => "abcd",
+        Order::Cdab => "cdab",
+        Order::Badc => "badc",
+        Order::Dcba => "dcba",
+    };
+    text(out, "order", order);
+    if spec.kind != DataType::Bool {
+        line(out, "scale", &format!("{:?}", spec.scale));
+        line(out, "offset", &format!("{:?}", spec.offset));
+        match tag.deadband {
+            Deadband::None => {}
+            Deadband::Absolute(by) => line(out, "deadband", &format!("{by:?}")),
+            Deadband::Percent(by) => line(out, "deadband-percent", &format!("{by:?}")),
+        }
+    }
+    if let Some(unit) = &tag.unit {
+        text(out, "unit", unit);
+    }
+    line(out, "max-silence-ms", &tag.max_silence.as_millis().to_string());
+    let record = match tag.record {
+        RecordMode::All => "all",
+        RecordMode::Changes => "changes",
+    };
+    text(out, "record", record);
+    line(out, "allow-overlap", "true");
+}
+
+fn section(out: &mut String, header: &str) {
+    writeln!(out, "\n{header}").unwrap();
+}
+
+fn line(out: &mut String, key: &str, value: &str) {
+    writeln!(out, "{key} = {value}").unwrap();
+}
+
+fn text(out: &mut String, key: &str, value: &str) {
+    line(out, key, &quoted(value));
+}
+
+fn path(out: &mut String, key: &str, value: &Path) {
+    text(out, key, value.to_str().expect("paths come from UTF-8 text"));
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => write!(out, "\\U{:08X}", u32::from(c)).unwrap(),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
