@@ -27,6 +27,8 @@ use crate::{Epoch, Header, Position, Settings, Stamp};
 
 /// A frame that is carried into another epoch may grow by a byte or two in its header.
 const CARRY_SLACK: usize = 16;
+/// What a small commit leaves of the buffer of a large one: two frames.
+const KEPT_PENDING_BYTES: usize = 128 << 10;
 /// Acknowledgements after which the cursor is written at the next commit.
 const ACKS_PER_CURSOR_WRITE: u32 = 64;
 /// Commits after which a changed cursor is written.
@@ -368,7 +370,12 @@ impl Journal {
         self.stats.written_bytes += self.pending.bytes.len() as u64;
         self.stats.frame_bytes += u64::from(mark.bytes);
         self.durable = self.next;
+        let used = self.pending.bytes.len();
         self.pending.bytes.clear();
+        // One large commit, such as a whole catalog, must not keep its memory for ever.
+        if used < self.pending.bytes.capacity() / 4 {
+            self.pending.bytes.shrink_to(2 * used.max(KEPT_PENDING_BYTES));
+        }
         self.pending.length = 0;
         self.pending.frames = 0;
     }
