@@ -114,7 +114,15 @@ impl Disk {
         std::fs::File::create(&image.file)?.set_len(bytes)?;
         let family = Family::new()?;
         let mut format = family.command("mkfs.ext4");
-        format.args(["-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0"]);
+        format.args([
+            "-q",
+            "-b",
+            "4096",
+            "-m",
+            "0",
+            "-E",
+            "lazy_itable_init=0,lazy_journal_init=0",
+        ]);
         run(format.arg(&image.file))?;
         image.mounted(options).await
     }
