@@ -50,6 +50,9 @@ const SILENT_FOR: Duration = Duration::from_secs(90);
 /// for a moment each time.
 const NEW_LINK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 
+/// What no stream can be called, so that none stores a message that expects it.
+const NO_STREAM: &str = "no.such.stream";
+
 /// How long the hub's greeting is waited for, at most as long as for the answer to INFO: it speaks
 /// first, after one round trip.
 const GREETING: Duration = Duration::from_secs(5);
@@ -286,6 +289,7 @@ impl Shell {
                 Action::Publish(publish) => self.publish(publish).await,
                 Action::AskInfo { deadline, limits } => self.ask_info(deadline, limits),
                 Action::AskHead { epoch, deadline } => self.ask_head(epoch, deadline),
+                Action::TestFrames { epoch, deadline } => self.test_frames(epoch, deadline),
                 Action::WaitUntil(at) => wake = self.origin + at,
                 Action::Delivered(cursor) => {
                     self.board.note_acknowledged(cursor.up_to.next_seq);
@@ -404,6 +408,20 @@ impl Shell {
                     Flight { event: Event::InfoFailed(failure), answered }
                 }
             }
+        }));
+    }
+
+    fn test_frames(&self, epoch: Epoch, deadline: Duration) {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Stream", NO_STREAM);
+        let request = async_nats::Request::new().headers(headers).timeout(Some(deadline));
+        let (client, subject) =
+            (self.hub.client.clone(), subjects::frames(&self.hub.gateway, epoch));
+        self.flights.push(Box::pin(async move {
+            let answer = client.send_request(subject, request).await;
+            // Silence here says nothing of the link: a right may be missing.
+            let answered = answer.is_ok().then_some(true);
+            Flight { event: Event::Tested { answered: answer.is_ok() }, answered }
         }));
     }
 

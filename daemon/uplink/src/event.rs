@@ -42,6 +42,11 @@ pub enum Event {
         /// The answer.
         answer: HeadAnswer,
     },
+    /// Whether [`Action::TestFrames`] was answered, with whatever refusal.
+    Tested {
+        /// The hub takes messages on the subject as such.
+        answered: bool,
+    },
     /// The journal has more durable frames than before.
     NewDurable,
     /// The time that was asked for by [`Action::WaitUntil`] has come.
@@ -204,6 +209,14 @@ pub enum Action {
         /// The epoch.
         epoch: Epoch,
         /// How long to wait for the answer.
+        deadline: Duration,
+    },
+    /// Send an empty message on an epoch's subject that no stream can store, because it expects one
+    /// that cannot exist: a refusal shows that frames get there, and silence that they may not.
+    TestFrames {
+        /// The epoch.
+        epoch: Epoch,
+        /// How long to wait for the refusal.
         deadline: Duration,
     },
     /// Come back with [`Event::Tick`] at this time, or earlier with any event. The last action of

@@ -4,8 +4,6 @@
 //! - After each opening of the link INFO is read before anything is sent: a message above the
 //!   hub's limit would close the link, without a word, at every send.
 //! - Another domain or stream is waited out, never sent to.
-//! - A message without an answer is followed by a question: a hub that answers it is there, so the
-//!   message is what it does not take, or the way to it is slow. Smaller messages help both.
 
 use std::time::Duration;
 
@@ -61,11 +59,7 @@ impl Uplink {
     }
 
     pub(super) fn enforce_deadlines(&mut self) {
-        let (Asked::Publish { until, .. } | Asked::Info { until, .. } | Asked::Head { until, .. }) =
-            self.asked
-        else {
-            return;
-        };
+        let Some(until) = self.asked_until() else { return };
         if self.now < until.saturating_add(super::GRACE) {
             return;
         }
@@ -77,6 +71,7 @@ impl Uplink {
             }
             Asked::Info { .. } => self.on_info_failed(&RequestFailure::TimedOut),
             Asked::Head { .. } => self.on_head_failed(&RequestFailure::TimedOut),
+            Asked::Test { .. } => self.on_tested(false),
         }
     }
 
@@ -89,6 +84,7 @@ impl Uplink {
         // Nothing answers: that tells nothing of the message. Nobody listens: so it looks as well
         // when the hub has just closed the link because of it.
         self.in_doubt &= *failure == RequestFailure::NoResponders;
+        self.tests_failed = 0;
         // How the backlog grew meanwhile tells nothing of how it will shrink.
         self.drain.restart();
         let (stream, failures) = (self.settings.stream.clone(), self.info_failures);
@@ -193,29 +189,6 @@ impl Uplink {
         self.wait_after_failure();
     }
 
-    /// INFO was answered. When the last message was not, it is the message that gets no answer.
-    fn hub_answers_questions(&mut self) {
-        if !std::mem::take(&mut self.in_doubt) {
-            return;
-        }
-        self.pace.suspect_size();
-        self.unanswered = self.unanswered.saturating_add(1);
-        let Some(bytes) = self.unresolved.as_ref().map(|message| message.run.bytes) else { return };
-        if self.unanswered < SEVERAL || bytes > self.hub_limit() {
-            return;
-        }
-        let stream = self.settings.stream.clone();
-        let needed = bytes.saturating_add(crate::HEADER_ALLOWANCE);
-        self.raise(AlarmKind::Unanswered, || {
-            format!(
-                "the hub answers questions about stream {stream} and not a message of {bytes} \
-                 bytes, which is tried again: see that the max_payload of the hub, and of every \
-                 server on the way, is at least {needed}, that most of the stream's replicas run, \
-                 and that the link is not slower than it was. Recording goes on"
-            )
-        });
-    }
-
     /// Somebody else who has our name was answered. INFO tells whether that is another gateway; an
     /// answer that came too late for an earlier run of ours is not.
     pub(super) fn overheard(&mut self) {
@@ -281,12 +254,24 @@ impl Uplink {
         self.epochs_seen = Some(others);
     }
 
+    /// When the answer to what is outstanding is due.
+    pub(super) const fn asked_until(&self) -> Option<Duration> {
+        match self.asked {
+            Asked::Nothing => None,
+            Asked::Publish { until, .. }
+            | Asked::Info { until, .. }
+            | Asked::Head { until, .. }
+            | Asked::Test { until, .. } => Some(until),
+        }
+    }
+
     pub(super) fn since_asked(&self) -> Option<Duration> {
         match self.asked {
             Asked::Nothing => None,
             Asked::Publish { since, .. }
             | Asked::Info { since, .. }
-            | Asked::Head { since, .. } => Some(self.now.saturating_sub(since)),
+            | Asked::Head { since, .. }
+            | Asked::Test { since, .. } => Some(self.now.saturating_sub(since)),
         }
     }
 }

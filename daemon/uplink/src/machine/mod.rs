@@ -5,6 +5,7 @@
 //! - Each step ends with the time of the next one.
 
 mod answers;
+mod doubt;
 mod plan;
 mod publish;
 mod resolve;
@@ -42,6 +43,7 @@ enum Asked {
     Publish { since: Duration, until: Duration },
     Info { since: Duration, until: Duration },
     Head { epoch: Epoch, since: Duration, until: Duration },
+    Test { since: Duration, until: Duration },
 }
 
 /// What must happen next with the unresolved message.
@@ -101,6 +103,10 @@ pub struct Uplink {
     /// Transmissions without an answer since the last one of any message that had one, after each
     /// of which the hub answered a question.
     unanswered: u32,
+    /// The hub answers questions: does it take anything on the subject of frames?
+    test_wanted: bool,
+    /// Tests without an answer in a row, after each of which the hub answered a question.
+    tests_failed: u32,
     /// Refusals since the last acknowledgement because the leader has not decided yet.
     undecided: u32,
     /// The last transmission had no answer, and nothing was asked since.
@@ -156,6 +162,8 @@ impl Uplink {
             refusals: 0,
             unanswered: 0,
             undecided: 0,
+            test_wanted: false,
+            tests_failed: 0,
             in_doubt: false,
             ceiling: None,
             not_before: Duration::ZERO,
@@ -191,6 +199,7 @@ impl Uplink {
             }
             Event::Head { epoch, answer } => self.on_head(epoch, answer, chain),
             Event::Overheard => self.overheard(),
+            Event::Tested { answered } => self.on_tested(answered),
             Event::NewDurable | Event::Tick => {}
         }
         self.enforce_deadlines();

@@ -28,11 +28,8 @@ impl Uplink {
     /// Issues the next request, if one may be issued.
     pub(super) fn proceed(&mut self, chain: &dyn Chain) {
         self.note_waiting(chain);
-        match self.asked {
-            Asked::Nothing => {}
-            Asked::Publish { until, .. }
-            | Asked::Info { until, .. }
-            | Asked::Head { until, .. } => return self.wake_at(until.saturating_add(GRACE)),
+        if let Some(until) = self.asked_until() {
+            return self.wake_at(until.saturating_add(GRACE));
         }
         if self.max_payload.is_none() {
             return;
@@ -47,6 +44,7 @@ impl Uplink {
         self.wake_at(self.info_due);
         match self.unresolved.as_ref().map(|message| (message.phase, message.epoch)) {
             Some((Phase::ReadHead { .. }, epoch)) => self.ask_head(epoch),
+            Some(_) if self.test() => {}
             Some(_) => self.repeat(chain),
             None => self.form_next(chain),
         }

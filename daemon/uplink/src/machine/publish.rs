@@ -230,15 +230,7 @@ impl Uplink {
             self.info_due = self.now;
         }
         if self.no_responders > NOBODY_TWICE_OVER && self.info_failures == 0 {
-            let (stream, gateway) = (self.settings.stream.clone(), self.settings.gateway.clone());
-            self.raise(AlarmKind::NoPermission, || {
-                let subject = gateway.replace('/', ".");
-                format!(
-                    "the hub answers for stream {stream} but takes no frames: nobody listens on \
-                     tide.{subject}.*.frames. Admit the gateway to publish it, and let the stream \
-                     collect tide.*.*.*.frames"
-                )
-            });
+            self.raise_no_permission("finds nobody who listens");
         }
         self.wait_after_failure();
     }

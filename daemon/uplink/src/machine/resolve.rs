@@ -57,6 +57,8 @@ impl Uplink {
         self.head_failures = 0;
         self.unanswered = 0;
         self.undecided = 0;
+        self.test_wanted = false;
+        self.tests_failed = 0;
         self.in_doubt = false;
         self.actions.push(Action::Delivered(Cursor {
             hub,

@@ -57,6 +57,8 @@ pub struct Hub {
     pub max_msg_size: Option<usize>,
     /// A larger message closes the leaf's link, which comes back by itself; nobody says why.
     pub max_payload: usize,
+    /// Frames are not permitted, and the leaf drops them without a word.
+    pub forbids: bool,
     /// The way to it swallows everything.
     pub silent: bool,
     /// Whether the hub's greeting can be read, from which its limit is known.
@@ -87,6 +89,7 @@ impl Hub {
             no_stream: false,
             max_msg_size: None,
             max_payload: 1 << 20,
+            forbids: false,
             silent: false,
             greets: true,
             ledger: BTreeSet::new(),

@@ -112,6 +112,41 @@ fn a_wan_that_swallows_everything_makes_no_message_smaller_and_no_alarm_about_me
 }
 
 #[test]
+fn frames_that_are_dropped_without_a_word_are_a_missing_right_and_not_a_matter_of_size() {
+    let mut world = World::new().started();
+    world.hub.forbids = true;
+    world.append(3, 400);
+    world.run_secs(20);
+    assert!(text(&world, AlarmKind::NoPermission).contains("tide.PlantA.gw-1.*.frames"));
+    let state = world.uplink.status(world.now, &world.journal).state;
+    assert_eq!(state, State::Blocked(AlarmKind::NoPermission));
+    let sent = world.sent.len();
+    world.run_secs(600);
+    assert!(!world.has_raised(AlarmKind::Unanswered));
+    assert_eq!(world.sent.len(), sent, "the test goes first from now on");
+    world.hub.forbids = false;
+    world.run_secs(60);
+    assert_eq!(world.backlog(), 0);
+    assert!(world.cleared.contains(&AlarmKind::NoPermission));
+}
+
+#[test]
+fn a_test_that_goes_down_with_the_link_is_no_missing_right() {
+    let mut world = World::new().started();
+    world.hub.forbids = true;
+    world.append(3, 400);
+    for round in 0..5 {
+        while world.tests == round {
+            world.run(Duration::from_millis(1));
+        }
+        world.hub.silent = true;
+        world.run_secs(300);
+        world.hub.silent = false;
+    }
+    assert!(!world.has_raised(AlarmKind::NoPermission), "{:?}", world.raised);
+}
+
+#[test]
 fn jetstream_that_is_off_and_a_full_account_are_told_apart_from_a_full_stream() {
     let cases = [
         (10_039, "JetStream not enabled for account", AlarmKind::NoJetStream),

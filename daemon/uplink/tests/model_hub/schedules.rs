@@ -33,6 +33,7 @@ enum Op {
     Payload(usize),
     HubPayload(usize, bool),
     Overheard,
+    Forbid(bool),
     OthersWrite(usize),
     Foreign,
     Restart,
@@ -74,6 +75,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (3_000_usize..40_000).prop_map(Op::Payload),
         1 => (3_000_usize..40_000, any::<bool>()).prop_map(|(most, told)| Op::HubPayload(most, told)),
         1 => Just(Op::Overheard),
+        1 => any::<bool>().prop_map(Op::Forbid),
         2 => (1_usize..5).prop_map(Op::OthersWrite),
         1 => Just(Op::Foreign),
         2 => Just(Op::Restart),
@@ -140,6 +142,7 @@ fn apply(world: &mut World, op: Op, happened: &mut Happened) {
             world.max_payload = payload;
         }
         Op::HubPayload(most, told) => (world.hub.max_payload, world.hub.greets) = (most, told),
+        Op::Forbid(forbids) => world.hub.forbids = forbids,
         Op::Overheard => world.tell(tidegate_uplink::Event::Overheard),
         Op::OthersWrite(messages) => world.hub.others_write(messages, epoch(0xff)),
         // What lies below somebody else's message cannot be seen: a message of ours that the hub
@@ -185,6 +188,7 @@ fn settle(world: &mut World) {
     world.hub.no_stream = false;
     world.hub.max_msg_size = None;
     world.hub.max_payload = 1 << 20;
+    world.hub.forbids = false;
     world.max_payload = 1 << 20;
     world.link_down();
     world.link_up();

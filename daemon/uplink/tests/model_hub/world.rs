@@ -28,6 +28,7 @@ enum Due {
         limits: bool,
     },
     Head(Epoch),
+    Test,
 }
 
 /// What happens to the next transmissions.
@@ -73,6 +74,7 @@ pub struct World {
     pub raised: Vec<Alarm>,
     pub cleared: Vec<AlarmKind>,
     pub heads_asked: usize,
+    pub tests: usize,
     pub infos_asked: usize,
     /// Of runs before the last start.
     pub repeated_past_foreign: u64,
@@ -109,6 +111,7 @@ impl World {
             raised: Vec::new(),
             cleared: Vec::new(),
             heads_asked: 0,
+            tests: 0,
             infos_asked: 0,
             repeated_past_foreign: 0,
             second: (0, 0, 0),
@@ -207,6 +210,14 @@ impl World {
                 } else {
                     let answer = HeadAnswer::Failed(RequestFailure::NoResponders);
                     self.nobody(Event::Head { epoch, answer });
+                }
+            }
+            Action::TestFrames { .. } => {
+                self.tests += 1;
+                if self.link {
+                    self.at(back, Due::Test);
+                } else {
+                    self.nobody(Event::Tested { answered: false });
                 }
             }
             Action::Delivered(cursor) => {
@@ -322,7 +333,7 @@ impl World {
         }
         match due {
             Due::Arrive { publish, copy, answer } => {
-                if copy.bytes + 230 > self.hub.max_payload {
+                if copy.bytes + 230 > self.hub.max_payload || self.hub.forbids {
                     return;
                 }
                 let outcome = self.hub.publish(&copy);
@@ -340,6 +351,8 @@ impl World {
                 Ok(info) => self.tell(Event::Info(info)),
                 Err(failure) => self.tell(Event::InfoFailed(failure)),
             },
+            Due::Test if self.hub.forbids => {}
+            Due::Test => self.tell(Event::Tested { answered: true }),
             Due::Head(epoch) => {
                 let answer = self.hub.head(epoch, self.stale_by);
                 self.tell(Event::Head { epoch, answer });
