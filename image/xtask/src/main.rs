@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod arrows;
 mod checks;
 mod debian;
+mod faketime;
 mod measure;
 mod nats;
 mod pins;
