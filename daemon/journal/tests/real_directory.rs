@@ -254,7 +254,7 @@ fn a_journal_of_many_segments_keeps_few_files_open() {
     let open = fs::read_dir("/proc/self/fd")
         .unwrap()
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        // The directory itself is the reserve.
+        // The directory itself is the reserve's.
         .filter(|target| target.starts_with(dir.path()) && target != dir.path())
         .count();
     assert!(open < 20, "{open} files are open");

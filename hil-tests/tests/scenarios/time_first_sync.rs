@@ -22,10 +22,15 @@ pub(crate) fn every_corrected_time_is_right(history: &[Served], times: &[Times])
     }
 }
 
+/// By the right clock.
+pub(crate) fn now_ns() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_nanos()).unwrap()
+}
+
 /// How far a clock is off that begins 5 s after 1970 now.
 fn in_1970() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    5 - i64::try_from(now.as_secs()).unwrap()
+    5 - now_ns() / 1_000_000_000
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +63,9 @@ async fn a_start_before_the_last_sample_is_an_alarm_until_the_clock_is_right_and
     rig.polls(30).await.unwrap();
     rig.gateway.kill9().unwrap();
     clock.set_off_by(in_1970()).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // By the right clock: it is down, and has been for longer than an oracle's slack.
+    let down_at = now_ns();
     rig.gateway.start().await.unwrap();
     let alarm = rig.gateway.alarm("clock-behind-record").await.unwrap();
     assert!(alarm.contains("1970-01-01"), "{alarm}");
@@ -79,6 +86,8 @@ async fn a_start_before_the_last_sample_is_an_alarm_until_the_clock_is_right_and
     }
     let down: Vec<_> = claim.losses.iter().filter(|loss| loss.cause == "not-running").collect();
     assert!(!down.is_empty(), "{claim:?}");
+    let covers = |from: i64, to: i64| (from..=to).contains(&down_at);
+    assert!(down.iter().any(|loss| covers(loss.from_ns, loss.to_ns)), "{down_at}: {down:?}");
     for loss in down {
         assert!((0..60_000_000_000).contains(&(loss.to_ns - loss.from_ns)), "{loss:?}");
     }

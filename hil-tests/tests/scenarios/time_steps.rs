@@ -1,11 +1,11 @@
 //! The gateway's wall clock is set while the daemon runs: an hour and ten years, forth and back.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidegate_hil_tests::{Rig, WallClock, Wishes, live_values, wait};
 
 use crate::CATCH_UP;
-use crate::time_first_sync::{TOLERANCE_NS, every_corrected_time_is_right};
+use crate::time_first_sync::{TOLERANCE_NS, every_corrected_time_is_right, now_ns};
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 3652 * 24 * HOUR;
@@ -108,10 +108,4 @@ async fn an_outage_of_the_plc_across_a_step_is_named_as_long_as_it_was() {
             silent.iter().map(|loss| loss.from_ns - TOLERANCE_NS..=loss.to_ns + TOLERANCE_NS);
         assert!(spans.filter(covers).count() > 0, "{begun} to {ended} is not in {silent:?}");
     }
-}
-
-/// By the right clock.
-fn now_ns() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_nanos()).unwrap()
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 
 use crate::skips::{self, Allowed};
 use crate::workspace::Workspace;
-use crate::{arrows, debian, nats, python, shell};
+use crate::{arrows, debian, faketime, nats, python, shell};
 
 /// The whole workspace with everything in it: the same selection at every step, so that cargo
 /// joins features the same way at every step.
@@ -25,13 +25,18 @@ const AS_ROOT: &str = "as_root::";
 pub(crate) struct Tools {
     nats_server: PathBuf,
     interpreter: PathBuf,
+    faketime: PathBuf,
 }
 
 /// Fetches what is not there yet.
 pub(crate) fn setup(workspace: &Workspace) -> anyhow::Result<Tools> {
-    let tools =
-        Tools { interpreter: python::provide(workspace)?, nats_server: nats::provide(workspace)? };
+    let tools = Tools {
+        interpreter: python::provide(workspace)?,
+        nats_server: nats::provide(workspace)?,
+        faketime: faketime::provide()?,
+    };
     shell::say(&format!("python with pymodbus: {}", tools.interpreter.display()));
+    shell::say(&format!("libfaketime: {}", tools.faketime.display()));
     Ok(tools)
 }
 
@@ -161,6 +166,7 @@ fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {
     command
         .env(nats::VARIABLE, &tools.nats_server)
         .env("TIDEGATE_PYTHON", &tools.interpreter)
+        .env(faketime::VARIABLE, &tools.faketime)
         .env("TIDEGATE_BIN", workspace.gateway_binary())
         // Where a panic is says enough; the backtrace of each error in its chain says no more.
         .env("RUST_LIB_BACKTRACE", "0");

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod arrows;
 mod checks;
 mod debian;
+mod faketime;
 mod fuzz;
 mod measure;
 mod nats;
