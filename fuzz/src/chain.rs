@@ -89,7 +89,7 @@ fn definition(number: u32) -> Definition {
     Definition {
         path: TagPath::new(format!("PlantA/Press/t{number}")).unwrap(),
         kind: ValueKind::F64,
-        unit: (number % 2 == 0).then(|| "degC".to_owned()),
+        unit: (number.is_multiple_of(2)).then(|| "degC".to_owned()),
         device: "press-1".to_owned(),
         address: format!("holding:{number}"),
         source: "modbus".to_owned(),
@@ -104,7 +104,7 @@ pub(crate) fn loss(id: u64) -> LossRecord {
         from: START,
         to: START + 5,
         count: Some(3),
-        open: id % 2 == 0,
+        open: id.is_multiple_of(2),
     })
 }
 

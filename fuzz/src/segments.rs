@@ -220,7 +220,7 @@ impl<'b> Harmed<'b> {
             }
             4 => {
                 let size = usize::try_from(recipe.u32() % 130_000).unwrap();
-                let keep = recipe.byte() % 2 == 0;
+                let keep = recipe.byte().is_multiple_of(2);
                 let bytes = &mut self.files[file].1;
                 if !keep {
                     bytes.clear();

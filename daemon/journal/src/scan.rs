@@ -4,6 +4,8 @@
 //! - No I/O and no panic: bytes in, findings out.
 //! - A frame counts only in its place: epoch, number and, but for the first after a hole, the hash
 //!   of the frame before it must fit. What a recycled file held before never does.
+//! - A commit that stands in the wrong place costs no other: of commits behind damage the longest
+//!   sequence whose numbers rise counts.
 //! - A hole ends where the next intact frame or the next commit's mark says that the chain goes on.
 
 use serde::{Deserialize, Serialize};
@@ -170,25 +172,33 @@ impl<F: FnMut(&Frame<'_>)> Walk<'_, F> {
         self.expect.end.is_some_and(|end| self.tail.frame >= end.frame)
     }
 
-    /// The first live mark on a block boundary at or after `at`.
+    /// The live mark with which the segment goes on at or after `at`.
     fn next_mark(&self, at: u64) -> Option<(u64, Mark)> {
-        let mut offset = usize::try_from(at).ok()?;
-        while let Some(bytes) = self.data.get(offset..) {
-            if bytes.is_empty() {
-                return None;
-            }
-            if let Some(mark) = Mark::decode(bytes) {
-                let live = mark.epoch == self.expect.epoch
-                    && mark.segment == self.expect.segment
-                    && mark.start.frame >= self.tail.frame
-                    && self.expect.end.is_none_or(|end| mark.start.frame < end.frame);
-                if live {
-                    return Some((offset as u64, mark));
-                }
-            }
-            offset = offset.checked_add(BLOCK)?;
+        let mut marks = self.live_marks(at);
+        let first = marks.next()?;
+        if first.1.start.frame == self.tail.frame {
+            return Some(first);
         }
-        None
+        // Behind damage a commit may stand that a write put into the wrong place. Commits follow
+        // each other in the order of their numbers, so it is the one that most others contradict.
+        let marks: Vec<_> = std::iter::once(first).chain(marks).collect();
+        let numbers: Vec<u64> = marks.iter().map(|(_, mark)| mark.start.frame).collect();
+        first_of_longest_rise(&numbers).and_then(|at| marks.get(at).copied())
+    }
+
+    /// The live marks on block boundaries at or after `at`.
+    fn live_marks(&self, at: u64) -> impl Iterator<Item = (u64, Mark)> {
+        let start = usize::try_from(at).unwrap_or(usize::MAX);
+        let blocks = self.data.get(start..).unwrap_or_default().chunks(BLOCK);
+        let offsets = (at..).step_by(BLOCK);
+        offsets.zip(blocks).filter_map(|(offset, block)| {
+            let mark = Mark::decode(block)?;
+            let live = mark.epoch == self.expect.epoch
+                && mark.segment == self.expect.segment
+                && mark.start.frame >= self.tail.frame
+                && self.expect.end.is_none_or(|end| mark.start.frame < end.frame);
+            live.then_some((offset, mark))
+        })
     }
 
     /// Reads frames from `offset` on; returns how many bytes the chain covers from there.
@@ -302,7 +312,47 @@ impl<F: FnMut(&Frame<'_>)> Walk<'_, F> {
     }
 }
 
+/// Where the longest sequence begins that rises from each number to the next it takes.
+fn first_of_longest_rise(numbers: &[u64]) -> Option<usize> {
+    // For each length, the place of the smallest number that ends a rise of it, and for each
+    // place where the rise that it ends began.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut begins: Vec<usize> = Vec::with_capacity(numbers.len());
+    for (at, number) in numbers.iter().enumerate() {
+        let length = ends.partition_point(|end| numbers.get(*end).is_some_and(|it| it < number));
+        let before = length.checked_sub(1).and_then(|it| ends.get(it));
+        begins.push(before.and_then(|it| begins.get(*it)).copied().unwrap_or(at));
+        match ends.get_mut(length) {
+            // Of two that are the same the first counts: more stands behind it.
+            Some(end) if numbers.get(*end) == Some(number) => {}
+            Some(end) => *end = at,
+            None => ends.push(at),
+        }
+    }
+    ends.last().and_then(|end| begins.get(*end)).copied()
+}
+
 fn next_magic(data: &[u8], from: usize) -> Option<usize> {
     let rest = data.get(from..)?;
     rest.windows(MAGIC.len()).position(|window| window == MAGIC).map(|at| from + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_most_others_contradict_does_not_begin_the_rise() {
+        for (numbers, first) in [
+            (&[][..], None),
+            (&[5], Some(0)),
+            (&[40, 50, 60], Some(0)),
+            (&[60, 36, 40, 50, 60], Some(1)),
+            (&[40, 50, 36, 60], Some(0)),
+            (&[60, 36], Some(1)),
+            (&[7, 7, 7], Some(0)),
+        ] {
+            assert_eq!(first_of_longest_rise(numbers), first, "{numbers:?}");
+        }
+    }
 }

@@ -155,3 +155,28 @@ fn a_mark_that_claims_the_last_numbers_of_all_is_no_reason_to_panic() {
         let _ = journal.commit();
     }
 }
+
+#[test]
+fn a_commit_that_was_written_over_an_earlier_one_costs_none_but_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = || Arc::new(DirStorage::new(dir.path()).unwrap());
+    let (mut journal, _) = Journal::open(storage(), settings(), stamp(1)).unwrap();
+    for number in 1..=12 {
+        append(&mut journal, number, 1000);
+        journal.commit().unwrap();
+    }
+    let epoch = journal.epoch();
+    journal.close().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if bytes.starts_with(b"TGSG") {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(&bytes[9 * 4096..10 * 4096], 3 * 4096).unwrap();
+        }
+    }
+    let (journal, _) = Journal::open(storage(), settings(), stamp(2)).unwrap();
+    let tags: Vec<u64> =
+        frames_of(&journal.reader(), epoch, 0).iter().filter_map(common::Got::tag).collect();
+    assert_eq!(tags.len(), 11, "{tags:?}");
+}

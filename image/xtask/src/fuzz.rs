@@ -21,13 +21,16 @@ pub(crate) struct FuzzArgs {
     /// Seconds for each target
     #[arg(long, default_value_t = 180)]
     seconds: u32,
-    /// Afterwards, put the fewest inputs with the same coverage into `fuzz/corpus`
+    /// Afterwards, add the fewest inputs with the same coverage to `fuzz/corpus`
     #[arg(long)]
     minimise: bool,
 }
 
 /// Larger inputs find nothing more and make a corpus large.
 const LARGEST_INPUT: u32 = 4096;
+
+/// What a minimised corpus may add to the repository, in bytes: all of them stay below 300 kB.
+const COMMITTED_BYTES: u64 = 25_000;
 
 /// Runs one target or all of them.
 pub(crate) fn fuzz(workspace: &Workspace, args: &FuzzArgs) -> anyhow::Result<()> {
@@ -130,7 +133,8 @@ impl<'w> Fuzzer<'w> {
         shell::run(&format!("fuzz {target} for {seconds} s"), &mut run)
     }
 
-    /// Replaces the committed inputs by the fewest that reach as much as all of them together.
+    /// Adds to the committed inputs the fewest that reach as much as all that were collected, as
+    /// far as there is room; what is committed stays, for its names say what it once found.
     fn minimise(&self, target: &str) -> anyhow::Result<()> {
         let fewest = self.workspace.target.join("fuzz/fewest").join(target);
         if fewest.exists() {
@@ -142,10 +146,17 @@ impl<'w> Fuzzer<'w> {
         merge.arg(target).arg(&fewest).arg(self.committed(target)).arg(self.collected(target));
         merge.args(["--".to_owned(), "-merge=1".to_owned(), format!("-max_len={LARGEST_INPUT}")]);
         shell::run(&format!("minimise the corpus of {target}"), &mut merge)?;
-        let committed = self.committed(target);
+        let mut inputs = Vec::new();
         for entry in std::fs::read_dir(&fewest).context("no corpus came out")? {
-            let path = entry?.path();
-            let Some(name) = path.file_name() else { continue };
+            let entry = entry?;
+            inputs.push((entry.metadata()?.len(), entry.path()));
+        }
+        // Small inputs say most per byte.
+        inputs.sort();
+        let (committed, mut bytes) = (self.committed(target), 0);
+        for (length, path) in inputs {
+            bytes += length;
+            let Some(name) = path.file_name().filter(|_| bytes <= COMMITTED_BYTES) else { break };
             std::fs::copy(&path, committed.join(name))
                 .with_context(|| format!("{} cannot be copied", path.display()))?;
         }
