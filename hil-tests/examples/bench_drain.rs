@@ -211,11 +211,7 @@ async fn loopback(directory: &Path, shape: Shape, samples: u64) -> anyhow::Resul
         anyhow::Ok(message.context("a message of the stream")?.time)
     };
     let took = (time_of(last).await? - time_of(first).await?).as_seconds_f64();
-    ensure!(
-        last > first + 2 && took > 0.0,
-        "the backlog came in {} messages",
-        last - site.before
-    );
+    ensure!(last > first + 2 && took > 0.0, "the backlog came in {} messages", last - site.before);
     daemon.process.stop(PATIENCE).await?;
     let backlog = &site.backlog;
     let frame = float(backlog.body_bytes) / float(backlog.frames);
