@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
             "peak MiB",
             "written kB/s",
             "missed polls",
+            "dropped",
             "RSS ÷ peer",
             "CPU ÷ peer",
         ],
@@ -91,9 +92,11 @@ async fn main() -> anyhow::Result<()> {
             written: run.daemon.written + run.leaf.written,
         };
         let missed = run.missed.to_string();
-        cost.row(cells("tidegate daemon", &run, run.daemon, &missed, of_peer));
-        cost.row(cells("  its leaf (nats-server)", &run, run.leaf, "-", of_peer));
-        cost.row(cells("  both", &run, both, &missed, of_peer));
+        let lost = [missed, run.dropped.to_string()];
+        let nothing = || ["-".to_owned(), "-".to_owned()];
+        cost.row(cells("tidegate daemon", &run, run.daemon, lost.clone(), of_peer));
+        cost.row(cells("  its leaf (nats-server)", &run, run.leaf, nothing(), of_peer));
+        cost.row(cells("  both", &run, both, lost, of_peer));
         let at = |share: f64| quantile(&run.latencies, share);
         times.row([
             run.tags.to_string(),
@@ -107,7 +110,8 @@ async fn main() -> anyhow::Result<()> {
         ]);
     }
     if let Some(peer) = &peer {
-        cost.row(cells("Node-RED", peer, peer.daemon, "-", Some(peer)));
+        let unknown = ["-".to_owned(), "-".to_owned()];
+        cost.row(cells("Node-RED", peer, peer.daemon, unknown, Some(peer)));
     }
     cost.note("PLC: `tidegate sim`, counters that change with every poll; 5,000 tags to a device; every value is published to a subscriber of all, recorded and delivered over mTLS");
     cost.note("CPU in percent of one core; memory at the end of the time");
@@ -125,12 +129,20 @@ struct Run {
     daemon: Cost,
     leaf: Cost,
     missed: u64,
+    /// What any queue of the daemon dropped.
+    dropped: u64,
     latencies: Vec<Duration>,
     unmatched: u64,
     first_value: Duration,
 }
 
-fn cells(name: &str, run: &Run, cost: Cost, missed: &str, peer: Option<&Run>) -> [String; 12] {
+fn cells(
+    name: &str,
+    run: &Run,
+    cost: Cost,
+    [missed, dropped]: [String; 2],
+    peer: Option<&Run>,
+) -> [String; 13] {
     [
         name.to_owned(),
         run.tags.to_string(),
@@ -141,7 +153,8 @@ fn cells(name: &str, run: &Run, cost: Cost, missed: &str, peer: Option<&Run>) ->
         figure(cost.anonymous),
         figure(cost.peak),
         figure(cost.written / 1e3),
-        missed.to_owned(),
+        missed,
+        dropped,
         peer.map_or("-".to_owned(), |peer| ratio(cost.resident, peer.daemon.resident)),
         peer.map_or("-".to_owned(), |peer| ratio(cost.cpu, peer.daemon.cpu)),
     ]
@@ -207,7 +220,8 @@ async fn gateway(scratch: &Path, devices: usize, window: Duration) -> anyhow::Re
     tokio::time::sleep(WARM_UP).await;
 
     let (id, leaf) = (daemon.process.id(), daemon.leaf()?);
-    let missed_before = missed(&daemon.status()?)?;
+    let status = daemon.status()?;
+    let (missed_before, dropped_before) = (missed(&status)?, dropped(&status));
     drop(subscriber.take_latencies());
     let (unmatched, messages) = (subscriber.unmatched(), subscriber.messages());
     let (read, begun) = (registers(&taps), Instant::now());
@@ -219,7 +233,9 @@ async fn gateway(scratch: &Path, devices: usize, window: Duration) -> anyhow::Re
     let latencies = subscriber.take_latencies();
     let received = subscriber.messages() - messages;
     let unmatched = subscriber.unmatched() - unmatched;
-    let missed = missed(&daemon.status()?)? - missed_before;
+    let status = daemon.status()?;
+    let missed = missed(&status)? - missed_before;
+    let dropped = dropped(&status) - dropped_before;
     subscriber.stop()?;
     let refused: u64 = taps.iter().map(Tap::refused).sum();
     anyhow::ensure!(refused == 0, "the PLC refused {refused} requests");
@@ -231,6 +247,7 @@ async fn gateway(scratch: &Path, devices: usize, window: Duration) -> anyhow::Re
         daemon: between(before.0, after.0, took),
         leaf: between(before.1, after.1, took),
         missed,
+        dropped,
         latencies,
         unmatched,
         first_value: first.saturating_duration_since(daemon.begun),
@@ -242,6 +259,14 @@ fn missed(status: &Value) -> anyhow::Result<u64> {
     let devices = status["devices"].as_array().context("the status names no devices")?;
     let causes = devices.iter().filter_map(|device| device["missed"].as_object());
     Ok(causes.flat_map(|causes| causes.values()).filter_map(|cause| cause["slots"].as_u64()).sum())
+}
+
+/// What queues let go.
+fn dropped(status: &Value) -> u64 {
+    let counters = status["counters"].as_object().into_iter().flatten();
+    let of_queues =
+        counters.filter(|(name, _)| name.contains("overflow") || name.contains("dropped"));
+    of_queues.filter_map(|(_, count)| count.as_u64()).sum()
 }
 
 async fn peer(scratch: &Path, place: &Path, window: Duration) -> anyhow::Result<Run> {
@@ -274,6 +299,7 @@ async fn peer(scratch: &Path, place: &Path, window: Duration) -> anyhow::Result<
         daemon: between(before, after, took),
         leaf: Cost::default(),
         missed: 0,
+        dropped: 0,
         latencies: Vec::new(),
         unmatched: 0,
         first_value: first.saturating_duration_since(begun),

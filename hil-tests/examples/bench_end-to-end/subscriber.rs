@@ -94,14 +94,14 @@ fn run(port: u16, devices: &[Stamps], received: &Received) -> anyhow::Result<()>
         let now = Instant::now();
         held += read;
         let mut rest = &buffer[..held];
-        while let Some((line, payload, after)) = next(rest) {
-            if line.starts_with(b"PING") {
+        while let Some(next) = next(rest) {
+            if next.line.starts_with(b"PING") {
                 stream.write_all(b"PONG\r\n")?;
             }
-            if let Some(payload) = payload {
-                take(line, payload, now, devices, received);
+            if let Some(payload) = next.payload {
+                take(next.line, payload, now, devices, received);
             }
-            rest = after;
+            rest = next.rest;
         }
         let left = rest.len();
         let consumed = held - left;
@@ -114,16 +114,23 @@ fn run(port: u16, devices: &[Stamps], received: &Received) -> anyhow::Result<()>
     Ok(())
 }
 
-/// One line of the protocol and its payload, when both are there, and what follows.
-fn next(bytes: &[u8]) -> Option<(&[u8], Option<&[u8]>, &[u8])> {
+/// One line of the protocol, its payload when it has one, and what follows.
+struct Next<'a> {
+    line: &'a [u8],
+    payload: Option<&'a [u8]>,
+    rest: &'a [u8],
+}
+
+/// `None` until line and payload are there.
+fn next(bytes: &[u8]) -> Option<Next<'_>> {
     let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let (line, rest) = (bytes.get(..end)?, bytes.get(end + 2..)?);
     if !line.starts_with(b"MSG ") {
-        return Some((line, None, rest));
+        return Some(Next { line, payload: None, rest });
     }
     let length = std::str::from_utf8(line).ok()?.rsplit(' ').next()?.parse::<usize>().ok()?;
     let payload = rest.get(..length)?;
-    Some((line, Some(payload), rest.get(length + 2..)?))
+    Some(Next { line, payload: Some(payload), rest: rest.get(length + 2..)? })
 }
 
 fn take(line: &[u8], payload: &[u8], now: Instant, devices: &[Stamps], received: &Received) {

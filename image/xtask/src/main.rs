@@ -45,8 +45,14 @@ enum Task {
     Test,
     /// Run the benchmarks in release mode and print their tables
     Bench {
-        /// One benchmark, such as `pipeline`; all when left out
+        /// One benchmark, such as `pipeline` or `end-to-end`; all when left out
         name: Option<String>,
+        /// One JSON object a line instead of tables
+        #[arg(long)]
+        json: bool,
+        /// Passed on to the benchmark, after `--`
+        #[arg(last = true)]
+        args: Vec<String>,
     },
     /// Fuzz the readers of foreign bytes, guided by coverage (needs cargo-fuzz and nightly)
     Fuzz(fuzz::FuzzArgs),
@@ -70,7 +76,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => checks::setup(&workspace).map(|_tools| ()),
         Task::Demo { args } => demo(&workspace, &args),
         Task::Test => checks::test(&workspace),
-        Task::Bench { name } => measure::bench(&workspace, name.as_deref()),
+        Task::Bench { name, json, args } => {
+            measure::bench(&workspace, name.as_deref(), json, &args)
+        }
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Long => checks::long(&workspace),
     }

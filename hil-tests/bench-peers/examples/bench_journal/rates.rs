@@ -58,7 +58,9 @@ pub(crate) fn table(scratch: &Path, root: bool, seconds: u64) -> anyhow::Result<
     table.note(format!(
         "a frame has {overhead} bytes of envelope and header; the others store the same bytes as one value"
     ));
-    table.note("sled with an fdatasync after its flush, redb with quick repair, SQLite with WAL and FULL");
+    table.note(
+        "sled with an fdatasync after its flush, redb with quick repair, SQLite with WAL and FULL",
+    );
     Ok(table)
 }
 

@@ -61,7 +61,7 @@ fn write(
     }
     tell(&json!({ "ready": true }))?;
     wait_for_a_line()?;
-    let (begun, from) = (Instant::now(), number);
+    let (begun, from, written) = (Instant::now(), number, own_writes());
     while begun.elapsed() < Duration::from_millis(milliseconds) {
         fill(&mut record, number);
         store.append(&record)?;
@@ -69,7 +69,8 @@ fn write(
         number += 1;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    tell(&json!({ "commits": number - from, "seconds": seconds, "written": own_writes() }))?;
+    let written = own_writes() - written;
+    tell(&json!({ "commits": number - from, "seconds": seconds, "written": written }))?;
     wait_for_the_end()
 }
 
