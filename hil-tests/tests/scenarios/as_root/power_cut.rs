@@ -84,11 +84,11 @@ async fn whatever_was_called_durable_survives_a_power_cut_at_any_moment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_that_was_just_put_into_use_survives_a_power_cut() {
     let mut dice = Dice::of("a_segment_that_was_just_put_into_use");
-    for _ in 0..rounds().div_ceil(4) {
+    for _ in 0..rounds().div_ceil(2) {
         // The smallest segments, filled in some seconds. Between commits there is time to cut: the
         // next one would make the file system write its own journal, and with it every name.
         let busy = Wishes { noise: 10, commit_every_ms: 400, ..quick() };
-        let cuts = if is_long() { 6 } else { 2 };
+        let cuts = if is_long() { 3 } else { 2 };
         let left = round(&mut dice, TIGHT, busy, cuts, async |_, disk, _| {
             let before = segments(disk);
             until(SOON, "a segment is put into use", || async {
