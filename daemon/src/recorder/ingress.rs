@@ -201,6 +201,12 @@ impl Ingress {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Samples that wait for the recorder.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Sets which tags are recorded only when they change. A tag that stays keeps its last value.
     pub fn record_on_change(&self, tags: impl IntoIterator<Item = TagId>) {
         let mut on_change = self.on_change.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,6 +31,8 @@ const LARGEST_INPUT: u32 = 4096;
 
 /// What a minimised corpus may add to the repository, in bytes: all of them stay below 300 kB.
 const COMMITTED_BYTES: u64 = 25_000;
+/// And how many inputs: each costs the ordinary test a run.
+const COMMITTED_INPUTS: usize = 100;
 
 /// Runs one target or all of them.
 pub(crate) fn fuzz(workspace: &Workspace, args: &FuzzArgs) -> anyhow::Result<()> {
@@ -151,10 +153,11 @@ impl<'w> Fuzzer<'w> {
             let entry = entry?;
             inputs.push((entry.metadata()?.len(), entry.path()));
         }
-        // Small inputs say most per byte.
+        // Of every size some, the small ones first: they say most per byte.
         inputs.sort();
+        let step = inputs.len().div_ceil(COMMITTED_INPUTS).max(1);
         let (committed, mut bytes) = (self.committed(target), 0);
-        for (length, path) in inputs {
+        for (length, path) in inputs.into_iter().step_by(step) {
             bytes += length;
             let Some(name) = path.file_name().filter(|_| bytes <= COMMITTED_BYTES) else { break };
             std::fs::copy(&path, committed.join(name))
