@@ -42,3 +42,35 @@ async fn a_hub_that_was_rolled_back_by_hundreds_of_frames_gets_each_once() {
     let status = rig.gateway.status().unwrap();
     assert_eq!(status["counters"]["uplink_rewinds"], 1);
 }
+
+/// A former epoch has nothing more to send, and is looked after all the same: it begins again with
+/// the frames that the hub lost, and ends where the next one begins.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_was_rolled_back_gets_a_former_epoch_again_too() {
+    let mut rig = Rig::running().await.unwrap();
+    let early = rig.polls(10).await.unwrap();
+    rig.hub_holds(early, CATCH_UP).await.unwrap();
+    rig.hub.kill9().unwrap();
+    rig.hub.back_up().unwrap();
+    rig.start_hub_again().await.unwrap();
+    let n = rig.polls(20).await.unwrap();
+    rig.hub_holds(n, CATCH_UP).await.unwrap();
+    // Without its catalog a journal is not gone on with: a new epoch begins beside the old one.
+    rig.gateway.stop().await.unwrap();
+    std::fs::remove_file(rig.gateway.journal().join("catalog")).unwrap();
+    rig.gateway.start().await.unwrap();
+    let late = rig.polls(20).await.unwrap();
+    rig.hub_holds(late, CATCH_UP).await.unwrap();
+    rig.wan.cut_closed().await.unwrap();
+    rig.hub.kill9().unwrap();
+    rig.hub.roll_back().unwrap();
+    rig.start_hub_again().await.unwrap();
+    rig.wan.restore().await.unwrap();
+    let account = rig.account(CATCH_UP).await.unwrap();
+    let why = account.short();
+    assert!(account.findings.is_clean(), "{why}");
+    let epochs = account.report["epochs"].as_array().unwrap();
+    assert_eq!(epochs.len(), 2, "{why}");
+    assert_eq!(epochs[1]["seam"]["state"], "joined", "{why}");
+    assert!(account.sequenced_causes().is_empty(), "{why}");
+}
