@@ -17,6 +17,7 @@ mod gateway_sigkill_during_outage;
 mod happy_path;
 mod hub_forgets;
 mod hub_other;
+mod hub_purge;
 mod hub_rollback;
 mod hub_sigkill;
 mod hub_two_gateways;

@@ -81,6 +81,7 @@ impl Uplink {
         }
         self.asked = Asked::Nothing;
         self.info_failures = self.info_failures.saturating_add(1);
+        self.was_away = true;
         // Nothing answers: that tells nothing of the message. Nobody listens: so it looks as well
         // when the hub has just closed the link because of it.
         self.in_doubt &= *failure == RequestFailure::NoResponders;
@@ -156,7 +157,7 @@ impl Uplink {
         }
         self.hub_answers_questions();
         let is_first_on_this_link = self.info.replace(info).is_none();
-        if is_first_on_this_link {
+        if is_first_on_this_link || self.was_away {
             self.doubt_former_epochs(chain);
         }
         if self.unresolved.as_ref().is_some_and(|m| m.phase == Phase::ReadInfo) {
@@ -203,7 +204,8 @@ impl Uplink {
 
     /// A hub that went back to older data was restarted, which closed the link. The current epoch
     /// notices at its next message; former ones have none to send, so they are looked at.
-    fn doubt_former_epochs(&mut self, chain: &dyn Chain) {
+    pub(super) fn doubt_former_epochs(&mut self, chain: &dyn Chain) {
+        self.was_away = false;
         let current = chain.epochs().last().copied();
         for track in &mut self.tracks {
             track.doubtful |= Some(track.epoch) != current && track.acked.is_some();

@@ -107,6 +107,9 @@ pub struct Uplink {
     test_wanted: bool,
     /// Tests without an answer in a row, after each of which the hub answered a question.
     tests_failed: u32,
+    /// Something was not answered, or nobody listened, since the last look at former epochs: the
+    /// hub may have been restarted meanwhile, which the own link does not show.
+    was_away: bool,
     /// Refusals since the last acknowledgement because the leader has not decided yet.
     undecided: u32,
     /// The last transmission had no answer, and nothing was asked since.
@@ -162,6 +165,7 @@ impl Uplink {
             refusals: 0,
             unanswered: 0,
             undecided: 0,
+            was_away: false,
             test_wanted: false,
             tests_failed: 0,
             in_doubt: false,

@@ -222,6 +222,7 @@ impl Uplink {
 
     fn on_no_responders(&mut self) {
         self.counters.no_responders += 1;
+        self.was_away = true;
         self.no_responders = self.no_responders.saturating_add(1);
         if let Some(message) = self.unresolved.as_mut() {
             message.phase = Phase::Send;
@@ -237,6 +238,7 @@ impl Uplink {
 
     pub(super) fn on_timed_out(&mut self) {
         self.counters.timeouts += 1;
+        self.was_away = true;
         self.not_answered(false);
         self.wait_after_failure();
         // Next is a question: whether the hub is there, and what it takes.

@@ -32,6 +32,9 @@ impl Uplink {
         let run = message.run;
         self.confirm_claim(message.epoch, run.first, run.last, chain);
         self.delivered(message.epoch, run.last, seq);
+        if self.was_away {
+            self.doubt_former_epochs(chain);
+        }
         self.counters.delivered += Amount {
             frames: run.frames(),
             samples: run.samples,
@@ -102,9 +105,7 @@ impl Uplink {
         let behind = up_to.frame.saturating_add(1);
         let next = chain.run(epoch, behind, 0).map_or(u64::MAX, |next| next.first);
         self.lost_at_hub(epoch, Some(up_to), behind, next, acked.at.frame);
-        for other in &mut self.tracks {
-            other.doubtful |= other.epoch != epoch && other.acked.is_some();
-        }
+        self.doubt_others(epoch);
         let stream = self.settings.stream.clone();
         let may_be_purged = self.info.as_ref().is_some_and(|info| info.may_be_purged);
         self.raise(AlarmKind::HubLostData, || {
@@ -275,6 +276,17 @@ impl Uplink {
         self.waiting_since = Some(Duration::ZERO);
         if let Some(track) = self.track_mut(epoch) {
             track.footing = footing;
+        }
+        if footing.claim.is_some() {
+            self.doubt_others(epoch);
+        }
+    }
+
+    /// What the hub lost of one epoch it may have lost of all. Former ones are sent again first, so
+    /// that epochs follow each other at the hub.
+    fn doubt_others(&mut self, epoch: Epoch) {
+        for other in &mut self.tracks {
+            other.doubtful |= other.epoch != epoch && other.acked.is_some();
         }
     }
 

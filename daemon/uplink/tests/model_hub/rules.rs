@@ -341,6 +341,40 @@ fn a_former_epoch_that_the_hub_lost_is_found_when_the_link_opens() {
 }
 
 #[test]
+fn a_former_epoch_that_the_hub_lost_is_found_although_the_own_link_stayed_open() {
+    let mut world = World::new().started();
+    let old = world.epoch();
+    world.journal.begin_epoch();
+    world.append(1, 400);
+    world.run_secs(5);
+    // The hub is away while a message is under way, and comes back as it was before both.
+    world.hub.silent = true;
+    world.append(1, 400);
+    world.run_secs(20);
+    world.hub.roll_back(2);
+    world.hub.silent = false;
+    world.run_secs(60);
+    let new = world.epoch();
+    assert_eq!((world.at_hub(old), world.at_hub(new)), (vec![0], vec![0, 1]));
+    let sent_again = world.delivered.iter().rev().take(2).map(|cursor| cursor.epoch);
+    assert_eq!(sent_again.collect::<Vec<_>>(), [new, old], "former epochs come first");
+}
+
+#[test]
+fn a_former_epoch_is_looked_after_when_only_nobody_listened_for_a_moment() {
+    let mut world = World::new().started();
+    let old = world.epoch();
+    world.journal.begin_epoch();
+    world.append(1, 400);
+    world.run_secs(5);
+    world.hub.delete_last(old);
+    world.fates = vec![Fate::NoResponders];
+    world.append(1, 400);
+    world.run_secs(30);
+    assert_eq!(world.at_hub(old), [0]);
+}
+
+#[test]
 fn another_epoch_that_grows_is_an_alarm() {
     let mut world = World::new().started();
     world.hub.others_write(1, epoch(0x77));
