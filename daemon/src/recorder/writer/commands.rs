@@ -24,7 +24,7 @@ impl Writer {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Define(definitions, reply) => {
-                let numbers = self.catalog.define(definitions);
+                let numbers = self.catalog.define(definitions.0);
                 if let Err(error) = self.catalog.save() {
                     self.board.raise("catalog-unwritable", error.to_string());
                 }
@@ -80,7 +80,7 @@ impl Writer {
             return;
         }
         self.pack();
-        let opening = self.catalog.snapshot();
+        let opening: Vec<_> = self.catalog.snapshot().collect();
         let stamp = self.stamper.now(self.clock.now());
         let opening: Vec<_> = opening
             .iter()
