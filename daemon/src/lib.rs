@@ -1,6 +1,7 @@
 //! The Tidegate daemon: configuration, supervision, recorder, live plane, uplink, leaf, and the
 //! command line over them. `ARCHITECTURE.md` has the map.
 
+mod by_tag;
 pub mod causes;
 pub mod cli;
 pub mod config;
@@ -14,6 +15,7 @@ mod nats_conf;
 pub mod observe;
 pub mod recorder;
 pub mod run;
+mod shared;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;

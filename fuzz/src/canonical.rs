@@ -83,7 +83,7 @@ fn write_device(out: &mut String, device: &Device) {
     let front = |tag: &Tag| tag.path.segments().next().unwrap_or_default().to_owned();
     let base = device.tags.first().map(front).unwrap_or_default();
     text(out, "base-path", &base);
-    for (spec, tag) in spec.tags.iter().zip(&device.tags) {
+    for (spec, tag) in spec.tags.iter().zip(device.tags.iter()) {
         write_tag(out, &base, spec, tag);
     }
 }
@@ -115,17 +115,17 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
     if spec.kind != DataType::Bool {
         line(out, "scale", &format!("{:?}", spec.scale));
         line(out, "offset", &format!("{:?}", spec.offset));
-        match tag.deadband {
+        match tag.manner.deadband {
             Deadband::None => {}
             Deadband::Absolute(by) => line(out, "deadband", &format!("{by:?}")),
             Deadband::Percent(by) => line(out, "deadband-percent", &format!("{by:?}")),
         }
     }
-    if let Some(unit) = &tag.unit {
+    if let Some(unit) = &tag.manner.unit {
         text(out, "unit", unit);
     }
-    line(out, "max-silence-ms", &tag.max_silence.as_millis().to_string());
-    let record = match tag.record {
+    line(out, "max-silence-ms", &tag.manner.max_silence.as_millis().to_string());
+    let record = match tag.manner.record {
         RecordMode::All => "all",
         RecordMode::Changes => "changes",
     };

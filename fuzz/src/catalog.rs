@@ -61,9 +61,14 @@ fn of_definitions(recipe: &mut Recipe<'_>) -> Catalog {
         let (path, unit, device, address) = (text(), text(), text(), text());
         let Ok(path) = TagPath::new(path) else { continue };
         let kind = KINDS[recipe.choice(3)];
-        let unit = (!unit.is_empty()).then_some(unit);
-        let source = "s".to_owned();
-        let definition = Definition { path: path.clone(), kind, unit, device, address, source };
+        let definition = Definition {
+            path: path.clone(),
+            kind,
+            unit: (!unit.is_empty()).then(|| unit.into()),
+            device: device.into(),
+            address: address.into(),
+            source: "s".into(),
+        };
         let known = catalog.id_of(&path);
         match catalog.define(definition) {
             Ok(defined) => {
@@ -86,6 +91,7 @@ fn sound(catalog: &Catalog) {
     }
     let mut again = Catalog::new();
     for body in bodies(catalog.version(), catalog.entries(), true).expect("a snapshot") {
+        let body = body.expect("a part");
         assert!(body.len() <= MAX_BODY_BYTES, "{} bytes fit no frame", body.len());
         again.apply(&CatalogPart::decode(&body).expect("its own part")).expect("no contradiction");
     }
@@ -95,8 +101,9 @@ fn sound(catalog: &Catalog) {
 
 fn seeds() -> Vec<(String, Vec<u8>)> {
     let catalog = tags();
-    let whole = bodies(catalog.version(), catalog.entries(), true).unwrap().remove(0);
-    let changes = bodies(99, catalog.entries().take(2), false).unwrap().remove(0);
+    let whole = bodies(catalog.version(), catalog.entries(), true).unwrap().next();
+    let changes = bodies(99, catalog.entries().take(2), false).unwrap().next();
+    let (whole, changes) = (whole.unwrap().unwrap(), changes.unwrap().unwrap());
     let definitions =
         b"\x02\0\x03A/b\0\x01K\0\x01d\0\x01a\0\0\x01\x03A/c\x02\x01K\0\x01d\0\x01a\0\0";
     vec![

@@ -89,10 +89,10 @@ fn definition(number: u32) -> Definition {
     Definition {
         path: TagPath::new(format!("PlantA/Press/t{number}")).unwrap(),
         kind: ValueKind::F64,
-        unit: (number.is_multiple_of(2)).then(|| "degC".to_owned()),
-        device: "press-1".to_owned(),
-        address: format!("holding:{number}"),
-        source: "modbus".to_owned(),
+        unit: (number.is_multiple_of(2)).then(|| "degC".into()),
+        device: "press-1".into(),
+        address: format!("holding:{number}").into(),
+        source: "modbus".into(),
     }
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn base() -> &'static Base {
         };
         let catalog = tags();
         for body in catalog::bodies(catalog.version(), catalog.entries(), true).unwrap() {
-            put(&mut journal, Kind::Catalog, Codec::Plain, &body, 0, 0);
+            put(&mut journal, Kind::Catalog, Codec::Plain, &body.unwrap(), 0, 0);
         }
         let mut packer = Packer::new();
         for round in 0..64 {

@@ -4,7 +4,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use tidegate::config::{Config, parse};
+use tidegate::config::{Config, Tag, parse};
+use tidegate_modbus::TagSpec;
 
 use crate::canonical::write;
 use crate::{KIB, MIB, Target, at_most, seed};
@@ -91,9 +92,12 @@ fn says_the_same_again(config: &Config) {
 /// The same configuration with its addresses written as the canonical file writes them.
 fn from_zero(mut config: Config) -> Config {
     for device in &mut config.devices {
-        for (spec, tag) in device.spec.tags.iter().zip(&mut device.tags) {
-            tag.address = spec.address.to_string();
-        }
+        let pairs = device.spec.tags.iter().zip(device.tags.iter());
+        let as_written = |(spec, tag): (&TagSpec, &Tag)| Tag {
+            address: spec.address.to_string().into(),
+            ..tag.clone()
+        };
+        device.tags = pairs.map(as_written).collect();
     }
     config
 }

@@ -116,7 +116,7 @@ fn board() -> Board {
     };
     board.configure(
         vec![DeviceMeta { name: Arc::clone(&device), fresh_for: None }],
-        (1..=3).map(tag).collect(),
+        (1..=3).map(tag),
     );
     board.note_samples(&[Sample::good(TagId(1), Timestamp(START), Value::F32(72.3))]);
     board

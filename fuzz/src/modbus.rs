@@ -59,7 +59,7 @@ async fn drive(script: &[u8]) {
     let plc = Plc(Arc::new(Mutex::new(Script { rest: script.to_vec(), ..Script::default() })));
     let sink = Arc::new(Told::default());
     let spec = spec();
-    let ids = (0..u32::try_from(spec.tags.len()).unwrap()).map(TagId).collect();
+    let ids: Vec<_> = (0..u32::try_from(spec.tags.len()).unwrap()).map(TagId).collect();
     let clock = Arc::new(Running(Instant::now()));
     let device =
         ModbusDevice::with_dialer(spec.clone(), ids, clock, Arc::new(plc.clone())).unwrap();

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
-use tidegate::config::Deadband;
+use tidegate::config::{Deadband, Manner, RecordMode};
 use tidegate::live::{LiveQueue, LiveTag, NatsOutlet, Publisher};
 use tidegate::observe::state::Board;
 use tidegate::supervise::Pulses;
-use tidegate_translator::{CancellationToken, TagId};
+use tidegate_translator::{CancellationToken, TagId, TagPath};
 
 use crate::Failure;
 use crate::signals::TAGS;
@@ -62,7 +62,7 @@ impl Leaf {
         queue: Arc<LiveQueue>,
         board: Arc<Board>,
     ) -> Result<Publishing, Failure> {
-        queue.set_tags((0..TAGS).map(tag).collect());
+        queue.set_tags((0..TAGS).map(tag).collect::<Result<Vec<_>, _>>()?);
         let stop = CancellationToken::new();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -95,13 +95,17 @@ impl Drop for Publishing {
     }
 }
 
-fn tag(id: u32) -> LiveTag {
-    LiveTag {
-        id: TagId(id),
-        subject: format!("uns.PlantA.Line3.Press1.tag{id}").into(),
+fn tag(id: u32) -> Result<LiveTag, Failure> {
+    let manner = Manner {
         unit: Some("degC".into()),
-        device: "press-1".into(),
         deadband: Deadband::None,
         max_silence: Duration::from_secs(60),
-    }
+        record: RecordMode::All,
+    };
+    Ok(LiveTag {
+        id: TagId(id),
+        path: TagPath::new(format!("PlantA/Line3/Press1/tag{id}"))?,
+        device: "press-1".into(),
+        manner: Arc::new(manner),
+    })
 }

@@ -14,9 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tidegate::live::LiveQueue;
 use tidegate::observe::state::Board;
-use tidegate::recorder::{Ingress, Losses, SystemClock, Writer};
+use tidegate::recorder::{Ingress, Losses, Recorder, SystemClock};
 use tidegate::supervise::Pulses;
-use tidegate_journal::{DirStorage, Journal, Settings};
+use tidegate_journal::{DirStorage, Journal, Reader, Settings};
 use tidegate_record::catalog::Definition;
 use tidegate_translator::{CancellationToken, Sample, Sink as _, TagPath, ValueKind};
 
@@ -112,15 +112,17 @@ fn begin(dir: &Path) -> Result<Run, Failure> {
     let clock = Arc::new(SystemClock);
     let board = Arc::new(Board::new("PlantA/gw-1".parse()?, clock.clone()));
     let live = Arc::new(LiveQueue::new(Arc::clone(&board)));
-    let losses = Arc::new(Losses::new());
+    let losses = Arc::new(Losses::new(clock.clone()));
     let (ingress, queue) =
         Ingress::new(Arc::clone(&board), Arc::clone(&live), Arc::clone(&losses), clock.clone());
     let storage = Arc::new(DirStorage::new(dir)?);
     let settings = Settings::new("PlantA", "gw-1", 1 << 30);
     let commit_every = Duration::from_secs(1);
-    let (writer, handle) = Writer::open(
+    let (writer, handle) = Recorder::open(
         dir,
-        |stamp| Journal::open(storage, settings, stamp),
+        move |stamp, reader: &Reader| {
+            Journal::open_for(reader, storage.clone(), settings.clone(), stamp)
+        },
         commit_every,
         queue,
         losses,
@@ -147,10 +149,10 @@ fn definitions() -> Result<Vec<Definition>, Failure> {
         Ok(Definition {
             path: TagPath::new(format!("PlantA/Line3/Press1/tag{tag}"))?,
             kind: ValueKind::F64,
-            unit: Some("degC".to_owned()),
-            device: "press-1".to_owned(),
-            address: format!("holding:{tag}"),
-            source: "modbus".to_owned(),
+            unit: Some("degC".into()),
+            device: "press-1".into(),
+            address: format!("holding:{tag}").into(),
+            source: "modbus".into(),
         })
     };
     (0..=TAGS).map(definition).collect()

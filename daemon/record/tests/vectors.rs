@@ -44,10 +44,10 @@ fn catalog_bodies_read_and_write_as_format_version_1_says() {
         id: TagId(id * 100),
         path: TagPath::new(format!("PlantA/Öfen/Ofen {id}/temperature")).unwrap(),
         kind,
-        unit: (id % 2 == 0).then(|| "degC".to_owned()),
-        device: "press-1".to_owned(),
-        address: format!("holding:{id}"),
-        source: "modbus-tcp".to_owned(),
+        unit: (id % 2 == 0).then(|| "degC".into()),
+        device: "press-1".into(),
+        address: format!("holding:{id}").into(),
+        source: "modbus-tcp".into(),
     });
     let snapshot = Some(Snapshot { part: 1, of: 3 });
     let snapshot = CatalogPart { version: 700, snapshot, entries: entries.clone().collect() };

@@ -320,7 +320,7 @@ fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Ve
         .map(|device| {
             let own = readings.iter().find(|(name, _)| *name == device.spec.name);
             let readings: Vec<Option<&Reading>> = (0_u32..)
-                .zip(&device.tags)
+                .zip(device.tags.iter())
                 .map(|(id, _)| own.and_then(|(_, list)| list.iter().find(|r| r.tag.0 == id)))
                 .collect();
             let silent = |reading: &Option<&Reading>| {
@@ -363,9 +363,9 @@ fn write_answers(out: &mut dyn Write, answers: &[Answer<'_>], colour: bool) -> i
             let Shown { value, quality, reason, error } = Shown::of(*reading);
             table.row([
                 (tag.path.to_string(), Tone::Plain),
-                (tag.address.clone(), Tone::Plain),
+                (tag.address.to_string(), Tone::Plain),
                 (terminal::value(&value), Tone::Strong),
-                (tag.unit.clone().unwrap_or_default(), Tone::Plain),
+                (tag.manner.unit.as_deref().unwrap_or_default().to_owned(), Tone::Plain),
                 terminal::quality(quality, reason),
                 (error.unwrap_or_default().to_owned(), Tone::Faint),
             ]);
@@ -433,7 +433,7 @@ fn answer_json(answer: &Answer<'_>) -> Json {
             json!({
                 "path": tag.path.as_str(),
                 "address": tag.address,
-                "unit": tag.unit,
+                "unit": tag.manner.unit,
                 "value": value,
                 "quality": quality,
                 "reason": reason,

@@ -16,6 +16,7 @@ pub mod terminal;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser as _, Subcommand};
 use tidegate_modbus::{ModbusDevice, Table};
@@ -140,8 +141,8 @@ fn read_once(config: &Config) -> check::Readings {
     let ask = async {
         let mut asked = Vec::new();
         for device in &config.devices {
-            let ids = (0..).take(device.spec.tags.len()).map(TagId).collect();
-            if let Ok(modbus) = ModbusDevice::new(device.spec.clone(), ids, clock.clone()) {
+            let ids: Vec<_> = (0..).take(device.spec.tags.len()).map(TagId).collect();
+            if let Ok(modbus) = ModbusDevice::new(Arc::clone(&device.spec), ids, clock.clone()) {
                 asked.push(async move { (device.spec.name.clone(), modbus.read_once().await) });
             }
         }

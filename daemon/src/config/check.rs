@@ -9,9 +9,11 @@ use toml_span::Value as Toml;
 use super::fields::{Checker, Fields};
 use super::keys::Section;
 use super::mistake::{Mistake, Mistakes, Place};
-use super::model::{Config, Hub, Journal, Leaf, LeafMode, Metrics, TlsFiles, Uplink, WhenFull};
+use super::model::{
+    Config, Device, Hub, Journal, Leaf, LeafMode, Metrics, TlsFiles, Uplink, WhenFull,
+};
 use super::settings::{Argument, Settings};
-use super::{suggest, syntax, value};
+use super::{piecemeal, suggest, syntax, value};
 use crate::names::{GatewayId, Name};
 
 /// The longest path of a Unix socket: `sun_path` of Linux holds 108 bytes with its final zero.
@@ -40,10 +42,28 @@ pub(super) fn parse_in(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     arguments: &[Argument],
 ) -> Result<Config, Mistakes> {
+    let mut own = Vec::new();
+    let settings = Settings::new(environment, arguments, &mut own);
+    if own.is_empty()
+        && let Some(config) = piecemeal::read(directory, text, &settings)
+    {
+        return Ok(config);
+    }
+    whole(directory, file, text, &settings, own)
+}
+
+/// Reads the file as one, and finds every mistake in it beside those that are known already.
+pub(super) fn whole(
+    directory: &Path,
+    file: &Path,
+    text: &str,
+    settings: &Settings,
+    mut own: Vec<Mistake>,
+) -> Result<Config, Mistakes> {
     let mut repaired = syntax::repair(text);
-    let mut mistakes = std::mem::take(&mut repaired.mistakes);
-    let settings = Settings::new(environment, arguments, &mut mistakes);
-    let mut checker = Checker { repaired: &repaired, settings, mistakes };
+    own.append(&mut repaired.mistakes);
+    let mut checker = Checker::new(&repaired, settings);
+    checker.mistakes = own;
     let config = match toml_span::parse(&repaired.text) {
         Ok(root) => checker.config(&root, directory),
         // The repaired text parses; were it not so, its mistakes are already listed.
@@ -66,28 +86,58 @@ pub(super) fn parse_in(
     }
 }
 
-impl Checker<'_> {
-    fn config(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Config> {
-        self.unknown_sections(root);
-        let gateway = self.gateway(root);
-        let hub = self.hub(root, directory);
-        let leaf = self.leaf(root, directory);
-        let journal = self.journal(root, directory);
-        let uplink = self.uplink(root);
-        let metrics = self.metrics(root);
-        let control = self.control(root, directory);
-        self.places_that_meet(&leaf, &journal, &metrics, &control);
-        let devices = self.devices(root, gateway.as_ref());
+/// All sections that are written once. What holds a mistake is `None`.
+pub(super) struct Sections {
+    pub(super) gateway: Option<GatewayId>,
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is about mistakes, the inner about absence"
+    )]
+    hub: Option<Option<Hub>>,
+    leaf: Option<(Leaf, Fields)>,
+    journal: Option<(Journal, Fields)>,
+    uplink: Option<Uplink>,
+    metrics: Option<Option<(Metrics, Fields)>>,
+    control: Option<(PathBuf, Fields)>,
+}
+
+impl Sections {
+    pub(super) fn with(self, devices: Option<Vec<Device>>) -> Option<Config> {
         Some(Config {
-            gateway: gateway?,
-            hub: hub?,
-            leaf: leaf?.0,
-            journal: journal?.0,
-            uplink: uplink?,
-            metrics: metrics?.map(|(metrics, _)| metrics),
-            control_socket: control?.0,
+            gateway: self.gateway?,
+            hub: self.hub?,
+            leaf: self.leaf?.0,
+            journal: self.journal?.0,
+            uplink: self.uplink?,
+            metrics: self.metrics?.map(|(metrics, _)| metrics),
+            control_socket: self.control?.0,
             devices: devices?,
         })
+    }
+}
+
+impl Checker<'_> {
+    fn config(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Config> {
+        let sections = self.sections(root, directory);
+        let devices = self.devices(root, sections.gateway.as_ref());
+        sections.with(devices)
+    }
+
+    /// Everything but the devices.
+    pub(super) fn sections(&mut self, root: &Toml<'_>, directory: &Path) -> Sections {
+        self.unknown_sections(root);
+        let sections = Sections {
+            gateway: self.gateway(root),
+            hub: self.hub(root, directory),
+            leaf: self.leaf(root, directory),
+            journal: self.journal(root, directory),
+            uplink: self.uplink(root),
+            metrics: self.metrics(root),
+            control: self.control(root, directory),
+        };
+        let Sections { leaf, journal, metrics, control, .. } = &sections;
+        self.places_that_meet(leaf, journal, metrics, control);
+        sections
     }
 
     fn unknown_sections(&mut self, root: &Toml<'_>) {
@@ -312,11 +362,7 @@ impl Checker<'_> {
         }
     }
 
-    fn devices(
-        &mut self,
-        root: &Toml<'_>,
-        gateway: Option<&GatewayId>,
-    ) -> Option<Vec<super::Device>> {
+    fn devices(&mut self, root: &Toml<'_>, gateway: Option<&GatewayId>) -> Option<Vec<Device>> {
         let no_parent = Fields::root();
         // With no legal plant the paths are compared under a stand-in.
         let plant = gateway.map_or("?", |gateway| gateway.plant.as_str());

@@ -1,5 +1,6 @@
 //! Checks devices and their tags, each by itself; [`super::overlap`] compares them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_modbus::{Address, DataType, DeviceSpec, Order, TagSpec, UnitId};
@@ -10,7 +11,7 @@ use super::address;
 use super::fields::{Checker, Fields};
 use super::keys::Section;
 use super::mistake::{Mistake, Place, shorten};
-use super::model::{Deadband, Device, RecordMode, Tag};
+use super::model::{Deadband, Device, Manner, RecordMode, Tag};
 
 /// Live values are repeated after this, unless polls are rarer.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
@@ -35,9 +36,56 @@ pub(crate) struct ReadTag {
     pub(crate) path: Option<TagPath>,
 }
 
+/// A device whose own keys were read, and whose tags are still to come.
+pub(super) struct Begun {
+    fields: Fields,
+    poll_every: Option<Duration>,
+    base_path: Option<TagPath>,
+}
+
+impl Begun {
+    pub(super) fn name(&self) -> Option<&str> {
+        self.fields.text("name")
+    }
+
+    pub(super) const fn fields(&self) -> &Fields {
+        &self.fields
+    }
+}
+
 impl Checker<'_> {
     /// Reads one `[[device]]`.
     pub(crate) fn device(&mut self, index: usize, table: &Toml<'_>, plant: &str) -> Read {
+        let begun = self.begin_device(index, table, plant);
+        let table_start = table.span.start;
+        let mut tags = Vec::new();
+        let tables = self.tables(Section::Tag, &begun.fields, table);
+        for (index, table) in tables.into_iter().enumerate() {
+            let above = table_start..table.span.start;
+            let index = index + self.repaired.lost_headers("device.tag", above);
+            tags.push(self.tag(index, table, &begun));
+        }
+        let fields = &begun.fields;
+        if tags.is_empty() && !self.repaired.lost_section(Section::Tag.path()) {
+            self.mistakes.push(
+                Mistake::new(fields.path.clone(), fields.header.clone(), "the device has no tag")
+                    .legal("at least one [[device.tag]] with path and address")
+                    .context(fields.context.clone()),
+            );
+        }
+        let spec = self.device_spec(&begun);
+        for read in &tags {
+            self.fits_a_request(read, &begun.fields);
+        }
+        let device = spec.map(|spec| {
+            let (specs, tags) = tags.iter().filter_map(|read| read.tag.clone()).unzip();
+            device_of(spec, specs, tags)
+        });
+        Read { fields: begun.fields, device, tags }
+    }
+
+    /// Reads the keys of a device that are its own.
+    pub(super) fn begin_device(&mut self, index: usize, table: &Toml<'_>, plant: &str) -> Begun {
         let name = table.as_table().and_then(|t| t.get("name")).and_then(Toml::as_str);
         let context = name.map(|name| format!("device {:?}", shorten(name)));
         let fields = self.fields(Section::Device, format!("device[{index}]"), Some(table), context);
@@ -51,22 +99,7 @@ impl Checker<'_> {
                 TagPath::new(format!("{plant}/{name}")).ok()
             }
         };
-        let table_start = table.span.start;
-        let mut tags = Vec::new();
-        for (index, table) in self.tables(Section::Tag, &fields, table).into_iter().enumerate() {
-            let above = table_start..table.span.start;
-            let index = index + self.repaired.lost_headers("device.tag", above);
-            tags.push(self.tag(index, table, &fields, base_path.as_ref()));
-        }
-        if tags.is_empty() && !self.repaired.lost_section(Section::Tag.path()) {
-            self.mistakes.push(
-                Mistake::new(fields.path.clone(), fields.header.clone(), "the device has no tag")
-                    .legal("at least one [[device.tag]] with path and address")
-                    .context(fields.context.clone()),
-            );
-        }
-        let device = self.device_spec(&fields, poll_every, &tags);
-        Read { fields, device, tags }
+        Begun { fields, poll_every, base_path }
     }
 
     /// The tables of an array; a single table counts as one, with a mistake.
@@ -98,12 +131,10 @@ impl Checker<'_> {
         if orphans { Vec::new() } else { vec![value] }
     }
 
-    fn device_spec(
-        &mut self,
-        fields: &Fields,
-        poll_every: Option<Duration>,
-        tags: &[ReadTag],
-    ) -> Option<Device> {
+    /// The device without its tags.
+    pub(super) fn device_spec(&mut self, begun: &Begun) -> Option<DeviceSpec> {
+        let Begun { fields, poll_every, .. } = begun;
+        let poll_every = *poll_every;
         let timeout = match (fields.duration("timeout-ms"), poll_every) {
             (Some(timeout), Some(poll)) => {
                 let longest = poll.max(TIMEOUT.1);
@@ -137,15 +168,9 @@ impl Checker<'_> {
             );
             self.refuse(fields, key, message, "retry-after-ms not above retry-at-most-ms");
         }
-        let max_registers = fields.integer("max-registers")?;
-        for read in tags {
-            self.fits_a_request(read, fields, max_registers);
-        }
         let (host, port) = fields.endpoint("address")?;
-        let (specs, tags): (Vec<_>, Vec<_>) =
-            tags.iter().filter_map(|read| read.tag.clone()).unzip();
         fields.text("protocol")?;
-        let spec = DeviceSpec {
+        Some(DeviceSpec {
             name: fields.text("name")?.to_owned(),
             host: host.to_owned(),
             port,
@@ -153,16 +178,16 @@ impl Checker<'_> {
             poll_every: poll_every?,
             timeout: timeout?,
             max_gap: fields.integer("max-gap")?,
-            max_registers,
+            max_registers: fields.integer("max-registers")?,
             max_bits: fields.integer("max-bits")?,
             backoff,
-            tags: specs,
-        };
-        Some(Device { spec, tags })
+            tags: Vec::new(),
+        })
     }
 
-    fn fits_a_request(&mut self, read: &ReadTag, device: &Fields, max_registers: u16) {
+    pub(super) fn fits_a_request(&mut self, read: &ReadTag, device: &Fields) {
         let Some((spec, _)) = &read.tag else { return };
+        let Some(max_registers) = device.integer::<u16>("max-registers") else { return };
         let extent = address::extent(spec.kind);
         if extent > max_registers && !address::is_bit_table(spec.address.table) {
             let message = format!(
@@ -179,13 +204,9 @@ impl Checker<'_> {
         }
     }
 
-    fn tag(
-        &mut self,
-        index: usize,
-        table: &Toml<'_>,
-        device: &Fields,
-        base_path: Option<&TagPath>,
-    ) -> ReadTag {
+    /// Reads one `[[device.tag]]`.
+    pub(super) fn tag(&mut self, index: usize, table: &Toml<'_>, begun: &Begun) -> ReadTag {
+        let Begun { fields: device, base_path, .. } = begun;
         let name = table.as_table().and_then(|t| t.get("path")).and_then(Toml::as_str);
         let context = match (&device.context, name) {
             (Some(device), Some(name)) => Some(format!("{device}, tag {:?}", shorten(name))),
@@ -196,7 +217,7 @@ impl Checker<'_> {
         let path = format!("{}.tag[{index}]", device.path);
         let mut fields = self.fields(Section::Tag, path, Some(table), context);
         let allow_overlap = fields.flag("allow-overlap");
-        let full = self.full_path(&fields, base_path);
+        let full = self.full_path(&fields, base_path.as_ref());
         // With an illegal base no number can be judged.
         let base = device.integer("address-base");
         let address = base.and_then(|base| self.address(&fields, base));
@@ -215,14 +236,16 @@ impl Checker<'_> {
             };
             let tag = Tag {
                 path,
-                unit: fields.text("unit").map(str::to_owned),
-                deadband,
-                max_silence: max_silence?,
-                record: match fields.text("record")? {
-                    "changes" => RecordMode::Changes,
-                    _ => RecordMode::All,
-                },
-                address: fields.text("address")?.to_owned(),
+                address: fields.text("address")?.into(),
+                manner: self.manners.one_of(Manner {
+                    unit: fields.text("unit").map(Arc::from),
+                    deadband,
+                    max_silence: max_silence?,
+                    record: match fields.text("record")? {
+                        "changes" => RecordMode::Changes,
+                        _ => RecordMode::All,
+                    },
+                }),
             };
             Some((spec, tag))
         });
@@ -363,6 +386,12 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// A device with its tags, which are as many in both lists.
+pub(super) fn device_of(spec: DeviceSpec, mut specs: Vec<TagSpec>, tags: Vec<Tag>) -> Device {
+    specs.shrink_to_fit();
+    Device { spec: Arc::new(DeviceSpec { tags: specs, ..spec }), tags: tags.into() }
 }
 
 fn data_type(word: &str) -> Option<DataType> {

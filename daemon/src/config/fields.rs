@@ -17,16 +17,19 @@ use toml_span::value::Table;
 use super::HubUrl;
 use super::keys::{self, Default, Key, Section};
 use super::mistake::{Mistake, Place};
+use super::model::Manner;
 use super::settings::Settings;
 use super::suggest;
 use super::syntax::Repaired;
 use super::value::{self, Raw, Value};
+use crate::shared::Recent;
 
 /// What all sections share while a file is checked.
 pub(crate) struct Checker<'a> {
     pub(crate) repaired: &'a Repaired,
-    pub(crate) settings: Settings,
+    pub(crate) settings: &'a Settings,
     pub(crate) mistakes: Vec<Mistake>,
+    pub(crate) manners: Recent<Manner>,
 }
 
 /// The legal values of one table.
@@ -49,7 +52,12 @@ struct Field {
     shown: Option<String>,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    /// A check that has found nothing yet.
+    pub(crate) fn new(repaired: &'a Repaired, settings: &'a Settings) -> Self {
+        Self { repaired, settings, mistakes: Vec::new(), manners: Recent::default() }
+    }
+
     /// Reads the table `path` of the file, which may be missing.
     pub(crate) fn fields(
         &mut self,

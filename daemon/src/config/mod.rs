@@ -16,6 +16,8 @@ mod load;
 mod mistake;
 mod model;
 mod overlap;
+mod piecemeal;
+mod pieces;
 pub mod reference;
 mod settings;
 pub(crate) mod size;
@@ -28,8 +30,8 @@ pub use difference::{ChangedDevice, Difference};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load};
 pub use mistake::Mistakes;
 pub use model::{
-    Config, Deadband, Device, Hub, HubUrl, Journal, Leaf, LeafMode, Metrics, RecordMode, Tag,
-    TlsFiles, Uplink, WhenFull,
+    Config, Deadband, Device, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, RecordMode,
+    Tag, TlsFiles, Uplink, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use value::host_and_port;

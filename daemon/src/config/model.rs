@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_modbus::DeviceSpec;
@@ -138,12 +139,14 @@ pub struct Metrics {
 }
 
 /// One device: what its translator needs, and what the daemon does with each of its tags.
+///
+/// A clone shares both: a reload compares with what runs, and drivers keep what they were made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
     /// For the translator.
-    pub spec: DeviceSpec,
+    pub spec: Arc<DeviceSpec>,
     /// For the daemon, in the order of `spec.tags`.
-    pub tags: Vec<Tag>,
+    pub tags: Arc<[Tag]>,
 }
 
 /// What the daemon does with a tag.
@@ -151,16 +154,23 @@ pub struct Device {
 pub struct Tag {
     /// The whole path.
     pub path: TagPath,
+    /// The address as it was written, for the catalog.
+    pub address: Arc<str>,
+    /// What it has in common with many others.
+    pub manner: Arc<Manner>,
+}
+
+/// What the daemon does with the values of a tag; tags that are treated alike share one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manner {
     /// The engineering unit.
-    pub unit: Option<String>,
+    pub unit: Option<Arc<str>>,
     /// How much change is worth publishing.
     pub deadband: Deadband,
     /// Publish at least this often, unchanged or not.
     pub max_silence: Duration,
     /// What is recorded.
     pub record: RecordMode,
-    /// The address as it was written, for the catalog.
-    pub address: String,
 }
 
 /// How much change is worth publishing on the live plane.

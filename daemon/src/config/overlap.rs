@@ -14,6 +14,25 @@ use super::device::{Read, ReadTag};
 use super::fields::Checker;
 use crate::subjects;
 
+/// Two tags of one device that read the same registers, by their places in the device's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meeting {
+    /// The one that is reported.
+    later: usize,
+    earlier: usize,
+    how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Both always show the same value.
+    Alias,
+    /// The same registers, read in two ways.
+    SameRegisters,
+    /// Some registers.
+    InPart,
+}
+
 impl Checker<'_> {
     /// Paths whose live values would meet on one subject, over all devices.
     pub(crate) fn duplicate_paths(&mut self, devices: &[Read]) {
@@ -40,59 +59,82 @@ impl Checker<'_> {
 
     /// Tags of one device that read the same registers.
     pub(crate) fn overlaps(&mut self, device: &Read) {
-        let mut seen = HashMap::new();
-        let mut different = Vec::new();
-        for read in &device.tags {
-            let Some((spec, _)) = &read.tag else { continue };
-            let reading = (spec.address, spec.kind);
-            let Some((first, other)) = seen.get(&reading) else {
-                seen.insert(reading, (read, spec));
-                different.push((read, spec));
-                continue;
-            };
-            let alias = same_value(other, spec);
-            if alias || !(read.allow_overlap || first.allow_overlap) {
-                self.mistakes.push(
-                    read.fields
-                        .mistake("address", "another tag of this device reads the same address")
-                        .legal(if alias {
-                            "one tag for each value"
-                        } else {
-                            "another address, or allow-overlap = true to read it both ways"
-                        })
-                        .other(first.fields.place("address"), "first read here"),
-                );
+        let tags = device.tags.iter().enumerate();
+        let specs = tags.filter_map(|(index, read)| {
+            read.tag.as_ref().map(|(spec, _)| (index, spec, read.allow_overlap))
+        });
+        for meeting in meetings(specs) {
+            let tags = (device.tags.get(meeting.later), device.tags.get(meeting.earlier));
+            if let (Some(later), Some(earlier)) = tags {
+                self.meeting(meeting.how, later, earlier);
             }
-        }
-        different.sort_by_key(|(_, spec)| (spec.address.table, spec.address.offset));
-        let mut reaching: Vec<(&ReadTag, &TagSpec)> = Vec::new();
-        for (read, spec) in different {
-            reaching.retain(|(_, other)| meets(other, spec));
-            let other = reaching.iter().find(|(other, s)| {
-                !goes_together(s, spec) && !other.allow_overlap && !read.allow_overlap
-            });
-            if let Some((other, _)) = other {
-                self.overlap(other, read, spec);
-            }
-            reaching.push((read, spec));
         }
     }
 
-    fn overlap(&mut self, other: &ReadTag, read: &ReadTag, spec: &TagSpec) {
-        // The later one in the file is the one to look at.
-        let (read, other) = if read.fields.place("address") < other.fields.place("address") {
-            (other, read)
-        } else {
-            (read, other)
+    fn meeting(&mut self, how: How, read: &ReadTag, other: &ReadTag) {
+        let bits =
+            read.tag.as_ref().is_some_and(|(spec, _)| address::is_bit_table(spec.address.table));
+        let (message, legal, there) = match (how, bits) {
+            (How::Alias, _) => (
+                "another tag of this device reads the same address",
+                "one tag for each value",
+                "first read here",
+            ),
+            (How::SameRegisters, _) => (
+                "another tag of this device reads the same address",
+                "another address, or allow-overlap = true to read it both ways",
+                "first read here",
+            ),
+            (How::InPart, true) => (
+                "the value shares bits with another tag's",
+                "addresses that do not meet, or allow-overlap = true on one of the two",
+                "read here as something else",
+            ),
+            (How::InPart, false) => (
+                "the value shares registers with another tag's",
+                "addresses that do not meet, or allow-overlap = true on one of the two",
+                "read here as something else",
+            ),
         };
-        let what = if address::is_bit_table(spec.address.table) { "bits" } else { "registers" };
-        self.mistakes.push(
-            read.fields
-                .mistake("address", format!("the value shares {what} with another tag's"))
-                .legal("addresses that do not meet, or allow-overlap = true on one of the two")
-                .other(other.fields.place("address"), "read here as something else"),
-        );
+        let mistake = read.fields.mistake("address", message).legal(legal);
+        self.mistakes.push(mistake.other(other.fields.place("address"), there));
     }
+}
+
+/// The tags of one device that read the same registers without being allowed to. Each tag comes
+/// with its place in the device's list and whether it may overlap.
+pub(super) fn meetings<'t>(tags: impl Iterator<Item = (usize, &'t TagSpec, bool)>) -> Vec<Meeting> {
+    let mut found = Vec::new();
+    let mut seen = HashMap::new();
+    let mut different = Vec::new();
+    for (index, spec, allowed) in tags {
+        let reading = (spec.address, spec.kind);
+        let Some(&(first, other, also_allowed)) = seen.get(&reading) else {
+            seen.insert(reading, (index, spec, allowed));
+            different.push((index, spec, allowed));
+            continue;
+        };
+        let alias = same_value(other, spec);
+        if alias || !(allowed || also_allowed) {
+            let how = if alias { How::Alias } else { How::SameRegisters };
+            found.push(Meeting { later: index, earlier: first, how });
+        }
+    }
+    different.sort_by_key(|(_, spec, _)| (spec.address.table, spec.address.offset));
+    let mut reaching: Vec<(usize, &TagSpec, bool)> = Vec::new();
+    for (index, spec, allowed) in different {
+        reaching.retain(|(_, other, _)| meets(other, spec));
+        let other = reaching.iter().find(|(_, other, also_allowed)| {
+            !goes_together(other, spec) && !also_allowed && !allowed
+        });
+        if let Some(&(other, ..)) = other {
+            // The later one in the file is the one to look at.
+            let (later, earlier) = (index.max(other), index.min(other));
+            found.push(Meeting { later, earlier, how: How::InPart });
+        }
+        reaching.push((index, spec, allowed));
+    }
+    found
 }
 
 /// Whether an earlier-or-equal reading reaches into this one.

@@ -18,7 +18,7 @@ use super::mistake::{Mistake, Place};
 const MOST_REPAIRS: usize = 32;
 
 /// A text that parses, and what had to go for it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Repaired {
     /// The file with its broken statements blanked.
     pub(crate) text: String,

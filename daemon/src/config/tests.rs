@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -138,7 +139,7 @@ fn a_minimal_file_gets_every_default() {
         metrics: None,
         control_socket: "/run/tidegate/control.sock".into(),
         devices: vec![Device {
-            spec: DeviceSpec {
+            spec: Arc::new(DeviceSpec {
                 name: "press-1".into(),
                 host: "192.0.2.10".into(),
                 port: 502,
@@ -157,15 +158,17 @@ fn a_minimal_file_gets_every_default() {
                     scale: 1.0,
                     offset: 0.0,
                 }],
-            },
-            tags: vec![Tag {
+            }),
+            tags: Arc::new([Tag {
                 path: path("PlantA/press-1/temperature"),
-                unit: None,
-                deadband: Deadband::None,
-                max_silence: Duration::from_secs(60),
-                record: RecordMode::All,
                 address: "holding:100".into(),
-            }],
+                manner: Arc::new(Manner {
+                    unit: None,
+                    deadband: Deadband::None,
+                    max_silence: Duration::from_secs(60),
+                    record: RecordMode::All,
+                }),
+            }]),
         }],
     };
     assert_eq!(parse_text(MINIMAL).unwrap(), expected);
@@ -290,7 +293,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
     assert_eq!(config.control_socket, dir.join("control.sock"));
     let device = &config.devices[0];
     assert_eq!(
-        device.spec,
+        *device.spec,
         DeviceSpec {
             name: "meter".into(),
             host: "2001:db8::2".into(),
@@ -320,15 +323,17 @@ fn every_key_that_is_written_reaches_the_configuration() {
         device.tags[0],
         Tag {
             path: TagPath::new("Werk1/Halle 2/a/b").unwrap(),
-            unit: Some("m³/h".into()),
-            deadband: Deadband::Absolute(2.0),
-            max_silence: Duration::from_secs(5),
-            record: RecordMode::Changes,
             address: "input:7".into(),
+            manner: Arc::new(Manner {
+                unit: Some("m³/h".into()),
+                deadband: Deadband::Absolute(2.0),
+                max_silence: Duration::from_secs(5),
+                record: RecordMode::Changes,
+            }),
         }
     );
     assert_eq!(device.spec.tags[1].kind, DataType::Bool);
-    assert_eq!(device.tags[2].deadband, Deadband::Percent(2.5));
+    assert_eq!(device.tags[2].manner.deadband, Deadband::Percent(2.5));
 }
 
 #[test]
@@ -549,6 +554,94 @@ fn mutate(text: &str, at: usize, how: u8, with: char) -> String {
         }
     }
     chars.into_iter().collect()
+}
+
+/// A text read table by table, and as one.
+fn both_ways(text: &str) -> (Option<Config>, Result<Config, Mistakes>) {
+    let settings = settings::Settings::default();
+    let (dir, file) = (Path::new("/etc/tidegate"), Path::new("/etc/tidegate/tidegate.toml"));
+    let whole = check::whole(dir, file, text, &settings, Vec::new());
+    (piecemeal::read(dir, text, &settings), whole)
+}
+
+#[test]
+fn usual_files_are_read_table_by_table() {
+    let everything = EVERYTHING.replace("deadband-percent = 0\n", "");
+    let last = format!("{LINE}\n[control]\nsocket = \"x\" # [[device]]\n");
+    let spaced =
+        format!("{MINIMAL}\n  [[device.tag]] # [x]\n  path = \"b\"\n  address = \"coil:1\"");
+    for text in [MINIMAL, LINE, &everything, &last, &spaced, &MINIMAL.replace('\n', "\r\n")] {
+        let (pieces, whole) = both_ways(text);
+        assert_eq!(pieces, Some(whole.unwrap()), "{text}");
+    }
+}
+
+#[test]
+fn unusual_files_are_read_as_one() {
+    let list =
+        MINIMAL.replace("[[device.tag]]\n", "tag = [{ path = \"a\", address = \"coil:1\" }]\n");
+    let list = list.split_inclusive('\n').take_while(|line| !line.starts_with("path")).collect();
+    let quoted = MINIMAL.replace("[[device]]", "[[\"device\"]]");
+    for text in [list, quoted, MINIMAL.replace("[[device.tag]]", "[[ device . tag ]]")] {
+        let (pieces, whole) = both_ways(&text);
+        assert_eq!(pieces, None, "{text}");
+        assert_eq!(whole.unwrap().devices.len(), 1, "{text}");
+    }
+}
+
+#[test]
+fn a_mistake_between_tables_is_seen_by_reading_table_by_table() {
+    let tag = "[[device.tag]]\npath = \"x\"\naddress = \"holding:7\"\n";
+    let device = "[[device]]\nname = \"press-1\"\nprotocol = \"modbus-tcp\"\naddress = \"h\"\n";
+    let wide = "max-registers = 1\n[[device.tag]]\npath = \"y\"\naddress = \"coil:1\"\n";
+    for more in [
+        format!("{tag}{tag}"),
+        format!("{tag}[[device.tag]]\npath = \"z\"\naddress = \"holding:6\"\ntype = \"int32\"\n"),
+        format!("{device}{}", tag.replace("\"x\"", "\"other\"")),
+        device.replace("press-1", "press-2"),
+        format!(
+            "{device}base-path = \"PlantA/press-1\"\n{}",
+            tag.replace("\"x\"", "\"temperature\"")
+        ),
+        format!("{}{wide}{tag}type = \"int32\"\n", device.replace("press-1", "press-2")),
+        "[gateway]\n".to_owned(),
+        "[[uplink]]\n".to_owned(),
+        "[device.x]\n".to_owned(),
+        format!("[journal]\n{tag}[journal]\n"),
+    ] {
+        let (pieces, whole) = both_ways(&format!("{MINIMAL}\n{more}"));
+        assert_eq!(pieces, None, "{more}");
+        assert!(whole.is_err(), "{more}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_is_read_table_by_table_is_what_the_whole_file_says(
+        which in 0_usize..3,
+        changes in prop::collection::vec(
+            (any::<usize>(), any::<u8>(), prop_oneof![
+                any::<char>(), Just('"'), Just('\''), Just('['), Just(']'), Just('\n'), Just('='),
+                Just('#'), Just('1'), Just(' ')
+            ]),
+            0..6
+        ),
+    ) {
+        let mut text = [MINIMAL, LINE, EVERYTHING][which].to_owned();
+        for (at, how, with) in changes {
+            if text.is_empty() {
+                break;
+            }
+            text = mutate(&text, at, how, with);
+        }
+        let (pieces, whole) = both_ways(&text);
+        // What is without a mistake and has usual headers is not read twice.
+        if let Some(pieces) = pieces {
+            prop_assert_eq!(Ok(pieces), whole);
+        }
+    }
 }
 
 proptest! {

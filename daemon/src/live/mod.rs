@@ -5,13 +5,13 @@
 //!   and a silence is only broken by a reading that was just made.
 //! - Nothing here blocks a driver: the queue is bounded and makes room by dropping its oldest
 //!   batch, counted as `live_overflow`.
-//! - The decision ([`LivePolicy`]) and the rendering ([`envelope`]) do no I/O and have no clock.
+//! - The decision ([`LastPublished`]) and the rendering ([`envelope`]) do no I/O and have no clock.
 
 pub mod envelope;
 mod policy;
 mod publisher;
 mod queue;
 
-pub use policy::{LivePolicy, Verdict};
+pub use policy::{LastPublished, LivePolicy, Verdict};
 pub use publisher::{LiveTag, NatsOutlet, Outlet, OutletError, Publisher};
 pub use queue::{LiveQueue, MAX_QUEUED_SAMPLES};

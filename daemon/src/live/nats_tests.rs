@@ -99,11 +99,9 @@ async fn bench() -> Bench {
     let queue = Arc::new(LiveQueue::new(Arc::clone(&board)));
     queue.set_tags(vec![LiveTag {
         id: TagId(1),
-        subject: Subject::from("uns.A.t"),
-        unit: None,
+        path: TagPath::new("A/t").unwrap(),
         device: "press-1".into(),
-        deadband: Deadband::None,
-        max_silence: Duration::from_secs(60),
+        manner: manner(60),
     }]);
     let stop = CancellationToken::new();
     let pulse = Pulses::new(DEADLINE).register("live");
@@ -173,11 +171,9 @@ async fn a_server_that_reads_nothing_stops_neither_the_drivers_nor_the_pulse() {
     let queue = Arc::new(LiveQueue::with_limit(Arc::clone(&board), 100));
     queue.set_tags(vec![LiveTag {
         id: TagId(1),
-        subject: Subject::from("uns.A.t"),
-        unit: None,
+        path: TagPath::new("A/t").unwrap(),
         device: "press-1".into(),
-        deadband: Deadband::None,
-        max_silence: Duration::ZERO,
+        manner: manner(0),
     }]);
     let pulses = Pulses::new(Duration::from_secs(2));
     let stop = CancellationToken::new();

@@ -28,52 +28,80 @@ pub enum Verdict {
 pub struct LivePolicy {
     deadband: Deadband,
     max_silence: Duration,
-    published: Option<Published>,
-}
-
-#[derive(Debug, Clone)]
-struct Published {
-    value: Value,
-    quality: Quality,
-    at: Duration,
+    published: LastPublished,
 }
 
 impl LivePolicy {
     /// A tag of which nothing was published yet.
     #[must_use]
     pub const fn new(deadband: Deadband, max_silence: Duration) -> Self {
-        Self { deadband, max_silence, published: None }
+        Self { deadband, max_silence, published: LastPublished(None) }
     }
 
-    /// Decides about a reading made at `now` (monotonic, any origin). A reading that is to be
-    /// published is remembered as published.
+    /// As [`LastPublished::offer`].
     pub fn offer(&mut self, now: Duration, value: &Value, quality: Quality) -> Verdict {
-        if !self.is_news(now, value, quality) {
+        self.published.offer((self.deadband, self.max_silence), now, value, quality)
+    }
+
+    /// As [`LastPublished::forget`].
+    pub fn forget(&mut self) {
+        self.published.forget();
+    }
+}
+
+/// What was published last of a tag. The rule, which many tags share, is passed in.
+#[derive(Debug, Clone, Default)]
+pub struct LastPublished(Option<Published>);
+
+#[derive(Debug, Clone)]
+struct Published {
+    value: Value,
+    quality: Quality,
+    /// Nanoseconds of the monotonic clock: half as much as a `Duration`, and 584 years.
+    at: u64,
+}
+
+impl LastPublished {
+    /// Decides about a reading made at `now` (monotonic, any origin) by deadband and max-silence.
+    /// A reading that is to be published is remembered as published.
+    pub fn offer(
+        &mut self,
+        rule: (Deadband, Duration),
+        now: Duration,
+        value: &Value,
+        quality: Quality,
+    ) -> Verdict {
+        let now = nanos(now);
+        if !self.is_news(rule, now, value, quality) {
             return Verdict::Suppress;
         }
-        self.published = Some(Published { value: value.clone(), quality, at: now });
+        self.0 = Some(Published { value: value.clone(), quality, at: now });
         Verdict::Publish
     }
 
     /// Forgets what was published, because nobody can have received it: the next reading is
     /// published whatever it is.
     pub fn forget(&mut self) {
-        self.published = None;
+        self.0 = None;
     }
 
-    /// Takes over changed settings without forgetting what was published.
-    pub fn reconfigure(&mut self, deadband: Deadband, max_silence: Duration) {
-        self.deadband = deadband;
-        self.max_silence = max_silence;
-    }
-
-    fn is_news(&self, now: Duration, value: &Value, quality: Quality) -> bool {
-        let Some(last) = &self.published else { return true };
-        if last.quality != quality || now.saturating_sub(last.at) >= self.max_silence {
+    fn is_news(
+        &self,
+        (deadband, max_silence): (Deadband, Duration),
+        now: u64,
+        value: &Value,
+        quality: Quality,
+    ) -> bool {
+        let Some(last) = &self.0 else { return true };
+        if last.quality != quality || now.saturating_sub(last.at) >= nanos(max_silence) {
             return true;
         }
-        !last.value.is_same(value) && exceeds(self.deadband, &last.value, value)
+        !last.value.is_same(value) && exceeds(deadband, &last.value, value)
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whether the step from `last` to `next`, known to differ, is larger than the deadband. What has

@@ -11,21 +11,23 @@
 //! - After a reconnection the next reading of every tag is published, because nobody knows what
 //!   arrived.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subject;
-use tidegate_translator::{Sample, TagId};
+use tidegate_translator::{Sample, TagId, TagPath};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::envelope;
-use super::policy::{LivePolicy, Verdict};
+use super::policy::{LastPublished, Verdict};
 use super::queue::{Batch, LiveQueue};
-use crate::config::Deadband;
+use crate::by_tag::ByTag;
+use crate::config::Manner;
 use crate::observe::state::Board;
+use crate::shared::Recent;
+use crate::subjects;
 use crate::supervise::Pulse;
 
 /// A reading that waited longer than this is not live any more. Well above what a busy gateway
@@ -40,26 +42,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct LiveTag {
     /// Its number.
     pub id: TagId,
-    /// Its subject, from [`crate::subjects::live`].
-    pub subject: Subject,
-    /// Its engineering unit.
-    pub unit: Option<Arc<str>>,
+    /// Its path; the subject follows from it by [`crate::subjects::live`].
+    pub path: TagPath,
     /// Its device: `src` of the envelope.
     pub device: Arc<str>,
-    /// How much change is worth publishing.
-    pub deadband: Deadband,
-    /// How long a tag that is read may stay silent.
-    pub max_silence: Duration,
+    /// Unit, deadband and max-silence.
+    pub manner: Arc<Manner>,
 }
 
 /// Why a value was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum OutletError {
     /// The client did not take it: closed, or the value is larger than the server allows.
-    #[error("the client refused a value on {subject}")]
+    #[error("the client refused a value")]
     Refused {
-        /// The subject.
-        subject: Subject,
         /// What the client said.
         #[source]
         source: async_nats::PublishError,
@@ -77,7 +73,7 @@ pub trait Outlet: Send + Sync {
     /// When it was not taken.
     fn publish(
         &self,
-        subject: &Subject,
+        subject: Subject,
         payload: Vec<u8>,
     ) -> impl Future<Output = Result<(), OutletError>> + Send;
 
@@ -97,11 +93,9 @@ impl Outlet for NatsOutlet {
             .then(|| self.0.statistics().connects.load(Ordering::Relaxed))
     }
 
-    async fn publish(&self, subject: &Subject, payload: Vec<u8>) -> Result<(), OutletError> {
-        self.0
-            .publish(subject.clone(), payload.into())
-            .await
-            .map_err(|source| OutletError::Refused { subject: subject.clone(), source })
+    async fn publish(&self, subject: Subject, payload: Vec<u8>) -> Result<(), OutletError> {
+        let refused = |source| OutletError::Refused { source };
+        self.0.publish(subject, payload.into()).await.map_err(refused)
     }
 
     async fn written(&self) {
@@ -116,16 +110,36 @@ pub struct Publisher<O> {
     queue: Arc<LiveQueue>,
     board: Arc<Board>,
     outlet: O,
-    tags: HashMap<TagId, Entry>,
+    tags: ByTag<Entry>,
     connection: Option<u64>,
     pulse: Pulse,
     origin: Instant,
 }
 
+/// A tag, as many at a time as there are. Its subject is made when it is published: kept, it
+/// would take as much memory as everything else here.
 #[derive(Debug)]
-struct Entry {
-    tag: LiveTag,
-    policy: LivePolicy,
+pub(super) struct Entry {
+    path: TagPath,
+    group: Arc<Group>,
+    published: LastPublished,
+}
+
+/// What the tags of one device have in common, or most of them.
+#[derive(Debug, PartialEq)]
+struct Group {
+    device: Arc<str>,
+    manner: Arc<Manner>,
+}
+
+/// The tags in the form in which the publisher keeps them.
+pub(super) fn entries(tags: impl IntoIterator<Item = LiveTag>) -> ByTag<Entry> {
+    let mut groups = Recent::default();
+    let entry = |LiveTag { id, path, device, manner }| {
+        let group = groups.one_of(Group { device, manner });
+        (id, Entry { path, group, published: LastPublished::default() })
+    };
+    tags.into_iter().map(entry).collect()
 }
 
 impl<O: Outlet> Publisher<O> {
@@ -137,7 +151,7 @@ impl<O: Outlet> Publisher<O> {
             board,
             connection: outlet.connection(),
             outlet,
-            tags: HashMap::new(),
+            tags: ByTag::default(),
             pulse,
             origin: Instant::now(),
         }
@@ -169,19 +183,19 @@ impl<O: Outlet> Publisher<O> {
         }
     }
 
-    fn retag(&mut self, tags: Vec<LiveTag>) {
-        let mut old = std::mem::take(&mut self.tags);
-        for tag in tags {
-            let kept = old
-                .remove(&tag.id)
-                .filter(|entry| entry.tag.subject == tag.subject && entry.tag.device == tag.device);
-            let mut policy = match kept {
-                Some(entry) => entry.policy,
-                None => LivePolicy::new(tag.deadband, tag.max_silence),
-            };
-            policy.reconfigure(tag.deadband, tag.max_silence);
-            self.tags.insert(tag.id, Entry { tag, policy });
+    fn retag(&mut self, mut tags: ByTag<Entry>) {
+        let mut place = 0;
+        for (id, fresh) in tags.iter_mut() {
+            let Some(known) = self.tags.place(id, place) else { continue };
+            place = known + 1;
+            if let Some(old) = self.tags.at_mut(known)
+                && old.path == fresh.path
+                && old.group.device == fresh.group.device
+            {
+                fresh.published = std::mem::take(&mut old.published);
+            }
         }
+        self.tags = tags;
     }
 
     async fn batch(&mut self, batch: Batch) {
@@ -194,15 +208,16 @@ impl<O: Outlet> Publisher<O> {
         }
         if connection != self.connection {
             self.connection = connection;
-            self.tags.values_mut().for_each(|entry| entry.policy.forget());
+            self.tags.values_mut().for_each(|entry| entry.published.forget());
         }
         if batch.offered.elapsed() > STILL_LIVE {
             counters.live_late.add_len(batch.samples.len());
             return;
         }
         let now = self.origin.elapsed();
+        let mut place = 0;
         for (index, sample) in batch.samples.iter().enumerate() {
-            if !self.publish(now, sample).await {
+            if !self.publish(now, sample, &mut place).await {
                 let rest = batch.samples.len() - index;
                 self.board.counters.live_disconnected.add_len(rest);
                 return;
@@ -212,18 +227,25 @@ impl<O: Outlet> Publisher<O> {
     }
 
     /// Returns `false` when the connection broke and there is no use in going on.
-    async fn publish(&mut self, now: Duration, sample: &Sample) -> bool {
+    /// `near` is where the tag probably stands, and then where the next one does.
+    async fn publish(&mut self, now: Duration, sample: &Sample, near: &mut usize) -> bool {
         let counters = &self.board.counters;
-        let Some(Entry { tag, policy }) = self.tags.get_mut(&sample.tag) else {
+        let place = self.tags.place(sample.tag, *near);
+        let Some((place, entry)) = place.and_then(|p| self.tags.at_mut(p).map(|e| (p, e))) else {
             counters.live_unknown_tags.one();
             return true;
         };
-        if policy.offer(now, &sample.value, sample.quality) == Verdict::Suppress {
+        *near = place + 1;
+        let Entry { path, group, published } = entry;
+        let Manner { unit, deadband, max_silence, .. } = &*group.manner;
+        let rule = (*deadband, *max_silence);
+        if published.offer(rule, now, &sample.value, sample.quality) == Verdict::Suppress {
             counters.live_suppressed.one();
             return true;
         }
-        let payload = envelope::render(sample, tag.unit.as_deref(), &tag.device);
-        match timeout(STILL_LIVE, self.outlet.publish(&tag.subject, payload)).await {
+        let payload = envelope::render(sample, unit.as_deref(), &group.device);
+        let subject = Subject::from(subjects::live(path));
+        match timeout(STILL_LIVE, self.outlet.publish(subject, payload)).await {
             Ok(Ok(())) => {
                 counters.live_published.one();
                 true
@@ -233,15 +255,15 @@ impl<O: Outlet> Publisher<O> {
                 // value that is too large is refused once per max-silence.
                 counters.live_refused.one();
                 tracing::debug!(
-                    device = %tag.device,
-                    tag = %tag.subject,
+                    device = %group.device,
+                    tag = %path,
                     error = &error as &dyn std::error::Error,
                     "live value not published"
                 );
                 true
             }
             Err(_) => {
-                policy.forget();
+                published.forget();
                 false
             }
         }
@@ -266,6 +288,17 @@ impl<O: Outlet> Publisher<O> {
             }
         }
     }
+}
+
+/// A tag without unit and deadband.
+#[cfg(test)]
+fn manner(max_silence_s: u64) -> Arc<Manner> {
+    Arc::new(Manner {
+        unit: None,
+        deadband: crate::config::Deadband::None,
+        max_silence: Duration::from_secs(max_silence_s),
+        record: crate::config::RecordMode::All,
+    })
 }
 
 #[cfg(test)]
@@ -295,7 +328,7 @@ mod tests {
         fn connection(&self) -> Option<u64> {
             Some(self.connection.load(Ordering::Relaxed)).filter(|n| *n > 0)
         }
-        async fn publish(&self, subject: &Subject, payload: Vec<u8>) -> Result<(), OutletError> {
+        async fn publish(&self, subject: Subject, payload: Vec<u8>) -> Result<(), OutletError> {
             let payload = String::from_utf8(payload).unwrap();
             self.values.lock().unwrap().push((subject.to_string(), payload));
             Ok(())
@@ -316,14 +349,8 @@ mod tests {
     }
 
     fn tag(id: u32) -> LiveTag {
-        LiveTag {
-            id: TagId(id),
-            subject: Subject::from(format!("uns.A.t{id}")),
-            unit: None,
-            device: "press-1".into(),
-            deadband: Deadband::None,
-            max_silence: Duration::from_secs(60),
-        }
+        let path = TagPath::new(format!("A/t{id}")).unwrap();
+        LiveTag { id: TagId(id), path, device: "press-1".into(), manner: manner(60) }
     }
 
     fn bench(connection: u64) -> Bench {
@@ -441,7 +468,7 @@ mod tests {
         bench.settle().await;
         bench.values();
         let mut other = tag(2);
-        other.subject = Subject::from("uns.B.t2");
+        other.path = TagPath::new("B/t2").unwrap();
         bench.queue.set_tags(vec![tag(1), other]);
         bench.read(1, 1);
         bench.read(2, 1);

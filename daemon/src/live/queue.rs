@@ -12,7 +12,8 @@ use tidegate_translator::Sample;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::publisher::LiveTag;
+use super::publisher::{Entry, LiveTag, entries};
+use crate::by_tag::ByTag;
 use crate::observe::state::Board;
 
 /// The most readings that wait. More than one second of 50,000 tags, the largest gateway that is
@@ -32,7 +33,7 @@ pub struct LiveQueue {
 struct Inner {
     batches: VecDeque<Batch>,
     samples: usize,
-    retag: Option<Vec<LiveTag>>,
+    retag: Option<ByTag<Entry>>,
 }
 
 /// One poll's readings and when they were offered.
@@ -45,7 +46,7 @@ pub(super) struct Batch {
 /// What the publisher finds when it looks.
 #[derive(Debug)]
 pub(super) struct Taken {
-    pub(super) retag: Option<Vec<LiveTag>>,
+    pub(super) retag: Option<ByTag<Entry>>,
     pub(super) batch: Option<Batch>,
 }
 
@@ -82,7 +83,8 @@ impl LiveQueue {
 
     /// Sets which tags are published and how, before the next batch. Tags that stay keep what was
     /// published of them.
-    pub fn set_tags(&self, tags: Vec<LiveTag>) {
+    pub fn set_tags(&self, tags: impl IntoIterator<Item = LiveTag>) {
+        let tags = entries(tags);
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).retag = Some(tags);
         self.filled.notify_one();
     }

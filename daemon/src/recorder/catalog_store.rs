@@ -7,13 +7,13 @@
 //!   entry twice without harm.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_journal::Epoch;
-use tidegate_record::catalog::{Catalog, CatalogError, Definition, bodies};
+use tidegate_record::catalog::{Catalog, CatalogError, Defined, Definition, bodies};
 use tidegate_translator::TagId;
 
 /// The file's name in the journal's directory.
@@ -54,7 +54,7 @@ struct Contents {
 }
 
 /// The catalog and where it is kept.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CatalogStore {
     path: PathBuf,
     contents: Contents,
@@ -101,39 +101,47 @@ impl CatalogStore {
     /// # Errors
     /// When the catalog is full, or the file cannot be written. The numbers hold for this run
     /// either way, and [`Self::save`] is tried again before they are recorded.
-    pub fn define(&mut self, definitions: Vec<Definition>) -> Vec<Result<TagId, CatalogError>> {
+    pub fn define(
+        &mut self,
+        definitions: impl IntoIterator<Item = Definition>,
+    ) -> Vec<Result<TagId, Box<CatalogError>>> {
         let catalog = &mut self.contents.catalog;
-        definitions.into_iter().map(|d| catalog.define(d).map(|defined| defined.id())).collect()
+        let definitions = definitions.into_iter();
+        // Few are new after a restart: then the room is not touched, and given back.
+        catalog.reserve(definitions.size_hint().0);
+        let number = |d| catalog.define(d).map(Defined::id).map_err(Box::new);
+        let numbers = definitions.map(number).collect();
+        catalog.settle();
+        numbers
     }
 
     /// The bodies of the catalog frames that must stand before the next sample of `epoch`: what
-    /// changed, or a whole snapshot for a new epoch, after a day, or when `again`.
-    pub fn frames_due(&mut self, epoch: Epoch, now: Duration, again: bool) -> Vec<Vec<u8>> {
-        let catalog = &self.contents.catalog;
+    /// changed, or a whole snapshot for a new epoch, after a day, or when `again`. Each is made
+    /// when it is asked for, and counts as appended already.
+    pub fn frames_due(
+        &mut self,
+        epoch: Epoch,
+        now: Duration,
+        again: bool,
+    ) -> impl Iterator<Item = Vec<u8>> {
+        let version = self.contents.catalog.version();
         let known = self.appended.or(self.contents.recorded).filter(|(of, _)| *of == epoch);
         let stale = self.snapshot_at.is_none_or(|at| now.saturating_sub(at) >= SNAPSHOT_EVERY);
-        let version = catalog.version();
-        match known {
-            Some((_, recorded)) if !again && !stale => {
-                if recorded == version {
-                    return Vec::new();
-                }
-                let changes = bodies(version, catalog.changed_since(recorded), false);
-                self.appended = Some((epoch, version));
-                changes.unwrap_or_default()
-            }
-            _ => {
-                self.appended_snapshot(epoch, now);
-                self.snapshot()
-            }
+        let since = known.map(|(_, recorded)| recorded).filter(|_| !again && !stale);
+        match since {
+            Some(recorded) if recorded == version => {}
+            Some(_) => self.appended = Some((epoch, version)),
+            None => self.appended_snapshot(epoch, now),
         }
+        let catalog = &self.contents.catalog;
+        let entries = catalog.changed_since(since.unwrap_or(0));
+        bodies(version, entries, since.is_none()).into_iter().flatten().flatten()
     }
 
     /// The bodies of a whole snapshot.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<Vec<u8>> {
+    pub fn snapshot(&self) -> impl Iterator<Item = Vec<u8>> {
         let catalog = &self.contents.catalog;
-        bodies(catalog.version(), catalog.entries(), true).unwrap_or_default()
+        bodies(catalog.version(), catalog.entries(), true).into_iter().flatten().flatten()
     }
 
     /// Notes that a snapshot opens this epoch.
@@ -172,13 +180,15 @@ impl CatalogStore {
     /// When the file system refuses.
     pub fn save(&self) -> Result<(), StoreError> {
         let write = || -> io::Result<()> {
-            let body = postcard::to_stdvec(&self.contents).map_err(io::Error::other)?;
+            // Encoded twice rather than kept: the catalog of 50,000 tags takes megabytes.
+            let hash = postcard::to_io(&self.contents, blake3::Hasher::new());
+            let hash = hash.map_err(io::Error::other)?.finalize();
             let fresh = self.path.with_extension("new");
-            let mut file = File::create(&fresh)?;
+            let mut file = BufWriter::new(File::create(&fresh)?);
             file.write_all(MAGIC)?;
-            file.write_all(blake3::hash(&body).as_bytes())?;
-            file.write_all(&body)?;
-            file.sync_all()?;
+            file.write_all(hash.as_bytes())?;
+            let file = postcard::to_io(&self.contents, file).map_err(io::Error::other)?;
+            file.into_inner()?.sync_all()?;
             fs::rename(&fresh, &self.path)?;
             match self.path.parent() {
                 Some(dir) => File::open(dir)?.sync_all(),
@@ -218,7 +228,7 @@ mod tests {
     }
 
     fn ids(store: &mut CatalogStore, paths: &[&str]) -> Vec<u32> {
-        let defined = store.define(paths.iter().map(|path| definition(path)).collect());
+        let defined = store.define(paths.iter().map(|path| definition(path)));
         defined.into_iter().map(|id| id.unwrap().0).collect()
     }
 
@@ -242,7 +252,7 @@ mod tests {
         ids(&mut store, &["P/a"]);
         let due = |store: &mut CatalogStore, epoch, hours: u64| {
             let bodies = store.frames_due(epoch, Duration::from_secs(hours * 3600), false);
-            let parts: Vec<_> = bodies.iter().map(|b| CatalogPart::decode(b).unwrap()).collect();
+            let parts: Vec<_> = bodies.map(|b| CatalogPart::decode(&b).unwrap()).collect();
             parts.iter().map(|p| (p.snapshot.is_some(), p.entries.len())).collect::<Vec<_>>()
         };
         assert_eq!(due(&mut store, A, 0), [(true, 1)]);

@@ -17,10 +17,22 @@ pub(super) const COMMANDS: usize = 16;
 #[error("the recorder has ended")]
 pub struct RecorderGone;
 
+/// A tag's number, or why it has none.
+pub(super) type Numbered = Result<TagId, Box<CatalogError>>;
+
+/// Made one by one while they are numbered, because there may be 50,000.
+pub(super) struct Definitions(pub(super) Box<dyn Iterator<Item = Definition> + Send>);
+
+impl std::fmt::Debug for Definitions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Definitions").finish_non_exhaustive()
+    }
+}
+
 /// What the recorder is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
-    Define(Vec<Definition>, oneshot::Sender<Vec<Result<TagId, CatalogError>>>),
+    Define(Definitions, oneshot::Sender<Vec<Numbered>>),
     Quiet(HashSet<TagId>),
     Snapshot,
     Acknowledge(Box<Cursor>),
@@ -47,9 +59,10 @@ impl Handle {
     /// When the recorder has ended. A tag that cannot be numbered has its error in the list.
     pub async fn define(
         &self,
-        definitions: Vec<Definition>,
-    ) -> Result<Vec<Result<TagId, CatalogError>>, RecorderGone> {
+        definitions: impl IntoIterator<Item = Definition, IntoIter: Send + 'static>,
+    ) -> Result<Vec<Numbered>, RecorderGone> {
         let (reply, answer) = oneshot::channel();
+        let definitions = Definitions(Box::new(definitions.into_iter()));
         self.commands.send(Command::Define(definitions, reply)).await.map_err(|_| RecorderGone)?;
         answer.await.map_err(|_| RecorderGone)
     }

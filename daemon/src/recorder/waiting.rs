@@ -275,7 +275,7 @@ impl Waiting {
         match command {
             Command::Define(definitions, reply) => {
                 // Who asked may have gone meanwhile; the numbers hold all the same.
-                let _ = reply.send(self.kit.catalog.define(definitions));
+                let _ = reply.send(self.kit.catalog.define(definitions.0));
             }
             Command::Quiet(tags) => self.kit.quiet_tags = tags,
             Command::Suspect(_, done) => {

@@ -283,12 +283,15 @@ impl Writer {
     fn record_catalog(&mut self) {
         let epoch = self.journal.epoch();
         let again = std::mem::take(&mut self.snapshot_again);
-        for body in self.catalog.frames_due(epoch, boot_time(), again) {
-            if self.append_plain(Kind::Catalog, &body).is_err() {
-                self.catalog.not_appended();
-                return;
-            }
+        // Out of its place while its bodies are made one by one; nothing else asks for it.
+        let mut catalog = std::mem::take(&mut self.catalog);
+        let mut bodies = catalog.frames_due(epoch, boot_time(), again);
+        let is_done = bodies.all(|body| self.append_plain(Kind::Catalog, &body).is_ok());
+        drop(bodies);
+        if !is_done {
+            catalog.not_appended();
         }
+        self.catalog = catalog;
     }
 
     fn append_plain(&mut self, kind: Kind, body: &[u8]) -> Result<Appended, LossCause> {

@@ -12,13 +12,13 @@ use tidegate_record::catalog::Definition;
 use tidegate_translator::{Clock, Device as _, TagId, TagPath, ValueKind};
 use tokio::sync::Mutex;
 
-use crate::config::{Config, Deadband, Device, RecordMode};
+use crate::by_tag::Counted;
+use crate::config::{Config, Deadband, Device, Manner, RecordMode};
 use crate::live::{LiveQueue, LiveTag};
 use crate::names::GatewayId;
 use crate::observe::health::{self, GatewayHealth, HealthTag};
 use crate::observe::state::{Board, DeviceMeta, HealthLimits, TagMeta};
 use crate::recorder::{Handle, Ingress, RecorderGone};
-use crate::subjects;
 use crate::supervise::{DriverBuild, DriverId, Drivers, SupervisorGone};
 
 /// Why devices could not be applied.
@@ -95,12 +95,12 @@ impl Devices {
         let definitions = paths.iter().zip(health::TAGS).map(|(path, tag)| Definition {
             path: path.clone(),
             kind: tag.kind,
-            unit: tag.unit.map(str::to_owned),
-            device: health::DEVICE.to_owned(),
-            address: tag.name.to_owned(),
-            source: health::DEVICE.to_owned(),
+            unit: tag.unit.map(Arc::from),
+            device: health::DEVICE.into(),
+            address: tag.name.into(),
+            source: health::DEVICE.into(),
         });
-        let numbers = self.recorder.define(definitions.collect()).await?;
+        let numbers = self.recorder.define(definitions.collect::<Vec<_>>()).await?;
         let Ok(ids) = numbers.into_iter().collect::<Result<Vec<_>, _>>() else { return Ok(()) };
         self.recorder.set_quiet_tags(ids.iter().copied().collect()).await;
         *self.health.lock().await = ids.into_iter().zip(paths).collect();
@@ -124,7 +124,9 @@ impl Devices {
     }
 
     async fn number<'c>(&self, config: &'c Config) -> Result<Vec<Numbered<'c>>, ApplyError> {
-        let definitions = config.devices.iter().flat_map(definitions).collect();
+        let count = config.devices.iter().map(|device| device.tags.len()).sum();
+        let definitions = config.devices.clone().into_iter().flat_map(definitions);
+        let definitions = Counted::new(definitions, count);
         let mut numbers = self.recorder.define(definitions).await?.into_iter();
         let mut out = Vec::with_capacity(config.devices.len());
         for device in &config.devices {
@@ -146,54 +148,46 @@ impl Devices {
             name: n.device.spec.name.as_str().into(),
             fresh_for: Some(fresh_for(n.device)),
         });
-        let tags = |n: &Numbered<'_>| {
-            let device: Arc<str> = n.device.spec.name.as_str().into();
-            let fresh_for = fresh_for(n.device);
-            let pairs = n.ids.iter().zip(&n.device.tags);
-            let each = pairs.map(|(id, tag)| {
-                let unit: Option<Arc<str>> = tag.unit.as_deref().map(Arc::from);
-                let meta = TagMeta {
-                    id: *id,
-                    path: tag.path.clone(),
-                    unit: unit.clone(),
-                    device: Arc::clone(&device),
-                    fresh_for: Some(fresh_for),
-                };
-                let live = LiveTag {
-                    id: *id,
-                    subject: subjects::live(&tag.path).into(),
-                    unit,
-                    device: Arc::clone(&device),
-                    deadband: tag.deadband,
-                    max_silence: tag.max_silence,
-                };
-                (meta, live)
-            });
-            each.collect::<Vec<_>>()
+        // One after the other and nothing in lists of its own: there may be 50,000.
+        let tags = || {
+            numbered.iter().flat_map(|n| {
+                let device: Arc<str> = n.device.spec.name.as_str().into();
+                let pairs = n.ids.iter().zip(n.device.tags.iter());
+                pairs.map(move |(id, tag)| (*id, n.device, tag, Arc::clone(&device)))
+            })
         };
-        let own = health.iter().zip(health::TAGS).map(|((id, path), tag)| own_tag(*id, path, tag));
-        let (metas_of_tags, live): (Vec<_>, Vec<_>) =
-            numbered.iter().flat_map(tags).chain(own).unzip();
-        // The gateway itself is no device that could be down: it has tags, and no row.
-        self.board.configure(metas.collect(), metas_of_tags);
-        self.live.set_tags(live);
-        let on_change = numbered.iter().flat_map(|n| {
-            let pairs = n.ids.iter().zip(&n.device.tags);
-            pairs.filter(|(_, tag)| tag.record == RecordMode::Changes).map(|(id, _)| *id)
+        let of_tags = tags().map(|(id, of, tag, device)| TagMeta {
+            id,
+            path: tag.path.clone(),
+            unit: tag.manner.unit.clone(),
+            device,
+            fresh_for: Some(fresh_for(of)),
         });
-        self.ingress.record_on_change(on_change);
-        self.ingress.set_owners(numbered.iter().flat_map(|n| {
-            let device: Arc<str> = n.device.spec.name.as_str().into();
-            n.ids.iter().map(move |id| (*id, Arc::clone(&device)))
-        }));
+        let live = tags().map(|(id, _, tag, device)| LiveTag {
+            id,
+            path: tag.path.clone(),
+            device,
+            manner: Arc::clone(&tag.manner),
+        });
+        let own = || health.iter().zip(health::TAGS);
+        let own_metas = own().map(|((id, path), tag)| own_meta(*id, path, tag));
+        let own_live = own().map(|((id, path), tag)| own_live(*id, path, tag));
+        // The gateway itself is no device that could be down: it has tags, and no row. Its tags
+        // have the lower numbers.
+        let count = health.len() + numbered.iter().map(|n| n.ids.len()).sum::<usize>();
+        self.board.configure(metas, Counted::new(own_metas.chain(of_tags), count));
+        self.live.set_tags(Counted::new(own_live.chain(live), count));
+        let on_change = tags().filter(|(_, _, tag, _)| tag.manner.record == RecordMode::Changes);
+        self.ingress.record_on_change(on_change.map(|(id, ..)| id));
+        self.ingress.set_owners(tags().map(|(id, _, _, device)| (id, device)));
     }
 
     fn build(&self, device: &Device, ids: Vec<TagId>) -> DriverBuild {
-        let spec = device.spec.clone();
+        let (spec, ids) = (Arc::clone(&device.spec), Arc::<[TagId]>::from(ids));
         let sink = Arc::clone(&self.ingress);
         let clock = Arc::clone(&self.clock);
         Box::new(move |stop| {
-            match ModbusDevice::new(spec.clone(), ids.clone(), Arc::clone(&clock)) {
+            match ModbusDevice::new(Arc::clone(&spec), Arc::clone(&ids), Arc::clone(&clock)) {
                 Ok(device) => Box::new(device).run(Arc::clone(&sink) as _, stop),
                 Err(error) => {
                     tracing::error!(device = spec.name, "{}", crate::causes::chain(&error));
@@ -204,26 +198,20 @@ impl Devices {
     }
 }
 
+fn own_meta(id: TagId, path: &TagPath, tag: &HealthTag) -> TagMeta {
+    let unit = tag.unit.map(Arc::from);
+    TagMeta { id, path: path.clone(), unit, device: health::DEVICE.into(), fresh_for: None }
+}
+
 /// One of the gateway's own tags. It is offered only when it moved, so nothing is held back.
-fn own_tag(id: TagId, path: &TagPath, tag: &HealthTag) -> (TagMeta, LiveTag) {
-    let unit: Option<Arc<str>> = tag.unit.map(Arc::from);
-    let device: Arc<str> = health::DEVICE.into();
-    let meta = TagMeta {
-        id,
-        path: path.clone(),
-        unit: unit.clone(),
-        device: Arc::clone(&device),
-        fresh_for: None,
-    };
-    let live = LiveTag {
-        id,
-        subject: subjects::live(path).into(),
-        unit,
-        device,
+fn own_live(id: TagId, path: &TagPath, tag: &HealthTag) -> LiveTag {
+    let manner = Arc::new(Manner {
+        unit: tag.unit.map(Arc::from),
         deadband: Deadband::None,
         max_silence: health::MAX_SILENCE,
-    };
-    (meta, live)
+        record: RecordMode::All,
+    });
+    LiveTag { id, path: path.clone(), device: health::DEVICE.into(), manner }
 }
 
 /// Two poll intervals and the time that one answer may take.
@@ -231,21 +219,23 @@ fn fresh_for(device: &Device) -> Duration {
     device.spec.poll_every.saturating_mul(2).saturating_add(device.spec.timeout)
 }
 
-fn definitions(device: &Device) -> Vec<Definition> {
-    let pairs = device.tags.iter().zip(&device.spec.tags);
-    let each = pairs.map(|(tag, spec)| Definition {
-        path: tag.path.clone(),
-        kind: if spec.scale == 1.0 && spec.offset == 0.0 {
-            kind(spec.kind)
-        } else {
-            ValueKind::F64
-        },
-        unit: tag.unit.clone(),
-        device: device.spec.name.clone(),
-        address: tag.address.clone(),
-        source: device.spec.name.clone(),
-    });
-    each.collect()
+fn definitions(device: Device) -> impl Iterator<Item = Definition> {
+    let name: Arc<str> = device.spec.name.as_str().into();
+    (0..device.tags.len()).filter_map(move |index| {
+        let (tag, spec) = (device.tags.get(index)?, device.spec.tags.get(index)?);
+        Some(Definition {
+            path: tag.path.clone(),
+            kind: if spec.scale == 1.0 && spec.offset == 0.0 {
+                kind(spec.kind)
+            } else {
+                ValueKind::F64
+            },
+            unit: tag.manner.unit.clone(),
+            device: Arc::clone(&name),
+            address: Arc::clone(&tag.address),
+            source: Arc::clone(&name),
+        })
+    })
 }
 
 const fn kind(kind: DataType) -> ValueKind {

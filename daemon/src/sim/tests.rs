@@ -55,7 +55,7 @@ async fn readings(behaviour: Behaviour, tags: Vec<TagSpec>) -> Vec<Reading> {
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, behaviour, stop.clone()));
-    let ids = (0..u32::try_from(tags.len()).unwrap()).map(TagId).collect();
+    let ids: Vec<_> = (0..u32::try_from(tags.len()).unwrap()).map(TagId).collect();
     let spec = DeviceSpec {
         name: "sim".into(),
         host: "127.0.0.1".into(),

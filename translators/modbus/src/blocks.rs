@@ -128,7 +128,7 @@ impl Blocks {
             retry: Pause::first(now),
         });
         Self {
-            spans: plan.spans().into(),
+            spans: plan.shared_spans(),
             planned: planned.collect(),
             block: 0,
             part: 0,

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::blocks::Cause;
 use crate::decode::Decoded;
 use crate::grid::Grid;
+use crate::spec::DeviceSpec;
 
 /// What the last sample of a tag said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +36,6 @@ enum Standing {
 #[derive(Debug, Clone)]
 struct Page {
     id: TagId,
-    path: Arc<str>,
     /// The first slot that is not accounted for.
     next: u64,
     standing: Standing,
@@ -44,7 +44,8 @@ struct Page {
 /// The book of one device.
 pub(crate) struct Book {
     device: Arc<str>,
-    pages: Vec<Page>,
+    spec: Arc<DeviceSpec>,
+    pages: Box<[Page]>,
     pub(crate) grid: Grid,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn Sink>,
@@ -61,22 +62,22 @@ pub(crate) struct Book {
 impl Book {
     pub(crate) fn new(
         device: Arc<str>,
-        tags: impl Iterator<Item = (TagId, Arc<str>)>,
+        spec: Arc<DeviceSpec>,
+        ids: &[TagId],
         grid: Grid,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn Sink>,
     ) -> Self {
-        let pages = tags
-            .map(|(id, path)| Page { id, path, next: 0, standing: Standing::Unknown })
-            .collect();
+        let page = |id: &TagId| Page { id: *id, next: 0, standing: Standing::Unknown };
+        let pages = ids.iter().map(page).collect();
         let heard = grid.due(0);
         let missed = Vec::new();
-        Self { device, pages, grid, clock, sink, heard, silent: None, told: false, missed }
+        Self { device, spec, pages, grid, clock, sink, heard, silent: None, told: false, missed }
     }
 
     /// The path of a tag.
     pub(crate) fn path(&self, tag: usize) -> Arc<str> {
-        self.pages.get(tag).map_or_else(|| "?".into(), |page| Arc::clone(&page.path))
+        self.spec.tags.get(tag).map_or_else(|| "?".into(), |tag| tag.path.shared())
     }
 
     pub(crate) const fn tags(&self) -> usize {

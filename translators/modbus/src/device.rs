@@ -60,10 +60,11 @@ impl ModbusDevice {
     /// # Errors
     /// When a tag cannot be read as it is described, or the numbers are not as many as the tags.
     pub fn new(
-        spec: DeviceSpec,
-        ids: Vec<TagId>,
+        spec: impl Into<Arc<DeviceSpec>>,
+        ids: impl Into<Arc<[TagId]>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DeviceError> {
+        let spec = spec.into();
         let dialer = Arc::new(TcpDialer::new(spec.host.clone(), spec.port));
         Self::with_dialer(spec, ids, clock, dialer)
     }
@@ -73,11 +74,12 @@ impl ModbusDevice {
     /// # Errors
     /// As [`Self::new`].
     pub fn with_dialer(
-        spec: DeviceSpec,
-        ids: Vec<TagId>,
+        spec: impl Into<Arc<DeviceSpec>>,
+        ids: impl Into<Arc<[TagId]>>,
         clock: Arc<dyn Clock>,
         dialer: Arc<dyn Dialer>,
     ) -> Result<Self, DeviceError> {
+        let (spec, ids) = (spec.into(), ids.into());
         let device = || spec.name.clone();
         if ids.len() != spec.tags.len() {
             let (tags, ids) = (spec.tags.len(), ids.len());
@@ -94,7 +96,7 @@ impl ModbusDevice {
             }
         };
         let name = spec.name.as_str().into();
-        Ok(Self { name, spec: Arc::new(spec), ids: ids.into(), plan, dialer, clock })
+        Ok(Self { name, spec, ids, plan, dialer, clock })
     }
 
     /// The requests of one poll.
@@ -106,8 +108,6 @@ impl ModbusDevice {
     fn poller(&self, sink: Arc<dyn Sink>) -> Poller<TcpConnector> {
         let now = Instant::now();
         let grid = Grid::new(now, self.spec.poll_every, &self.spec.name);
-        let paths = self.spec.tags.iter().map(|tag| Arc::from(tag.path.as_str()));
-        let tags = self.ids.iter().copied().zip(paths);
         let (first, largest) = self.spec.backoff;
         let seed = hash(&self.spec.name) ^ getrandom::u64().unwrap_or_default();
         Poller {
@@ -116,7 +116,8 @@ impl ModbusDevice {
             blocks: Blocks::new(&self.plan, now),
             book: Book::new(
                 Arc::clone(&self.name),
-                tags,
+                Arc::clone(&self.spec),
+                &self.ids,
                 grid,
                 Arc::clone(&self.clock),
                 Arc::clone(&sink),

@@ -8,6 +8,7 @@
 //! - The same device always gives the same plan, whatever the order of its tags.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::spec::{DataType, DeviceSpec, Table, TagSpec};
 
@@ -22,7 +23,7 @@ pub const MAX_BITS: u16 = 2000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     blocks: Vec<Block>,
-    spans: Vec<Span>,
+    spans: Arc<[Span]>,
 }
 
 /// One request: a run of addresses in one table.
@@ -141,7 +142,7 @@ impl Plan {
         }
         spans.sort_unstable();
         let blocks = coalesce(&spans, limits);
-        Ok(Self { blocks, spans })
+        Ok(Self { blocks, spans: spans.into() })
     }
 
     /// The requests, by table and address.
@@ -154,6 +155,11 @@ impl Plan {
     #[must_use]
     pub fn spans(&self) -> &[Span] {
         &self.spans
+    }
+
+    /// The same, to be kept beside the plan without a copy.
+    pub(crate) fn shared_spans(&self) -> Arc<[Span]> {
+        Arc::clone(&self.spans)
     }
 
     /// The tags that a block reads.

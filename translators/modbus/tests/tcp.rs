@@ -39,7 +39,7 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicU32>) {
 
 fn device(host: &str, port: u16, period: Duration) -> ModbusDevice {
     let tags: Vec<_> = (0..10).map(holding).collect();
-    let ids = (0..10).map(TagId).collect();
+    let ids: Vec<_> = (0..10).map(TagId).collect();
     let spec = DeviceSpec { host: host.into(), port, poll_every: period, ..spec(tags) };
     ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap()
 }
@@ -137,7 +137,7 @@ async fn transactions_per_second_on_loopback() {
             max_registers: width,
             ..spec((0..1_000).map(holding).collect())
         };
-        let ids = (0..1_000).map(TagId).collect();
+        let ids: Vec<_> = (0..1_000).map(TagId).collect();
         let device = ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap();
         let stop = CancellationToken::new();
         let recorder = Recorder::new();

@@ -10,8 +10,10 @@
 
 mod part;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
+use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Serialize};
 use tidegate_translator::{TagId, TagPath, ValueKind};
 
@@ -33,20 +35,20 @@ pub struct CatalogEntry {
     /// What values it has; [`ValueKind::None`] when that is not known beforehand.
     pub kind: ValueKind,
     /// The engineering unit.
-    pub unit: Option<String>,
+    pub unit: Option<Arc<str>>,
     /// The configured name of the device.
-    pub device: String,
+    pub device: Arc<str>,
     /// The address within the device, as configured.
-    pub address: String,
+    pub address: Arc<str>,
     /// Which translator reads it, as the live plane's `src`.
-    pub source: String,
+    pub source: Arc<str>,
 }
 
 impl CatalogEntry {
     fn text_bytes(&self) -> usize {
         let texts = [&self.device, &self.address, &self.source];
         self.path.as_str().len()
-            + self.unit.as_ref().map_or(0, String::len)
+            + self.unit.as_ref().map_or(0, |unit| unit.len())
             + texts.iter().map(|t| t.len()).sum::<usize>()
     }
 }
@@ -126,13 +128,13 @@ pub struct Definition {
     /// What values it has.
     pub kind: ValueKind,
     /// The engineering unit.
-    pub unit: Option<String>,
+    pub unit: Option<Arc<str>>,
     /// The configured name of the device.
-    pub device: String,
+    pub device: Arc<str>,
     /// The address within the device.
-    pub address: String,
+    pub address: Arc<str>,
     /// Which translator reads it.
-    pub source: String,
+    pub source: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,13 +144,26 @@ struct Versioned {
 }
 
 /// All tags of one gateway and epoch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "File", into = "File")]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "File")]
 pub struct Catalog {
     version: u64,
-    entries: BTreeMap<TagId, Versioned>,
+    /// In the order in which they became known. A list without holes: a tree of entries would be
+    /// half empty, because numbers are given in ascending order.
+    entries: Vec<Versioned>,
+    /// Where the entry of a number stands in the list.
+    places: BTreeMap<TagId, u32>,
+    /// The numbers of the paths; empty until it is needed.
     paths: HashMap<TagPath, TagId>,
 }
+
+impl PartialEq for Catalog {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version && self.versioned().eq(other.versioned())
+    }
+}
+
+impl Eq for Catalog {}
 
 impl Catalog {
     /// A catalog without tags.
@@ -178,23 +193,65 @@ impl Catalog {
     /// What a number stands for; `None` while its catalog frame has not been read.
     #[must_use]
     pub fn resolve(&self, tag: TagId) -> Option<&CatalogEntry> {
-        self.entries.get(&tag).map(|v| &v.entry)
+        self.at(*self.places.get(&tag)?).map(|v| &v.entry)
     }
 
     /// The number of a path.
     #[must_use]
     pub fn id_of(&self, path: &TagPath) -> Option<TagId> {
-        self.paths.get(path).copied()
+        if self.is_indexed() {
+            return self.paths.get(path).copied();
+        }
+        self.entries.iter().map(|v| &v.entry).find(|entry| entry.path == *path).map(|e| e.id)
+    }
+
+    /// Makes room for as many more tags.
+    pub fn reserve(&mut self, more: usize) {
+        let more = more.min(MAX_TAGS);
+        self.entries.reserve_exact(more);
+        self.paths.reserve(self.entries.len() + more);
+        self.index();
+    }
+
+    /// Gives back the memory that only a change of the catalog needs.
+    pub fn settle(&mut self) {
+        self.paths = HashMap::new();
+        self.entries.shrink_to_fit();
+    }
+
+    fn is_indexed(&self) -> bool {
+        self.paths.len() == self.entries.len()
+    }
+
+    fn index(&mut self) {
+        if !self.is_indexed() {
+            let each = self.entries.iter().map(|v| (v.entry.path.clone(), v.entry.id));
+            self.paths.extend(each);
+        }
     }
 
     /// All entries, by number.
     pub fn entries(&self) -> impl Iterator<Item = &CatalogEntry> {
-        self.entries.values().map(|v| &v.entry)
+        self.versioned().map(|v| &v.entry)
     }
 
     /// The entries that changed after `version`, for one catalog frame or several.
     pub fn changed_since(&self, version: u64) -> impl Iterator<Item = &CatalogEntry> {
-        self.entries.values().filter(move |v| v.version > version).map(|v| &v.entry)
+        self.versioned().filter(move |v| v.version > version).map(|v| &v.entry)
+    }
+
+    /// All entries with their versions, by number.
+    fn versioned(&self) -> impl Iterator<Item = &Versioned> {
+        self.places.values().filter_map(|place| self.at(*place))
+    }
+
+    fn at(&self, place: u32) -> Option<&Versioned> {
+        self.entries.get(usize::try_from(place).ok()?)
+    }
+
+    fn at_mut(&mut self, tag: TagId) -> Option<&mut Versioned> {
+        let place = usize::try_from(*self.places.get(&tag)?).ok()?;
+        self.entries.get_mut(place)
     }
 
     /// Gives a path its number, or its number a new version of the entry.
@@ -203,17 +260,29 @@ impl Catalog {
     /// When the catalog is full or the texts are too long.
     pub fn define(&mut self, definition: Definition) -> Result<Defined, CatalogError> {
         let Definition { path, kind, unit, device, address, source } = definition;
-        let known = self.id_of(&path);
-        let id = match known {
+        self.index();
+        let id = match self.id_of(&path) {
             Some(id) => id,
             None => self.next_id(&path)?,
         };
         let entry = CatalogEntry { id, path, kind, unit, device, address, source };
         if self.resolve(id) == Some(&entry) {
+            self.share(entry);
             return Ok(Defined::Known(id));
         }
-        self.put(&entry, self.version + 1)?;
+        self.put(entry, self.version + 1)?;
         Ok(Defined::Written(id))
+    }
+
+    /// Keeps the texts of an equal entry in the place of its own: whoever defines a tag holds
+    /// them anyhow, and what came from a file would be a second copy.
+    fn share(&mut self, entry: CatalogEntry) {
+        if self.paths.remove(&entry.path).is_some() {
+            self.paths.insert(entry.path.clone(), entry.id);
+        }
+        if let Some(known) = self.at_mut(entry.id) {
+            known.entry = entry;
+        }
     }
 
     /// Takes in a part that was read from a frame. Returns how many entries it changed.
@@ -223,7 +292,7 @@ impl Catalog {
     pub fn apply(&mut self, part: &CatalogPart) -> Result<usize, CatalogError> {
         let mut changed = 0;
         for entry in &part.entries {
-            changed += usize::from(self.put(entry, part.version)?);
+            changed += usize::from(self.put(entry.clone(), part.version)?);
         }
         self.version = self.version.max(part.version);
         Ok(changed)
@@ -231,39 +300,41 @@ impl Catalog {
 
     /// The number after the highest, so that a number is never reused.
     fn next_id(&self, path: &TagPath) -> Result<TagId, CatalogError> {
-        let next = match self.entries.last_key_value() {
+        let next = match self.places.last_key_value() {
             None => Some(1),
             Some((last, _)) => last.0.checked_add(1),
         };
         next.map(TagId).ok_or_else(|| CatalogError::Full { path: path.clone() })
     }
 
-    fn put(&mut self, entry: &CatalogEntry, version: u64) -> Result<bool, CatalogError> {
-        let path = &entry.path;
+    fn put(&mut self, entry: CatalogEntry, version: u64) -> Result<bool, CatalogError> {
+        self.index();
         let bytes = entry.text_bytes();
         if bytes > MAX_ENTRY_BYTES {
-            return Err(CatalogError::TooLarge { path: path.clone(), bytes });
+            return Err(CatalogError::TooLarge { path: entry.path, bytes });
         }
-        if let Some(known) = self.id_of(path).filter(|known| *known != entry.id) {
-            return Err(CatalogError::PathTaken { path: path.clone(), known, given: entry.id });
+        if let Some(known) = self.id_of(&entry.path).filter(|known| *known != entry.id) {
+            return Err(CatalogError::PathTaken { path: entry.path, known, given: entry.id });
         }
         let is_full = self.entries.len() >= MAX_TAGS;
-        match self.entries.get_mut(&entry.id) {
-            Some(known) if known.entry.path != *path => {
+        match self.at_mut(entry.id) {
+            Some(known) if known.entry.path != entry.path => {
                 return Err(CatalogError::NumberTaken {
                     id: entry.id,
                     known: known.entry.path.clone(),
-                    given: path.clone(),
+                    given: entry.path,
                 });
             }
-            Some(known) if known.version >= version || known.entry == *entry => return Ok(false),
-            Some(known) => *known = Versioned { entry: entry.clone(), version },
+            Some(known) if known.version >= version || known.entry == entry => return Ok(false),
+            Some(known) => *known = Versioned { entry, version },
             None if is_full => {
-                return Err(CatalogError::Full { path: path.clone() });
+                return Err(CatalogError::Full { path: entry.path });
             }
             None => {
-                self.paths.insert(path.clone(), entry.id);
-                self.entries.insert(entry.id, Versioned { entry: entry.clone(), version });
+                let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+                self.paths.insert(entry.path.clone(), entry.id);
+                self.places.insert(entry.id, place);
+                self.entries.push(Versioned { entry, version });
             }
         }
         self.version = self.version.max(version);
@@ -273,18 +344,38 @@ impl Catalog {
 
 const FILE_FORMAT: u32 = 1;
 
-/// The catalog in the gateway's own file.
-#[derive(Serialize, Deserialize)]
+/// The catalog in the gateway's own file, as it is read.
+#[derive(Deserialize)]
 struct File {
     format: u32,
     version: u64,
     entries: Vec<(u64, CatalogEntry)>,
 }
 
-impl From<Catalog> for File {
-    fn from(catalog: Catalog) -> Self {
-        let entries = catalog.entries.into_values().map(|v| (v.version, v.entry)).collect();
-        Self { format: FILE_FORMAT, version: catalog.version, entries }
+/// The same as it is written, without a copy of anything.
+#[derive(Serialize)]
+struct FileOf<'a> {
+    format: u32,
+    version: u64,
+    entries: EntriesOf<'a>,
+}
+
+struct EntriesOf<'a>(&'a Catalog);
+
+impl Serialize for EntriesOf<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for Versioned { entry, version } in self.0.versioned() {
+            list.serialize_element(&(version, entry))?;
+        }
+        list.end()
+    }
+}
+
+impl Serialize for Catalog {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (format, version) = (FILE_FORMAT, self.version);
+        FileOf { format, version, entries: EntriesOf(self) }.serialize(serializer)
     }
 }
 
@@ -295,11 +386,24 @@ impl TryFrom<File> for Catalog {
             return Err(CatalogError::Format { found: file.format });
         }
         let mut catalog = Self { version: file.version, ..Self::default() };
-        for (version, entry) in &file.entries {
-            catalog.put(entry, *version)?;
+        let mut known = HashSet::new();
+        for (version, mut entry) in file.entries {
+            entry.device = one_of(&mut known, entry.device);
+            entry.source = one_of(&mut known, entry.source);
+            entry.unit = entry.unit.map(|unit| one_of(&mut known, unit));
+            catalog.put(entry, version)?;
         }
         Ok(catalog)
     }
+}
+
+/// One text for all entries that say the same.
+fn one_of(known: &mut HashSet<Arc<str>>, text: Arc<str>) -> Arc<str> {
+    if let Some(known) = known.get(&text) {
+        return Arc::clone(known);
+    }
+    known.insert(Arc::clone(&text));
+    text
 }
 
 #[cfg(test)]

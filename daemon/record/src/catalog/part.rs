@@ -47,8 +47,17 @@ impl CatalogPart {
     }
 }
 
+/// A part as it is written, without a copy of its entries.
+#[derive(Serialize)]
+struct PartOf<'a> {
+    version: u64,
+    snapshot: Option<Snapshot>,
+    entries: &'a [&'a CatalogEntry],
+}
+
 /// The bodies, each small enough for a frame, that bring these entries to a reader. With
 /// `is_snapshot` they say which part of how many they are, and there is one even for no entries.
+/// Each is made when it is asked for.
 ///
 /// # Errors
 /// Never in practice; the encoder's signature allows it.
@@ -56,29 +65,35 @@ pub fn bodies<'a>(
     version: u64,
     entries: impl IntoIterator<Item = &'a CatalogEntry>,
     is_snapshot: bool,
-) -> Result<Vec<Vec<u8>>, BodyError> {
-    let mut parts: Vec<Vec<CatalogEntry>> = Vec::new();
+) -> Result<impl Iterator<Item = Result<Vec<u8>, BodyError>>, BodyError> {
+    let wrong = |_| BodyError { kind: "catalog" };
+    let entries: Vec<&CatalogEntry> = entries.into_iter().collect();
+    // Where each part ends.
+    let mut ends = Vec::new();
     let mut room = 0;
-    for entry in entries {
-        let size = postcard::to_stdvec(entry).map_err(|_| BodyError { kind: "catalog" })?.len();
-        match parts.last_mut() {
-            Some(part) if size <= room => part.push(entry.clone()),
-            _ => {
-                parts.push(vec![entry.clone()]);
-                room = MAX_BODY_BYTES - PART_OVERHEAD;
-            }
+    let mut encoded = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        encoded.clear();
+        encoded = postcard::to_extend(entry, encoded).map_err(wrong)?;
+        let size = encoded.len();
+        if size > room || ends.is_empty() {
+            ends.push(at);
+            room = MAX_BODY_BYTES - PART_OVERHEAD;
         }
         room = room.saturating_sub(size);
+        if let Some(end) = ends.last_mut() {
+            *end = at + 1;
+        }
     }
-    if is_snapshot && parts.is_empty() {
-        parts.push(Vec::new());
+    if is_snapshot && ends.is_empty() {
+        ends.push(0);
     }
-    let of = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-    (0..)
-        .zip(parts)
-        .map(|(part, entries)| {
-            let snapshot = is_snapshot.then_some(Snapshot { part, of });
-            CatalogPart { version, snapshot, entries }.encode()
-        })
-        .collect()
+    let of = u32::try_from(ends.len()).unwrap_or(u32::MAX);
+    let mut start = 0;
+    Ok((0..).zip(ends).map(move |(part, end)| {
+        let snapshot = is_snapshot.then_some(Snapshot { part, of });
+        let entries = entries.get(start..end).unwrap_or_default();
+        start = end;
+        postcard::to_stdvec(&PartOf { version, snapshot, entries }).map_err(wrong)
+    }))
 }

@@ -46,6 +46,7 @@ fn a_changed_unit_is_a_new_version_under_the_same_number() {
 fn a_snapshot_in_several_bodies_rebuilds_the_catalog() {
     let catalog = filled(3000);
     let bodies = bodies(catalog.version(), catalog.entries(), true).unwrap();
+    let bodies: Vec<_> = bodies.map(Result::unwrap).collect();
     assert!(bodies.len() > 2, "{}", bodies.len());
     assert!(bodies.iter().all(|b| b.len() <= crate::samples::MAX_BODY_BYTES));
     let mut read = Catalog::new();
@@ -61,10 +62,10 @@ fn a_snapshot_in_several_bodies_rebuilds_the_catalog() {
 
 #[test]
 fn an_empty_catalog_has_a_snapshot_too() {
-    let bodies = bodies(0, [], true).unwrap();
-    let part = CatalogPart::decode(&bodies[0]).unwrap();
+    let body = bodies(0, [], true).unwrap().next().unwrap().unwrap();
+    let part = CatalogPart::decode(&body).unwrap();
     assert_eq!(part.snapshot, Some(Snapshot { part: 0, of: 1 }));
-    assert_eq!(super::bodies(0, [], false).unwrap().len(), 0);
+    assert!(bodies(0, [], false).unwrap().next().is_none());
 }
 
 #[test]
@@ -78,7 +79,7 @@ fn an_older_part_that_comes_late_changes_nothing() {
     let mut reader = Catalog::new();
     reader.apply(&CatalogPart { version: 2, snapshot: None, entries: new }).unwrap();
     assert_eq!(reader.apply(&CatalogPart { version: 1, snapshot: None, entries: old }), Ok(0));
-    assert_eq!(reader.resolve(TagId(1)).unwrap().address, "holding:7");
+    assert_eq!(reader.resolve(TagId(1)).unwrap().address.as_ref(), "holding:7");
     assert_eq!(reader.version(), 2);
 }
 
@@ -126,8 +127,34 @@ fn the_highest_number_is_the_last() {
 #[test]
 fn an_entry_with_endless_texts_is_refused() {
     let mut catalog = Catalog::new();
-    let long = Definition { address: "x".repeat(MAX_ENTRY_BYTES), ..definition("a") };
+    let long = Definition { address: "x".repeat(MAX_ENTRY_BYTES).into(), ..definition("a") };
     assert!(matches!(catalog.define(long), Err(CatalogError::TooLarge { .. })));
+}
+
+#[test]
+fn a_catalog_that_has_settled_knows_and_takes_what_it_did_before() {
+    let mut catalog = filled(3);
+    catalog.settle();
+    let path = |text: &str| TagPath::new(text).unwrap();
+    assert_eq!(catalog.id_of(&path("Plant/Line/Press/tag-1")), Some(TagId(2)));
+    assert_eq!(catalog.id_of(&path("other")), None);
+    let known = definition("Plant/Line/Press/tag-1");
+    assert_eq!(catalog.define(known).unwrap(), Defined::Known(TagId(2)));
+    catalog.settle();
+    assert_eq!(catalog.define(definition("other")).unwrap(), Defined::Written(TagId(4)));
+    catalog.settle();
+    let error = apply(&mut catalog, 9, entry(7, "other")).unwrap_err();
+    assert!(matches!(error, CatalogError::PathTaken { .. }), "{error}");
+}
+
+#[test]
+fn a_known_tag_shares_the_texts_of_who_defines_it() {
+    let mut catalog = filled(1);
+    let again = definition("Plant/Line/Press/tag-0");
+    let path = again.path.shared();
+    catalog.define(again).unwrap();
+    let kept = catalog.resolve(TagId(1)).unwrap().path.shared();
+    assert!(std::sync::Arc::ptr_eq(&kept, &path));
 }
 
 #[test]

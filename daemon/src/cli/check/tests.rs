@@ -136,7 +136,7 @@ fn the_exit_code_tells_silence_from_refusal() {
     let all = |quality: Quality| {
         move |config: &Config| -> Readings {
             let device = &config.devices[0];
-            let tags = (0_u32..).zip(&device.tags);
+            let tags = (0_u32..).zip(device.tags.iter());
             let list = tags.map(|(id, _)| reading(id, Value::U64(1), Quality::Good));
             let mut list: Vec<_> = list.collect();
             list[0].quality = quality;

@@ -120,7 +120,11 @@ impl Board {
     }
 
     /// Sets what is configured. What stays configured keeps its state; the rest is forgotten.
-    pub fn configure(&self, devices: Vec<DeviceMeta>, tags: Vec<TagMeta>) {
+    pub fn configure(
+        &self,
+        devices: impl IntoIterator<Item = DeviceMeta>,
+        tags: impl IntoIterator<Item = TagMeta>,
+    ) {
         let now = self.clock.now();
         lock(&self.readings).configure(devices, tags, now, Instant::now());
     }

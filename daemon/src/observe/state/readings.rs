@@ -1,7 +1,6 @@
 //! The latest value of each tag, and how each device is doing.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,9 @@ use tokio::time::Instant;
 
 use super::Pattern;
 use super::parts::{millis, millis_always};
+use crate::by_tag::ByTag;
 use crate::observe::health;
+use crate::shared::Recent;
 
 /// The most tags in one page.
 pub const MAX_PAGE: usize = 5000;
@@ -51,8 +52,11 @@ pub struct TagMeta {
 #[derive(Debug, Default)]
 pub(super) struct Readings {
     devices: BTreeMap<Arc<str>, Device>,
-    tags: HashMap<TagId, Tag>,
-    by_path: BTreeMap<TagPath, TagId>,
+    tags: ByTag<Tag>,
+    /// The places of the tags, in the order of their paths.
+    by_path: Box<[u32]>,
+    /// What the ages of readings are counted from.
+    origin: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -68,10 +72,20 @@ struct Device {
     restarts: u64,
 }
 
+/// A tag, as many at a time as there are.
 #[derive(Debug)]
 struct Tag {
-    meta: TagMeta,
+    path: TagPath,
+    kin: Arc<Kin>,
     latest: Option<Latest>,
+}
+
+/// What the tags of one device have in common, or most of them.
+#[derive(Debug, PartialEq)]
+struct Kin {
+    device: Arc<str>,
+    unit: Option<Arc<str>>,
+    fresh_for: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -80,7 +94,8 @@ struct Latest {
     quality: Quality,
     acquired: Timestamp,
     source: Option<Timestamp>,
-    at: Instant,
+    /// Nanoseconds after the origin: half of what an `Instant` takes.
+    at: u64,
 }
 
 /// Slots that passed without a reading, of one cause.
@@ -172,8 +187,8 @@ fn as_millis(age: Duration) -> u64 {
 impl Readings {
     pub(super) fn configure(
         &mut self,
-        devices: Vec<DeviceMeta>,
-        tags: Vec<TagMeta>,
+        devices: impl IntoIterator<Item = DeviceMeta>,
+        tags: impl IntoIterator<Item = TagMeta>,
         now: Timestamp,
         at: Instant,
     ) {
@@ -197,45 +212,62 @@ impl Readings {
             });
             self.devices.insert(meta.name, device);
         }
-        let mut old_tags = std::mem::take(&mut self.tags);
-        self.by_path.clear();
-        for meta in tags {
-            if let Some(device) = self.devices.get_mut(&meta.device) {
+        let mut old = std::mem::take(&mut self.tags);
+        let (mut kins, mut place) = (Recent::default(), 0);
+        let fresh = tags.into_iter().map(|TagMeta { id, path, unit, device, fresh_for }| {
+            if let Some(device) = self.devices.get_mut(&device) {
                 device.tags += 1;
             }
+            let known = old.place(id, place).inspect(|known| place = known + 1);
             // A path that moved to another device starts anew: its last value is not that one's.
-            let latest = old_tags
-                .remove(&meta.id)
-                .filter(|old| old.meta.device == meta.device && old.meta.path == meta.path)
-                .and_then(|old| old.latest);
-            self.by_path.insert(meta.path.clone(), meta.id);
-            self.tags.insert(meta.id, Tag { meta, latest });
-        }
+            let latest = known
+                .and_then(|known| old.at_mut(known))
+                .filter(|old| old.kin.device == device && old.path == path)
+                .and_then(|old| old.latest.take());
+            (id, Tag { path, kin: kins.one_of(Kin { device, unit, fresh_for }), latest })
+        });
+        self.tags = fresh.collect();
+        let mut by_path: Box<[u32]> = (0..).take(self.tags.len()).collect();
+        by_path.sort_by(|a, b| self.path(*a).cmp(&self.path(*b)));
+        self.by_path = by_path;
+    }
+
+    fn tag(&self, place: u32) -> Option<&Tag> {
+        self.tags.at(usize::try_from(place).ok()?)
+    }
+
+    fn path(&self, place: u32) -> Option<&TagPath> {
+        self.tag(place).map(|tag| &tag.path)
     }
 
     /// Returns how many samples were of unknown tags.
     pub(super) fn note(&mut self, samples: &[Sample], at: Instant) -> usize {
+        let origin = *self.origin.get_or_insert(at);
+        let since = nanos(at.saturating_duration_since(origin));
         let mut unknown = 0;
+        let mut place = 0;
         let mut with_data: Option<Arc<str>> = None;
         for sample in samples {
-            let Some(tag) = self.tags.get_mut(&sample.tag) else {
+            let found = self.tags.place(sample.tag, place);
+            let Some(tag) = found.and_then(|found| self.tags.at_mut(found)) else {
                 unknown += 1;
                 continue;
             };
+            place = found.map_or(0, |found| found + 1);
             tag.latest = Some(Latest {
                 value: sample.value.clone(),
                 quality: sample.quality,
                 acquired: sample.acquired,
                 source: sample.source,
-                at,
+                at: since,
             });
             // A batch is one device's poll, so this look-up happens about once.
             let is_data = !matches!(sample.quality, Quality::Bad(_));
-            if is_data && with_data.as_ref() != Some(&tag.meta.device) {
-                if let Some(device) = self.devices.get_mut(&tag.meta.device) {
+            if is_data && with_data.as_ref() != Some(&tag.kin.device) {
+                if let Some(device) = self.devices.get_mut(&tag.kin.device) {
                     device.data = Some((sample.acquired, at));
                 }
-                with_data = Some(Arc::clone(&tag.meta.device));
+                with_data = Some(Arc::clone(&tag.kin.device));
             }
         }
         unknown
@@ -277,8 +309,9 @@ impl Readings {
 
     pub(super) fn totals(&self, at: Instant) -> TagTotals {
         let mut totals = TagTotals::default();
+        let now = self.since_origin(at);
         for tag in self.tags.values().filter(|tag| !tag.is_own()) {
-            match tag.quality(at) {
+            match tag.quality(now) {
                 Quality::Good => totals.good += 1,
                 Quality::Uncertain(_) => totals.uncertain += 1,
                 Quality::Bad(_) => totals.bad += 1,
@@ -296,20 +329,28 @@ impl Readings {
     ) -> TagPage {
         let limit = limit.clamp(1, MAX_PAGE);
         // A cursor that is no path stands before every path.
-        let start = match after.and_then(|path| TagPath::new(path).ok()) {
-            Some(path) => Bound::Excluded(path),
-            None => Bound::Unbounded,
-        };
-        let mut matching = self
-            .by_path
-            .range((start, Bound::Unbounded))
-            .filter(|(path, _)| pattern.matches(path.as_str()))
-            .filter_map(|(_, id)| self.tags.get(id))
+        let after = after.and_then(|path| TagPath::new(path).ok());
+        let start = self.by_path.partition_point(|place| self.path(*place) <= after.as_ref());
+        let now = self.since_origin(at);
+        let rest = self.by_path.get(start..).unwrap_or_default();
+        let mut matching = rest
+            .iter()
+            .filter_map(|place| self.tag(*place))
+            .filter(|tag| pattern.matches(tag.path.as_str()))
             .filter(|tag| !tag.is_own() || tag.latest.is_some());
-        let tags: Vec<TagReport> = matching.by_ref().take(limit).map(|t| t.report(at)).collect();
+        let tags: Vec<TagReport> = matching.by_ref().take(limit).map(|t| t.report(now)).collect();
         let next = matching.next().and(tags.last()).map(|last| last.path.clone());
         TagPage { tags, next }
     }
+
+    /// Nanoseconds; 0 before the first reading, when no tag has an age.
+    fn since_origin(&self, at: Instant) -> u64 {
+        self.origin.map_or(0, |origin| nanos(at.saturating_duration_since(origin)))
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Device {
@@ -334,37 +375,43 @@ impl Tag {
     /// Whether it tells of the gateway itself. Such a tag is listed once it has a value: without
     /// a hub, for one, there is no backlog, and that is not bad.
     fn is_own(&self) -> bool {
-        &*self.meta.device == health::DEVICE
+        &*self.kin.device == health::DEVICE
     }
 
-    /// The quality now: a reading that should have been renewed long ago is stale.
-    fn quality(&self, at: Instant) -> Quality {
+    /// The quality now, in nanoseconds after the origin: a reading that should have been renewed
+    /// long ago is stale.
+    fn quality(&self, now: u64) -> Quality {
         let Some(latest) = &self.latest else { return Quality::Bad(Reason::NotConnected) };
-        let age = at.duration_since(latest.at);
-        match (latest.quality, self.meta.fresh_for) {
+        match (latest.quality, self.kin.fresh_for) {
             (quality @ Quality::Bad(_), _) => quality,
-            (_, Some(fresh_for)) if age > fresh_for => Quality::Bad(Reason::Stale),
+            (_, Some(fresh_for)) if latest.age(now) > fresh_for => Quality::Bad(Reason::Stale),
             (quality, _) => quality,
         }
     }
 
-    fn report(&self, at: Instant) -> TagReport {
-        let quality = self.quality(at);
+    fn report(&self, now: u64) -> TagReport {
+        let quality = self.quality(now);
         let (v, oddity) = match &self.latest {
             Some(latest) => shown(&latest.value),
             None => (serde_json::Value::Null, None),
         };
         let why = quality.reason().map(Reason::word).or(oddity);
         TagReport {
-            path: self.meta.path.to_string(),
-            device: self.meta.device.to_string(),
-            unit: self.meta.unit.as_ref().map(ToString::to_string),
+            path: self.path.to_string(),
+            device: self.kin.device.to_string(),
+            unit: self.kin.unit.as_ref().map(ToString::to_string),
             v,
             q: quality.word().to_owned(),
             why: why.map(str::to_owned),
             time: self.latest.as_ref().map(|l| l.source.unwrap_or(l.acquired)),
-            age_ms: self.latest.as_ref().map(|l| as_millis(at.duration_since(l.at))),
+            age_ms: self.latest.as_ref().map(|l| as_millis(l.age(now))),
         }
+    }
+}
+
+impl Latest {
+    fn age(&self, now: u64) -> Duration {
+        Duration::from_nanos(now.saturating_sub(self.at))
     }
 }
 

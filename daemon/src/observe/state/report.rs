@@ -120,7 +120,7 @@ mod tests {
     async fn the_line_names_at_most_three_parts_and_the_rest_by_number() {
         let board = board();
         assert_eq!(board.report(&HealthLimits::default()).line(), "down: journal; 2 devices");
-        board.configure(["a", "b", "c", "d"].map(device).into(), Vec::new());
+        board.configure(["a", "b", "c", "d"].map(device), []);
         tokio::time::advance(std::time::Duration::from_secs(60)).await;
         board.update_uplink(|uplink| uplink.state = UplinkState::CaughtUp);
         assert_eq!(

@@ -25,7 +25,7 @@ impl Writer {
     pub(super) fn command(&mut self, command: Command) {
         match command {
             Command::Define(definitions, reply) => {
-                let numbers = self.catalog.define(definitions);
+                let numbers = self.catalog.define(definitions.0);
                 self.keep_catalog();
                 // Who asked may have gone meanwhile; the numbers hold all the same.
                 let _ = reply.send(numbers);
@@ -86,7 +86,7 @@ impl Writer {
             return;
         }
         self.pack();
-        let opening = self.catalog.snapshot();
+        let opening: Vec<_> = self.catalog.snapshot().collect();
         let stamp = self.stamper.now(self.clock.now());
         let opening: Vec<_> = opening
             .iter()

@@ -417,7 +417,7 @@ impl Run {
 }
 
 pub fn device(spec: &DeviceSpec, plc: &Plc) -> ModbusDevice {
-    let ids = (0..u32::try_from(spec.tags.len()).unwrap()).map(TagId).collect();
+    let ids: Vec<_> = (0..u32::try_from(spec.tags.len()).unwrap()).map(TagId).collect();
     let clock = Arc::new(TokioClock(Instant::now()));
     ModbusDevice::with_dialer(spec.clone(), ids, clock, Arc::new(plc.clone())).unwrap()
 }
