@@ -11,7 +11,6 @@
 //!   and reports the next sync as a success.
 //! - The journal reads no clock.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::cursor::{CursorFile, Record};
@@ -24,7 +23,7 @@ use crate::report::{Appended, Draft, Event, Stats};
 use crate::scan::Run;
 use crate::segment::{BLOCK_OFFSET, MARK_BYTES, Mark, SegmentHeader, Tail, align, segment_name};
 use crate::storage::{Storage, StoredFile};
-use crate::{Epoch, FrameHash, Header, Position, Settings, Stamp};
+use crate::{Epoch, Header, Position, Settings, Stamp};
 
 /// A frame that is carried into another epoch may grow by a byte or two in its header.
 const CARRY_SLACK: usize = 16;
@@ -90,8 +89,6 @@ pub struct Journal {
     pub(crate) stamp: Stamp,
     pub(crate) stats: Stats,
     pub(crate) events: Vec<Event>,
-    /// What an interrupted carry-over had already written; found again when it is not known.
-    pub(crate) carried: Option<HashMap<FrameHash, u32>>,
     /// Readers were said to get nothing of some segment.
     pub(crate) told_unreadable: bool,
 }

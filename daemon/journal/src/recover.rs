@@ -154,7 +154,6 @@ pub(crate) fn open_locked(
         stamp,
         stats: Stats::default(),
         events: Vec::new(),
-        carried: None,
         told_unreadable: false,
     };
     let began = match (epoch, lost) {

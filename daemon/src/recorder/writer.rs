@@ -93,8 +93,6 @@ pub(super) struct Writer {
     reopen: Option<Instant>,
     /// How long the next reopening waits.
     reopen_wait: Duration,
-    /// A step of a carry-over failed and is tried again then.
-    carry_again: Option<Instant>,
     slowest: (Instant, Duration),
     origin: Instant,
 }
@@ -148,7 +146,6 @@ impl Writer {
             look_at: origin,
             reopen: None,
             reopen_wait: REOPEN.0,
-            carry_again: None,
             slowest: (origin, Duration::ZERO),
             origin,
         };
@@ -171,14 +168,11 @@ impl Writer {
                 biased;
                 () = stop.cancelled() => break,
                 Some(command) = self.commands.recv() => self.command(command),
-                Some(batch) = self.queue.next(), if !self.journal.is_carrying() => {
-                    self.take(&batch);
-                }
+                Some(batch) = self.queue.next() => self.take(&batch),
                 () = tokio::time::sleep_until(due) => {}
             }
             self.act_if_due();
         }
-        while self.journal.is_carrying() && self.carry_on() {}
         while let Some(batch) = self.queue.try_next() {
             self.take(&batch);
         }
@@ -186,8 +180,7 @@ impl Writer {
     }
 
     fn due_at(&self) -> Instant {
-        let due = [self.commit_at(), self.carry_at()].into_iter().flatten().min();
-        due.map_or(self.look_at, |at| at.min(self.look_at))
+        self.commit_at().map_or(self.look_at, |at| at.min(self.look_at))
     }
 
     fn commit_at(&self) -> Option<Instant> {
@@ -207,30 +200,6 @@ impl Writer {
         if self.commit_at().is_some_and(|at| at <= now) {
             self.commit();
         }
-        if self.carry_at().is_some_and(|at| at <= now) {
-            self.carry_on();
-        }
-    }
-
-    /// When the next step of a carry-over is due: at once, unless the last one failed.
-    fn carry_at(&self) -> Option<Instant> {
-        self.journal.is_carrying().then(|| self.carry_again.unwrap_or_else(Instant::now))
-    }
-
-    /// Returns whether it succeeded.
-    fn carry_on(&mut self) -> bool {
-        let carried = self.journal.carry_on();
-        self.carry_again = carried.is_err().then(|| Instant::now() + REOPEN.0);
-        match carried {
-            Ok(true) => {}
-            Ok(false) => self.commit(),
-            Err(error) => {
-                self.failed(&error);
-                return false;
-            }
-        }
-        self.durable.send_modify(|commits| *commits += 1);
-        true
     }
 
     fn take(&mut self, batch: &[Sample]) {

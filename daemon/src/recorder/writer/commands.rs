@@ -2,8 +2,7 @@
 //!
 //! # Invariants
 //! - A cursor is kept with the journal that it speaks of; what does not fit goes, oldest first.
-//! - A fork keeps every sample: what the old epoch had beyond the common frame is carried over, a
-//!   step at a time. Newer samples wait in the queue meanwhile, so that all stay in order.
+//! - A fork keeps every sample: what the old epoch had beyond the common frame is carried over.
 
 use std::sync::PoisonError;
 
@@ -93,7 +92,7 @@ impl Writer {
             .map(|body| Draft { kind: Kind::Catalog, codec: Codec::Plain, body, count: 0, stamp })
             .collect();
         let from = common.map_or(0, |common| common.frame.saturating_add(1));
-        match self.journal.leave_epoch(EpochReason::Fork, Some(from), &opening) {
+        match self.journal.start_epoch(EpochReason::Fork, Some(from), &opening) {
             Ok(fresh) => {
                 self.catalog.appended_snapshot(fresh, boot_time());
                 self.closed.write().unwrap_or_else(PoisonError::into_inner).push(epoch);

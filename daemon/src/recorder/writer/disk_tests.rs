@@ -6,7 +6,7 @@ use tidegate_journal::storage::sim::{Fault, Op, SimStorage};
 use tidegate_translator::{Sink as _, Value};
 use tokio::time::sleep;
 
-use super::tests::{Bench, SECOND, noise, settings};
+use super::tests::{Bench, SECOND, settings};
 use super::*;
 use crate::recorder::SystemClock;
 
@@ -75,38 +75,5 @@ async fn what_comes_while_a_slow_disk_keeps_the_recorder_waiting_is_recorded_or_
     assert!(put == 1_200_001 && refused > 0 && recorded > 500_000, "{refused} of {put} refused");
     assert_eq!(kept.lost(LossCause::QueueOverflow), refused);
     assert_eq!(recorded + refused, put);
-    bench.stop().await;
-}
-
-/// A fork carries a backlog over in steps: what comes meanwhile stands behind it.
-#[tokio::test(start_paused = true)]
-async fn what_comes_while_a_backlog_is_carried_over_stands_behind_it() {
-    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
-    let bench = Bench::start(&disk, dir.path(), &settings());
-    let tag = bench.define("P/a").await;
-    for number in 0..30 {
-        bench.put(tag, noise(number));
-        bench.put(tag, Value::I64(i64::try_from(number).unwrap()));
-        bench.settle().await;
-    }
-    let old = bench.epoch();
-    let (ingress, next) = (Arc::clone(&bench.ingress), Arc::new(AtomicI64::new(1000)));
-    let counter = Arc::clone(&next);
-    disk.during_sync(move || {
-        // As many as become a frame at once.
-        let first = counter.fetch_add(4096, Ordering::Relaxed);
-        if first < 1000 + 4 * 4096 {
-            let sample = |n| Sample::good(tag, SystemClock.now(), Value::I64(n));
-            ingress.samples((first..first + 4096).map(sample).collect());
-        }
-    });
-    bench.handle.fork(old, None).await;
-    bench.settle().await;
-    bench.settle().await;
-    assert_ne!(bench.epoch(), old);
-    let number = |value| if let Value::I64(number) = value { Some(number) } else { None };
-    let numbers: Vec<_> = bench.kept().values().into_iter().filter_map(number).collect();
-    let expected: Vec<_> = (0..30).chain(1000..1000 + 4 * 4096).collect();
-    assert!(numbers == expected, "{} of {}", numbers.len(), expected.len());
     bench.stop().await;
 }
