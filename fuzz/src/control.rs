@@ -30,7 +30,7 @@ pub(crate) const TARGET: Target = Target {
         b"\\ud800",
         b"\"v\":2",
     ],
-    memory: |length| at_most(64 * KIB + 16 * length),
+    memory: |length| at_most(128 * KIB + 16 * length),
     mutations: 6000,
 };
 
