@@ -134,11 +134,20 @@ impl Table {
     fn json(&self) -> Value {
         let row = |row: &Vec<String>| {
             let cells = self.columns.iter().zip(row);
-            let cells = cells.map(|(name, cell)| ((*name).to_owned(), json!(cell)));
+            let cells = cells.map(|(name, cell)| ((*name).to_owned(), value(cell)));
             Value::Object(cells.collect())
         };
         let rows: Vec<_> = self.rows.iter().map(row).collect();
         json!({ "title": self.title, "rows": rows, "notes": self.notes })
+    }
+}
+
+/// A cell for programs: a number where it is one, nothing where there is a dash.
+fn value(cell: &str) -> Value {
+    match cell.parse::<f64>() {
+        Ok(number) if number.is_finite() => json!(number),
+        _ if cell == "-" => Value::Null,
+        _ => json!(cell),
     }
 }
 
