@@ -361,6 +361,23 @@ fn a_former_epoch_that_the_hub_lost_is_found_although_the_own_link_stayed_open()
 }
 
 #[test]
+fn when_one_epoch_is_behind_former_ones_are_looked_at_before_anything_is_sent_again() {
+    let mut world = World::new().started();
+    let old = world.epoch();
+    world.journal.begin_epoch();
+    world.append(1, 400);
+    world.run_secs(5);
+    // So quickly that nothing went unanswered.
+    world.hub.roll_back(2);
+    world.append(1, 400);
+    world.run_secs(60);
+    let new = world.epoch();
+    assert_eq!((world.at_hub(old), world.at_hub(new)), (vec![0], vec![0, 1]));
+    let sent_again = world.delivered.iter().rev().take(2).map(|cursor| cursor.epoch);
+    assert_eq!(sent_again.collect::<Vec<_>>(), [new, old]);
+}
+
+#[test]
 fn a_former_epoch_is_looked_after_when_only_nobody_listened_for_a_moment() {
     let mut world = World::new().started();
     let old = world.epoch();
