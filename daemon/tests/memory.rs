@@ -120,7 +120,7 @@ fn live(config: &Config, board: Arc<Board>) -> LiveQueue {
 
 #[test]
 fn a_tag_costs_no_more_memory_than_it_did() {
-    for (devices, each) in [(1, 5_000), (50, 100), (10, 5_000)] {
+    for (devices, each) in [(1, 5_000), (50, 100)] {
         let tags = devices * each;
         let text = text(devices, each);
         let (config, kept, peak) = per_tag(tags, || load(&text));
