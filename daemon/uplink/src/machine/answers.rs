@@ -19,6 +19,9 @@ use crate::reconcile::Footing;
 const STREAM_NOT_FOUND: u32 = 10_059;
 /// So many failures in a row are reported; one or two are the ordinary end of a link.
 const SEVERAL: u32 = 3;
+/// And only when they lasted so long: at a start the leaf makes its link first, which takes seconds
+/// over a satellite or behind a hub that starts again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Uplink {
     pub(super) fn link_up(&mut self, max_payload: usize) {
@@ -27,6 +30,7 @@ impl Uplink {
         self.drop_request();
         self.no_responders = 0;
         self.info_failures = 0;
+        self.info_failing_since = None;
         self.backoff.reset();
         self.not_before = self.now;
         self.drain.restart();
@@ -78,7 +82,12 @@ impl Uplink {
             return;
         }
         self.asked = Asked::Nothing;
+        if *failure == RequestFailure::TimedOut {
+            self.pace.unheard();
+        }
         self.info_failures = self.info_failures.saturating_add(1);
+        let since = *self.info_failing_since.get_or_insert(self.now);
+        let lasts = self.now.saturating_sub(since) >= PATIENCE;
         // How the backlog grew meanwhile tells nothing of how it will shrink.
         self.drain.restart();
         let (stream, failures) = (self.settings.stream.clone(), self.info_failures);
@@ -98,7 +107,9 @@ impl Uplink {
                     )
                 });
             }
-            RequestFailure::NoResponders | RequestFailure::TimedOut if failures >= SEVERAL => {
+            RequestFailure::NoResponders | RequestFailure::TimedOut
+                if failures >= SEVERAL && lasts =>
+            {
                 self.raise(AlarmKind::HubSilent, || {
                     format!(
                         "the hub does not answer for stream {stream} ({failures} times); check \
@@ -123,6 +134,7 @@ impl Uplink {
         self.asked = Asked::Nothing;
         self.pace.answered(self.now.saturating_sub(since));
         self.info_failures = 0;
+        self.info_failing_since = None;
         self.clear(AlarmKind::HubSilent);
         self.clear(AlarmKind::NoStream);
         let wanted = (Some(&self.settings.domain), &self.settings.stream);
