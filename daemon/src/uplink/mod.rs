@@ -7,8 +7,9 @@
 //! - The bytes of a message are kept until the next one, so that a repeat is the same message.
 
 mod chain;
-mod lost_link;
+mod links;
 mod shell;
 mod wire;
 
+pub use links::Remedy;
 pub use shell::{Hub, Shell};
