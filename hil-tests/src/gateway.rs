@@ -43,6 +43,13 @@ pub struct Wishes {
     pub commit_every_ms: u64,
     /// Devices beside the one that counts, whose 31 tags are noise, to make the journal grow.
     pub noise: usize,
+    /// A device of 31 noisy tags that is polled every so many milliseconds and whose every value is
+    /// live: what asks for more than a thin link has.
+    pub chatter: Option<u64>,
+    /// The hub's host in the gateway's configuration, where it is not the link's address.
+    pub hub_host: Option<String>,
+    /// Further host names and addresses in the hub's certificate.
+    pub hub_names: Vec<String>,
     /// The journal lies on a file system of its own, of so many bytes.
     pub disk_bytes: Option<u64>,
     /// Set for `run`; `TIDEGATE_CFG_<SECTION>__<KEY>` overrides the configuration.
@@ -76,6 +83,9 @@ impl Default for Wishes {
             when_full: "drop-oldest",
             commit_every_ms: 200,
             noise: 0,
+            chatter: None,
+            hub_host: None,
+            hub_names: Vec::new(),
             disk_bytes: None,
             environment: Vec::new(),
             around: Vec::new(),
@@ -298,6 +308,14 @@ impl Gateway {
         self.process.take().context("the gateway is down already")?.kill9()
     }
 
+    /// The daemon's process id.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn process_id(&self) -> anyhow::Result<u32> {
+        Ok(self.process.as_ref().context("the gateway is down")?.id())
+    }
+
     /// Process ids of the nats-servers that the running daemon started.
     ///
     /// # Errors
@@ -334,7 +352,7 @@ plant = "{plant}"
 name = "{name}"
 
 [hub]
-urls = ["tls://127.0.0.1:{port}"]
+urls = ["tls://{host}:{port}"]
 tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}
 stream = "{stream}"
 domain = "{domain}"
@@ -388,28 +406,33 @@ address = "holding:107"
 type = "float32"
 deadband = 0.05
 "#,
+        host = wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string()),
         port = hub.port(),
     );
     for number in 0..wishes.noise {
-        text.push_str(&noise(number, *plc));
+        text.push_str(&noise(&format!("noise-{number}"), *plc, 10, "1e30"));
+    }
+    if let Some(every_ms) = wishes.chatter {
+        text.push_str(&noise("chatter", *plc, every_ms, "0"));
     }
     Ok(text)
 }
 
-/// A device that yields about 30 kB a second that cannot be compressed.
-fn noise(number: usize, plc: SocketAddr) -> String {
+/// A device of tags that cannot be compressed, 248 bytes at each poll: about 30 kB a second when it
+/// is polled every 10 ms.
+fn noise(name: &str, plc: SocketAddr, every_ms: u64, deadband: &str) -> String {
     let mut text = format!(
         r#"
 [[device]]
-name = "noise-{number}"
+name = "{name}"
 protocol = "modbus-tcp"
 address = "{plc}"
 unit = 1
-poll-every-ms = 10
+poll-every-ms = {every_ms}
 timeout-ms = 1000
 retry-after-ms = 200
 retry-at-most-ms = 1000
-base-path = "PlantA/Line3/Noise{number}"
+base-path = "PlantA/Line3/{name}"
 "#
     );
     for tag in 0..31 {
@@ -420,7 +443,7 @@ base-path = "PlantA/Line3/Noise{number}"
 path = "n{tag}"
 address = "holding:{address}"
 type = "uint64"
-deadband = 1e30
+deadband = {deadband}
 "#
         ));
     }

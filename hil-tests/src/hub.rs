@@ -63,11 +63,27 @@ impl Hub {
         directory: &Path,
         admitted: &[&str],
     ) -> anyhow::Result<Self> {
+        Self::start_named(family, directory, admitted, &[]).await
+    }
+
+    /// [`Hub::start`], with further host names and addresses in its certificate.
+    ///
+    /// # Errors
+    /// When the binary or the server refuses.
+    pub async fn start_named(
+        family: &Arc<Family>,
+        directory: &Path,
+        admitted: &[&str],
+        hosts: &[String],
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let mut configure = family.command(tools::gateway()?);
         configure.arg("internal-hub-config").arg("--dir").arg(directory);
         for gateway in admitted {
             configure.args(["--admit", gateway]);
+        }
+        for host in hosts {
+            configure.args(["--host", host]);
         }
         let description = serde_json::from_str(&answer_of(configure)?)
             .context("internal-hub-config printed no JSON")?;

@@ -28,6 +28,7 @@ pub mod family;
 pub mod forge;
 pub mod gateway;
 pub mod hub;
+pub mod net;
 pub mod oracle;
 pub mod plc;
 pub mod reader;

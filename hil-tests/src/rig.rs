@@ -1,5 +1,6 @@
 //! The rig put together, and what every scenario asks of it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use crate::family::Family;
 use crate::gateway::{BASE_PATH, DEVICE, Gateway, Settings, Wishes};
 use crate::hub::Hub;
+use crate::net::{self, Net};
 use crate::oracle::{self, Claim, Findings, Tags};
 use crate::plc::Plc;
 use crate::wan::Wan;
@@ -76,11 +78,35 @@ impl Rig {
     }
 
     async fn idle(wishes: Wishes) -> anyhow::Result<Self> {
+        Self::idle_at(IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST), wishes)
+            .await
+    }
+
+    /// [`Rig::running_with`], with the gateway on the far side of networks of its own. The shaping
+    /// is the network's; `wan` only leads to the hub.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running_across(net: &Net, wishes: Wishes) -> anyhow::Result<Self> {
+        let wishes = Wishes {
+            around: [net.at_gateway(), wishes.around].concat(),
+            hub_names: [wishes.hub_names, vec![net::HUB.to_string()]].concat(),
+            ..wishes
+        };
+        let mut rig = Self::idle_at(net::HUB, net::PLC, wishes).await?;
+        rig.switch_plc_on().await?;
+        rig.gateway.start().await?;
+        Ok(rig)
+    }
+
+    async fn idle_at(hub_at: IpAddr, plc_at: IpAddr, wishes: Wishes) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("tidegate-rig-").tempdir()?;
         let family = Family::new()?;
-        let hub = Hub::start(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
-        let wan = Wan::open_to(hub.leafs()?).await?;
-        let cable = Wan::to_nowhere().await?;
+        let hub_directory = directory.path().join("hub");
+        let names = &wishes.hub_names;
+        let hub = Hub::start_named(&family, &hub_directory, &[GATEWAY], names).await?;
+        let wan = Wan::open_at(hub_at, hub.leafs()?).await?;
+        let cable = Wan::to_nowhere_at(plc_at).await?;
         let settings = Settings {
             gateway: GATEWAY.to_owned(),
             hub: wan.address(),

@@ -8,6 +8,7 @@
 mod as_root;
 mod damaged_journal;
 mod demo;
+mod flapping;
 mod fork;
 mod gateway_killed_often;
 mod gateway_restart;
@@ -23,6 +24,7 @@ mod tampered_copy;
 mod unknown_kind;
 mod wan_black_hole;
 mod wan_closed;
+mod wan_long_way;
 
 use std::time::Duration;
 
