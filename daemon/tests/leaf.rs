@@ -199,6 +199,45 @@ async fn a_leaf_is_restarted_when_it_is_asked_for_and_stopped_for_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_dialled_anew_while_the_leaf_and_the_other_link_stay() {
+    let hub = Hub::start().await;
+    let gateway = Gateway::start(&hub, "P/g1").await;
+    let record = gateway.linked(Record).await;
+    let live = gateway.linked(Live).await;
+    let system = hub.client("system", common::SYSTEM).await;
+    let leaf = pid_of(&gateway.handle.state().borrow());
+    assert_eq!(gateway.handle.hub_url(), Some(hub.url().to_string()));
+
+    // Twice, because a remote that was given up must never be met again.
+    for _ in 0..2 {
+        let before = links_of(&system).await;
+        gateway.handle.dial_anew(false, true, "the test wants it");
+        let after = eventually("the record has another link", async || {
+            let now = links_of(&system).await;
+            (now.len() == 2 && now != before).then_some(now)
+        })
+        .await;
+        assert_eq!(before.intersection(&after).count(), 1, "{before:?} {after:?}");
+        eventually("the record's link answers", async || {
+            request(&record, "tideinfo.TIDE", "").await.ok()
+        })
+        .await;
+    }
+    request(&live, "tideinfo.TIDE", "").await.unwrap();
+    assert_eq!(pid_of(&gateway.handle.state().borrow()), leaf);
+    assert_eq!(record.statistics().connects.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(live.statistics().connects.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+/// The hub's ends of leaf links, by address.
+async fn links_of(system: &Client) -> std::collections::BTreeSet<String> {
+    let answer = request(system, "$SYS.REQ.SERVER.PING.LEAFZ", "").await.unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+    let leaves = answer["data"]["leafs"].as_array().unwrap();
+    leaves.iter().map(|leaf| format!("{}:{}", leaf["ip"], leaf["port"])).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_named_and_taken_as_soon_as_it_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let squatter = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -235,7 +274,7 @@ async fn without_a_nats_server_the_leaf_says_so_and_goes_on_looking() {
     let down =
         state.wait_for(|state| matches!(state, LeafState::Down { .. })).await.unwrap().clone();
     let LeafState::Down { reason, .. } = down else { panic!() };
-    assert!(reason.contains("install 2.14.0 or newer"), "{reason}");
+    assert!(reason.contains("install 2.15.0 or newer"), "{reason}");
     std::os::unix::fs::symlink(common::nats_server().await, place).unwrap();
     assert!(tokio::time::timeout(PATIENCE, handle.listening()).await.unwrap().is_some());
     stop.cancel();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::family::Family;
-use crate::hub::{Hub, Node};
+use crate::hub::{Certificates, Hub, Node};
 use crate::{stream, wait, wan};
 
 /// How many servers: one may fail.
@@ -32,7 +32,7 @@ impl Hub {
         directory: &Path,
         admitted: &[&str],
     ) -> anyhow::Result<Self> {
-        let mut hub = Self::configured(family, directory, admitted, None)?;
+        let mut hub = Self::configured(family, directory, admitted, &Certificates::default())?;
         let text = std::fs::read_to_string(&hub.nodes[0].config)?;
         let loopback = || wan::reserve(([127, 0, 0, 1], 0).into());
         let ports = (0..SERVERS).map(|_| loopback()).collect::<anyhow::Result<Vec<_>>>()?;

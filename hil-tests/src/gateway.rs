@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::family::{self, Family, Process};
-use crate::hub::Credentials;
+use crate::hub::{Certificates, Credentials};
 use crate::{tools, wait};
 
 /// What the gateway is told.
@@ -43,6 +43,11 @@ pub struct Wishes {
     pub commit_every_ms: u64,
     /// Devices beside the one that counts, whose 31 tags are noise, to make the journal grow.
     pub noise: usize,
+    /// A device of 31 noisy tags that is polled every so many milliseconds and whose every value is
+    /// live: what asks for more than a thin link has.
+    pub chatter: Option<u64>,
+    /// The hub's host in the gateway's configuration, where it is not the link's address.
+    pub hub_host: Option<String>,
     /// The journal lies on a file system of its own, of so many bytes.
     pub disk_bytes: Option<u64>,
     /// Set for `run`; `TIDEGATE_CFG_<SECTION>__<KEY>` overrides the configuration.
@@ -50,8 +55,8 @@ pub struct Wishes {
     /// What `run` is started by: a program and its arguments that end by becoming the daemon, such
     /// as `prlimit --nofile=64`.
     pub around: Vec<String>,
-    /// Certificates of hub and gateway are valid only from then on.
-    pub certificates_begin_in: Option<Duration>,
+    /// The certificates of hub and gateway.
+    pub certificates: Certificates,
 }
 
 impl Wishes {
@@ -78,10 +83,12 @@ impl Default for Wishes {
             when_full: "drop-oldest",
             commit_every_ms: 200,
             noise: 0,
+            chatter: None,
+            hub_host: None,
             disk_bytes: None,
             environment: Vec::new(),
             around: Vec::new(),
-            certificates_begin_in: None,
+            certificates: Certificates::default(),
         }
     }
 }
@@ -395,7 +402,9 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
     let Credentials { ca, cert, key } = credentials;
     let poll = POLL_EVERY.as_millis();
-    let urls: Vec<_> = hubs.iter().map(|hub| format!("tls://127.0.0.1:{}", hub.port())).collect();
+    let host = |hub: &SocketAddr| wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string());
+    let urls: Vec<_> =
+        hubs.iter().map(|hub| format!("tls://{}:{}", host(hub), hub.port())).collect();
     let mut text = format!(
         r#"
 [gateway]
@@ -459,25 +468,29 @@ deadband = 0.05
 "#,
     );
     for number in 0..wishes.noise {
-        text.push_str(&noise(number, *plc));
+        text.push_str(&noise(&format!("noise-{number}"), *plc, 10, "1e30"));
+    }
+    if let Some(every_ms) = wishes.chatter {
+        text.push_str(&noise("chatter", *plc, every_ms, "0"));
     }
     Ok(text)
 }
 
-/// A device that yields about 30 kB a second that cannot be compressed.
-fn noise(number: usize, plc: SocketAddr) -> String {
+/// A device of tags that cannot be compressed, 248 bytes at each poll: about 30 kB a second when it
+/// is polled every 10 ms.
+fn noise(name: &str, plc: SocketAddr, every_ms: u64, deadband: &str) -> String {
     let mut text = format!(
         r#"
 [[device]]
-name = "noise-{number}"
+name = "{name}"
 protocol = "modbus-tcp"
 address = "{plc}"
 unit = 1
-poll-every-ms = 10
+poll-every-ms = {every_ms}
 timeout-ms = 1000
 retry-after-ms = 200
 retry-at-most-ms = 1000
-base-path = "PlantA/Line3/Noise{number}"
+base-path = "PlantA/Line3/{name}"
 "#
     );
     for tag in 0..31 {
@@ -488,7 +501,7 @@ base-path = "PlantA/Line3/Noise{number}"
 path = "n{tag}"
 address = "holding:{address}"
 type = "uint64"
-deadband = 1e30
+deadband = {deadband}
 "#
         ));
     }

@@ -37,6 +37,15 @@ use crate::tools;
 /// The binary's lab authority issues certificates that have been valid for so long.
 const BACKDATED: Duration = Duration::from_secs(300);
 
+/// What is unusual about certificates.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates {
+    /// They are valid only from then on.
+    pub begin_in: Option<Duration>,
+    /// Further host names and addresses in the hub's.
+    pub hosts: Vec<String>,
+}
+
 /// The certificate files of an admitted gateway, and whom it trusts.
 #[derive(Debug, Clone)]
 pub struct Credentials {
@@ -80,10 +89,10 @@ impl Hub {
         directory: &Path,
         admitted: &[&str],
     ) -> anyhow::Result<Self> {
-        Self::start_certified(family, directory, admitted, None).await
+        Self::start_certified(family, directory, admitted, &Certificates::default()).await
     }
 
-    /// [`Hub::start`], with certificates on all sides that are valid only in a while.
+    /// [`Hub::start`], with certificates that are unusual.
     ///
     /// # Errors
     /// As there, and when there is no libfaketime.
@@ -91,9 +100,9 @@ impl Hub {
         family: &Arc<Family>,
         directory: &Path,
         admitted: &[&str],
-        begin_in: Option<Duration>,
+        certificates: &Certificates,
     ) -> anyhow::Result<Self> {
-        let mut hub = Self::configured(family, directory, admitted, begin_in)?;
+        let mut hub = Self::configured(family, directory, admitted, certificates)?;
         hub.start_again().await?;
         hub.make_stream()?;
         Ok(hub)
@@ -104,17 +113,20 @@ impl Hub {
         family: &Arc<Family>,
         directory: &Path,
         admitted: &[&str],
-        begin_in: Option<Duration>,
+        certificates: &Certificates,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let mut configure = family.command(tools::gateway()?);
-        if let Some(begin_in) = begin_in {
+        if let Some(begin_in) = certificates.begin_in {
             let ahead = (BACKDATED + begin_in).as_secs();
             configure.env("LD_PRELOAD", tools::faketime()?).env("FAKETIME", format!("+{ahead}"));
         }
         configure.arg("internal-hub-config").arg("--dir").arg(directory);
         for gateway in admitted {
             configure.args(["--admit", gateway]);
+        }
+        for host in &certificates.hosts {
+            configure.args(["--host", host]);
         }
         let description: Value = serde_json::from_str(&answer_of(configure)?)
             .context("internal-hub-config printed no JSON")?;

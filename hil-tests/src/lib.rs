@@ -32,6 +32,7 @@ pub mod forge;
 pub mod gateway;
 pub mod golden;
 pub mod hub;
+pub mod net;
 pub mod oracle;
 pub mod plc;
 pub mod reader;

@@ -1,5 +1,6 @@
 //! The rig put together, and what every scenario asks of it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use crate::family::Family;
 use crate::gateway::{BASE_PATH, DEVICE, Gateway, Settings, Wishes};
 use crate::hub::Hub;
+use crate::net::{self, Net};
 use crate::oracle::{self, Claim, Findings, Tags};
 use crate::plc::Plc;
 use crate::wan::Wan;
@@ -91,18 +93,37 @@ impl Rig {
     pub async fn running_on_cluster() -> anyhow::Result<Self> {
         let (directory, family) = Self::place()?;
         let hub = Hub::start_cluster(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
-        let mut rig = Self::around(directory, family, hub, Wishes::default()).await?;
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let mut rig = Self::around(directory, family, hub, (here, here), Wishes::default()).await?;
         rig.switch_plc_on().await?;
         rig.gateway.start().await?;
         Ok(rig)
     }
 
     async fn idle(wishes: Wishes) -> anyhow::Result<Self> {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self::idle_at(here, here, wishes).await
+    }
+
+    /// [`Rig::running_with`], with the gateway on the far side of networks of its own. The shaping
+    /// is the network's; `wan` only leads to the hub.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running_across(net: &Net, mut wishes: Wishes) -> anyhow::Result<Self> {
+        wishes.around = [net.at_gateway(), wishes.around].concat();
+        wishes.certificates.hosts.push(net::HUB.to_string());
+        let mut rig = Self::idle_at(net::HUB, net::PLC, wishes).await?;
+        rig.switch_plc_on().await?;
+        rig.gateway.start().await?;
+        Ok(rig)
+    }
+
+    async fn idle_at(hub_at: IpAddr, plc_at: IpAddr, wishes: Wishes) -> anyhow::Result<Self> {
         let (directory, family) = Self::place()?;
         let place = directory.path().join("hub");
-        let begin_in = wishes.certificates_begin_in;
-        let hub = Hub::start_certified(&family, &place, &[GATEWAY], begin_in).await?;
-        Self::around(directory, family, hub, wishes).await
+        let hub = Hub::start_certified(&family, &place, &[GATEWAY], &wishes.certificates).await?;
+        Self::around(directory, family, hub, (hub_at, plc_at), wishes).await
     }
 
     fn place() -> anyhow::Result<(TempDir, Arc<Family>)> {
@@ -110,19 +131,20 @@ impl Rig {
         Ok((directory, Family::new()?))
     }
 
-    /// Everything but the hub.
+    /// Everything but the hub; what the gateway connects to is at these addresses.
     async fn around(
         directory: TempDir,
         family: Arc<Family>,
         hub: Hub,
+        (hub_at, plc_at): (IpAddr, IpAddr),
         wishes: Wishes,
     ) -> anyhow::Result<Self> {
-        let wan = Wan::open_to(hub.leafs()?).await?;
+        let wan = Wan::open_at(hub_at, hub.leafs()?).await?;
         let mut more_wans = Vec::new();
         for at in 1..hub.servers() {
-            more_wans.push(Wan::open_to(hub.leafs_of(at)?).await?);
+            more_wans.push(Wan::open_at(hub_at, hub.leafs_of(at)?).await?);
         }
-        let cable = Wan::to_nowhere().await?;
+        let cable = Wan::to_nowhere_at(plc_at).await?;
         let settings = Settings {
             gateway: GATEWAY.to_owned(),
             hubs: [&wan].into_iter().chain(&more_wans).map(Wan::address).collect(),

@@ -135,6 +135,16 @@ pub async fn span(url: &str, stream: &str) -> anyhow::Result<(u64, u64, u64)> {
     Ok((state.messages, state.first_sequence, state.last_sequence))
 }
 
+/// How many bytes a stream holds, as it counts them.
+///
+/// # Errors
+/// When the server or the stream cannot be read.
+pub async fn bytes(url: &str, stream: &str) -> anyhow::Result<u64> {
+    let jetstream = async_nats::jetstream::new(connect(url).await?);
+    let mut stream = jetstream.get_stream(stream).await.context("the stream")?;
+    Ok(stream.info().await.context("the stream's state")?.state.bytes)
+}
+
 /// Splits a message into its frames: `TGFR`, then the length in little-endian, envelope included.
 ///
 /// # Errors

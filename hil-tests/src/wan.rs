@@ -7,7 +7,7 @@
 //!   meanwhile stands open and silent.
 //! - When a call that changes the link returns, the change holds.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use tokio::time::Instant;
 const CHUNK: usize = 16 * 1024;
 /// Chunks under way in one direction of one connection: 1 MiB, a large TCP window.
 const UNDER_WAY: usize = 64;
+/// Where a link's near end is, unless a scenario has a network of its own.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -33,6 +35,7 @@ enum Mode {
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
+    near: SocketAddr,
     mode: Mode,
     upstream: Option<SocketAddr>,
     delay: Duration,
@@ -55,7 +58,15 @@ impl Wan {
     /// # Errors
     /// When no port can be had.
     pub async fn open_to(upstream: SocketAddr) -> anyhow::Result<Self> {
-        Self::new(Mode::Open, Some(upstream)).await
+        Self::new(HERE, Mode::Open, Some(upstream)).await
+    }
+
+    /// [`Wan::open_to`], with the near end at an address of a network that a scenario made.
+    ///
+    /// # Errors
+    /// When the address is not there.
+    pub async fn open_at(near: IpAddr, upstream: SocketAddr) -> anyhow::Result<Self> {
+        Self::new(near, Mode::Open, Some(upstream)).await
     }
 
     /// A link whose far end is not there yet: it refuses until [`Wan::lead_to`] and
@@ -64,16 +75,31 @@ impl Wan {
     /// # Errors
     /// When no port can be had.
     pub async fn to_nowhere() -> anyhow::Result<Self> {
-        Self::new(Mode::Closed, None).await
+        Self::to_nowhere_at(HERE).await
     }
 
-    async fn new(mode: Mode, upstream: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let reserved = reserve(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    /// [`Wan::to_nowhere`], with the near end at an address of a network that a scenario made.
+    ///
+    /// # Errors
+    /// When the address is not there.
+    pub async fn to_nowhere_at(near: IpAddr) -> anyhow::Result<Self> {
+        Self::new(near, Mode::Closed, None).await
+    }
+
+    async fn new(near: IpAddr, mode: Mode, upstream: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let reserved = reserve(SocketAddr::new(near, 0))?;
         let address = reserved.local_addr()?;
-        let wanted = Wanted { mode, upstream, delay: Duration::ZERO, bytes_per_s: None, change: 0 };
+        let wanted = Wanted {
+            near: address,
+            mode,
+            upstream,
+            delay: Duration::ZERO,
+            bytes_per_s: None,
+            change: 0,
+        };
         let (wanted, seen) = watch::channel(wanted);
         let (done, mut applied) = watch::channel(u64::MAX);
-        let task = tokio::spawn(serve(address, reserved, seen, done));
+        let task = tokio::spawn(serve(reserved, seen, done));
         applied.changed().await.context("the link did not start")?;
         Ok(Self { address, wanted, applied, task })
     }
@@ -114,6 +140,17 @@ impl Wan {
     /// When the link itself broke down.
     pub async fn lead_to(&mut self, upstream: SocketAddr) -> anyhow::Result<()> {
         self.change(|wanted| wanted.upstream = Some(upstream)).await
+    }
+
+    /// Moves the near end, which must be closed, to another address with the same port.
+    ///
+    /// # Errors
+    /// When the link itself broke down, or the address is not there.
+    pub async fn move_to(&mut self, near: IpAddr) -> anyhow::Result<()> {
+        let address = SocketAddr::new(near, self.address.port());
+        self.change(|wanted| wanted.near = address).await?;
+        self.address = address;
+        Ok(())
     }
 
     /// Delays each direction, and limits it to a rate that all connections share.
@@ -158,12 +195,7 @@ pub fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn serve(
-    address: SocketAddr,
-    reserved: TcpSocket,
-    mut wanted: watch::Receiver<Wanted>,
-    done: watch::Sender<u64>,
-) {
+async fn serve(reserved: TcpSocket, mut wanted: watch::Receiver<Wanted>, done: watch::Sender<u64>) {
     let directions = Arc::new([Direction::default(), Direction::default()]);
     let mut reserved = Some(reserved);
     let mut listener: Option<TcpListener> = None;
@@ -172,8 +204,9 @@ async fn serve(
         let now = *wanted.borrow_and_update();
         let ready = if now.mode == Mode::Closed {
             connections.shutdown().await;
-            if listener.take().is_some() {
-                reserved = reserve(address).ok();
+            let elsewhere = |socket: &TcpSocket| socket.local_addr().ok() != Some(now.near);
+            if listener.take().is_some() || reserved.as_ref().is_some_and(elsewhere) {
+                reserved = reserve(now.near).ok();
             }
             reserved.is_some()
         } else {

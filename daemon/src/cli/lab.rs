@@ -18,6 +18,9 @@ pub struct HubConfigArgs {
     /// A gateway that may deliver; can be repeated
     #[arg(long, value_name = "PLANT/NAME")]
     pub admit: Vec<GatewayId>,
+    /// A further host name or address in the hub's certificate; can be repeated
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
 }
 
 /// Make the stream of a lab hub.
@@ -31,7 +34,7 @@ pub struct HubStreamArgs {
 /// Runs `internal-hub-config`.
 #[must_use]
 pub fn hub_config(args: &HubConfigArgs) -> ExitCode {
-    let lab = match write_lab(&args.dir, &args.admit, 0, false) {
+    let lab = match write_lab(&args.dir, &args.admit, &args.host, 0, false) {
         Ok(lab) => lab,
         Err(error) => return Failure::new(exit::DISK, crate::causes::chain(&error)).told(),
     };

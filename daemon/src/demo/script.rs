@@ -211,7 +211,7 @@ impl<'a> Stage<'a> {
         let launcher = Launcher::this_binary().map_err(DemoError::Loopback)?;
         let gateway: GatewayId = format!("{PLANT}/{NAME}").parse()?;
         let leaf_port = free_port().map_err(DemoError::Loopback)?;
-        let lab = write_lab(&dir.join("hub"), &[gateway], leaf_port, true)?;
+        let lab = write_lab(&dir.join("hub"), &[gateway], &[], leaf_port, true)?;
         say.act(&format!("a hub: nats-server {}, mutual TLS 1.3, stream TIDE", server.version));
         let arguments = [OsStr::new("-c"), lab.config.as_os_str()];
         let log = dir.join("hub.log");

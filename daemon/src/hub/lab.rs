@@ -99,6 +99,7 @@ pub enum LabError {
 pub fn write_lab(
     dir: &Path,
     admitted: &[GatewayId],
+    hosts: &[String],
     leaf_port: u16,
     anonymous: bool,
 ) -> Result<LabHub, LabError> {
@@ -116,7 +117,9 @@ pub fn write_lab(
     let authority = LabCa::new("Tidegate lab CA", lifetime)?;
     let ca = dir.join("ca.pem");
     write(&ca, authority.certificate_pem().as_bytes(), 0o644)?;
-    let hub = authority.hub("hub-1", &["127.0.0.1", "localhost"], lifetime)?;
+    let own = ["127.0.0.1", "localhost"].into_iter();
+    let names: Vec<_> = own.chain(hosts.iter().map(String::as_str)).collect();
+    let hub = authority.hub("hub-1", &names, lifetime)?;
     let hub_files = issued(&dir, "hub-1", &hub, &ca)?;
     let mut plan_gateways = Vec::new();
     let mut gateways = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::credentials::Credentials;
 use crate::config::{Config, HubUrl, TlsFiles};
@@ -49,6 +50,13 @@ pub struct HubLink {
     pub stream: String,
 }
 
+/// How often each link was dialled anew in this life of the leaf.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Dialled {
+    pub(super) live: u32,
+    pub(super) record: u32,
+}
+
 /// Why a plan is no leaf.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeafPlanError {
@@ -86,6 +94,15 @@ impl LeafPlan {
 /// # Errors
 /// When a path cannot be written down, or the hub has no URL.
 pub fn generate(plan: &LeafPlan, credentials: &Credentials) -> Result<String, LeafPlanError> {
+    generate_again(plan, credentials, Dialled::default())
+}
+
+/// [`generate`] for a leaf that runs and is to dial links anew.
+pub(super) fn generate_again(
+    plan: &LeafPlan,
+    credentials: &Credentials,
+    dialled: Dialled,
+) -> Result<String, LeafPlanError> {
     let tls = plan.hub.iter().filter_map(|hub| hub.tls.as_ref());
     let paths = tls.flat_map(|files| [&files.ca, &files.cert, &files.key]).chain([&plan.ports_dir]);
     for path in paths {
@@ -116,15 +133,24 @@ pub fn generate(plan: &LeafPlan, credentials: &Credentials) -> Result<String, Le
     });
     if let Some(hub) = &plan.hub {
         conf.block("leafnodes", |conf| {
+            conf.text("reconnect", &format!("{}ms", reconnect(&plan.gateway).as_millis()));
+            // One second by default, which is what a satellite's round trip takes, and what a
+            // packet waits behind others on a thin link.
+            conf.text("dial_timeout", "10s");
+            // Live values that fill a thin link are waited for, not answered by cutting it.
+            conf.text("write_deadline", "30s");
+            conf.text("write_timeout", "retry");
             conf.array("remotes", |conf| {
                 conf.element(|conf| {
-                    remote(conf, &plan.gateway, hub, LIVE);
+                    remote(conf, &plan.gateway, hub, LIVE, dialled.live);
                     // The record has a link of its own, and a frame that came through here would
                     // compete with the sequence that the uplink expects.
                     let heads = subjects::head(&hub.stream, ">");
                     conf.texts("deny_exports", &[subjects::EVERY_FRAMES, &heads]);
                 });
-                conf.element(|conf| remote(conf, &plan.gateway, hub, RECORD));
+                conf.element(|conf| {
+                    remote(conf, &plan.gateway, hub, RECORD, dialled.record);
+                });
             });
         });
     }
@@ -175,9 +201,13 @@ fn permissions(conf: &mut Conf, publish: &[String], subscribe: &[String]) {
     });
 }
 
-fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str) {
+fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, dialled: u32) {
     conf.text("account", account);
-    conf.texts("urls", &spread(gateway, &hub.urls));
+    // A remote that nats-server has given up stays given up under the URLs that it had, for the
+    // whole life of the process. A path means nothing to a leaf link, and makes another remote.
+    let path = if dialled == 0 { String::new() } else { format!("/{dialled}") };
+    let urls = spread(gateway, &hub.urls);
+    conf.texts("urls", &urls.iter().map(|url| format!("{url}{path}")).collect::<Vec<_>>());
     conf.set("no_randomize", true);
     // Gossiped addresses would bypass firewall and proxy plans.
     conf.set("ignore_discovered_servers", true);
@@ -194,6 +224,13 @@ fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str) {
             conf.set("timeout", 10);
         });
     }
+}
+
+/// The pause between attempts to reach the hub. A fleet that is cut off together, by a hub that
+/// starts again, does not come back together: 1 to 4 s, decided by the gateway's name.
+fn reconnect(gateway: &GatewayId) -> Duration {
+    // Not the bits that choose the first URL.
+    Duration::from_millis(1_000 + (fnv1a(&gateway.to_string()) >> 32) % 3_001)
 }
 
 /// The URLs in their written order, beginning at a place that the gateway's name decides, so
@@ -278,6 +315,38 @@ mod tests {
             first.insert(order);
         }
         assert_eq!(first.len(), 3);
+    }
+
+    #[test]
+    fn a_fleet_of_a_thousand_is_spread_over_the_pause_and_over_the_hubs() {
+        let urls = [url("a", true), url("b", true), url("c", true)];
+        let (mut pauses, mut first) = ([0; 10], std::collections::BTreeMap::new());
+        for number in 0..1000 {
+            let gateway: GatewayId = format!("PlantA/gw-line{number}").parse().unwrap();
+            let pause = reconnect(&gateway);
+            assert!((1_000..=4_000).contains(&pause.as_millis()), "{pause:?}");
+            pauses[usize::try_from((pause.as_millis() - 1_000) / 301).unwrap()] += 1;
+            *first.entry(spread(&gateway, &urls)[0].clone()).or_insert(0) += 1;
+        }
+        assert!(pauses.iter().all(|count| (60..=140).contains(count)), "{pauses:?}");
+        assert!(first.values().all(|count| (270..=400).contains(count)), "{first:?}");
+    }
+
+    #[test]
+    fn a_link_that_is_dialled_anew_is_another_remote_and_the_other_one_stays() {
+        let (plan, credentials) = (plan("P/g"), credentials());
+        let before = generate(&plan, &credentials).unwrap();
+        let dialled = Dialled { live: 0, record: 2 };
+        let after = generate_again(&plan, &credentials, dialled).unwrap();
+        let changed: Vec<_> =
+            before.lines().zip(after.lines()).filter(|(old, new)| old != new).collect();
+        assert_eq!(before.lines().count(), after.lines().count());
+        assert_eq!(changed.len(), 2, "{changed:?}");
+        for (old, new) in changed {
+            assert_eq!(new.trim(), format!("{}/2\"", old.trim().trim_end_matches('"')));
+        }
+        let (_, record) = after.split_once("account: \"RECORD\"").unwrap();
+        assert_eq!(record.matches(":7422/2\"").count(), 2);
     }
 
     #[test]

@@ -78,6 +78,13 @@ impl Line {
         }
     }
 
+    /// Where the record's link was just made to, as `host:port` or `host:port(address)`.
+    pub(super) fn record_link_made(&self) -> Option<&str> {
+        let (remote, rest) = self.text.split_once(" - lid:")?;
+        let (_, account) = rest.split_once("Leafnode connection created for account: ")?;
+        account.trim().eq("RECORD").then_some(remote)
+    }
+
     /// Passes it on. nats-server's errors lose nothing of ours and it goes on by itself, so they
     /// are warnings here; when it ends, its supervisor says so.
     pub(super) fn forward(&self) {
@@ -237,6 +244,15 @@ mod tests {
         assert!(closed.is_some_and(|text| text.contains("refuses this gateway's certificate")));
         assert_eq!(complaint("[1] [INF] Server is ready"), None);
         assert_eq!(complaint("[1] [ERR] x"), Some("x".into()));
+    }
+
+    #[test]
+    fn the_record_link_that_was_made_is_known() {
+        let made = |text: &str| Line::parse(text).record_link_made().map(str::to_owned);
+        let line = "[1] [INF] 127.0.0.1:7422 - lid:7 - Leafnode connection created for account: ";
+        assert_eq!(made(&format!("{line}RECORD ")), Some("127.0.0.1:7422".to_owned()));
+        assert_eq!(made(&format!("{line}LIVE ")), None);
+        assert_eq!(made("[1] [INF] Server is ready"), None);
     }
 
     #[test]

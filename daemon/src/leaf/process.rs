@@ -19,12 +19,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::config::{LeafPlan, generate};
+use super::config::{Dialled, LeafPlan, generate_again};
 use super::credentials::{CONFIG, Credentials, FileError, OWNER, make_dir, write_whole};
 use super::launch::{Launcher, Spawner};
 use super::log::{Line, Lines, Throttle, Verdict};
 use super::server::{Search, ServerError, find_server};
 use crate::causes::chain;
+use crate::config::HubUrl;
 use crate::observe::log::OncePerChange;
 use crate::supervise::{RestartPolicy, Restarts};
 
@@ -158,7 +159,20 @@ pub struct LeafProcess {
     credentials: Arc<Credentials>,
     state: watch::Sender<LeafState>,
     complaint: watch::Sender<Option<String>>,
-    orders: mpsc::Receiver<String>,
+    hub: watch::Sender<Option<String>>,
+    orders: mpsc::Receiver<Order>,
+    /// Of this child's links.
+    dialled: Dialled,
+    /// What this child was told at its start, before a port was chosen: a reload with another one
+    /// is refused.
+    told_to_listen: SocketAddr,
+}
+
+/// What somebody else wants done.
+#[derive(Debug)]
+enum Order {
+    Restart { reason: String },
+    Dial { live: bool, record: bool, reason: String },
 }
 
 /// What the rest of the daemon holds of the leaf.
@@ -167,7 +181,8 @@ pub struct LeafHandle {
     credentials: Arc<Credentials>,
     state: watch::Receiver<LeafState>,
     complaint: watch::Receiver<Option<String>>,
-    orders: mpsc::Sender<String>,
+    hub: watch::Receiver<Option<String>>,
+    orders: mpsc::Sender<Order>,
 }
 
 /// How one life of the child ended.
@@ -185,15 +200,20 @@ impl LeafProcess {
         let credentials = Arc::new(Credentials::random()?);
         let (state, state_seen) = watch::channel(LeafState::Starting);
         let (complaint, complaint_seen) = watch::channel(None);
+        let (hub, hub_seen) = watch::channel(None);
         // One order waits at most: a second restart before the first means the same.
         let (orders_in, orders) = mpsc::channel(1);
         let handle = LeafHandle {
             credentials: Arc::clone(&credentials),
             state: state_seen,
             complaint: complaint_seen,
+            hub: hub_seen,
             orders: orders_in,
         };
-        Ok((Self { settings, credentials, state, complaint, orders }, handle))
+        let (dialled, told_to_listen) = (Dialled::default(), settings.plan.listen);
+        let process =
+            Self { settings, credentials, state, complaint, hub, orders, dialled, told_to_listen };
+        Ok((process, handle))
     }
 
     /// Runs the leaf until `stop`, then stops it gracefully. Dropping the future kills the child.
@@ -242,6 +262,9 @@ impl LeafProcess {
     ) -> End {
         self.state.send_replace(LeafState::Starting);
         self.complaint.send_replace(None);
+        self.hub.send_replace(None);
+        self.dialled = Dialled::default();
+        self.told_to_listen = self.settings.plan.listen;
         // Orders from before this start were meant for the child that is gone.
         while self.orders.try_recv().is_ok() {}
         let started = tokio::select! {
@@ -269,7 +292,7 @@ impl LeafProcess {
     ) -> Result<(Child, Lines<ChildStderr>), LeafError> {
         let LeafSettings { plan, dir, search, launcher, memory_limit, .. } = &self.settings;
         let server = find_server(search).await.map_err(LeafError::Server)?;
-        let config = self.write_config(plan, dir).map_err(LeafError::Files)?;
+        let config = self.write_config(plan.clone(), dir).map_err(LeafError::Files)?;
         let mut command = launcher.command(&server.path);
         command.arg("-c").arg(&config);
         command.env("GOMEMLIMIT", memory_limit.to_string());
@@ -292,10 +315,13 @@ impl LeafProcess {
         Ok((child, Lines::new(stderr)))
     }
 
-    fn write_config(&self, plan: &LeafPlan, dir: &Path) -> Result<PathBuf, FileError> {
+    /// `plan` is the settings' one, and listens where this child was told to.
+    fn write_config(&self, mut plan: LeafPlan, dir: &Path) -> Result<PathBuf, FileError> {
+        plan.listen = self.told_to_listen;
         make_dir(dir, 0o700)?;
         make_dir(&plan.ports_dir, 0o700)?;
-        let text = generate(plan, &self.credentials).map_err(FileError::Plan)?;
+        let text =
+            generate_again(&plan, &self.credentials, self.dialled).map_err(FileError::Plan)?;
         let text = Zeroizing::new(text);
         let path = dir.join(CONFIG);
         write_whole(&path, text.as_bytes(), OWNER)?;
@@ -328,7 +354,12 @@ impl LeafProcess {
                         Err(source) => LeafError::Wait(source),
                     };
                 }
-                Some(reason) = self.orders.recv() => return LeafError::Asked { reason },
+                Some(order) = self.orders.recv() => match order {
+                    Order::Restart { reason } => return LeafError::Asked { reason },
+                    Order::Dial { live, record, reason } => {
+                        self.dial_anew(child, live, record, &reason);
+                    }
+                },
                 _ = look.tick(), if !listening => {
                     if let Some(port) = ports.port() {
                         listening = true;
@@ -345,8 +376,29 @@ impl LeafProcess {
         }
     }
 
+    /// Has the child read its configuration again, with other remotes in place of these. What was
+    /// linked by one that stays, and every local connection, goes on.
+    fn dial_anew(&mut self, child: &Child, live: bool, record: bool, reason: &str) {
+        self.dialled.live += u32::from(live);
+        self.dialled.record += u32::from(record);
+        let LeafSettings { plan, dir, .. } = &self.settings;
+        if let Err(error) = self.write_config(plan.clone(), dir) {
+            tracing::warn!("links are not dialled anew: {}", chain(&error));
+            return;
+        }
+        tracing::warn!(live, record, "leaf dials the hub anew: {reason}");
+        if let Some(pid) = pid_of(child) {
+            // Fails only when it has ended meanwhile, and then it is started again.
+            let _ = kill_process(pid, Signal::HUP);
+        }
+    }
+
     fn hear(&self, line: &str, throttle: &mut Throttle) {
         let line = Line::parse(&self.credentials.scrub(line));
+        if let Some(remote) = line.record_link_made() {
+            let urls = self.settings.plan.hub.as_ref().map(|hub| hub.urls.as_slice());
+            self.hub.send_replace(Some(url_of(remote, urls.unwrap_or_default())));
+        }
         if let Some(complaint) = line.complaint() {
             self.complaint.send_replace(Some(complaint));
         }
@@ -393,6 +445,13 @@ impl LeafHandle {
         self.complaint.borrow().clone()
     }
 
+    /// The URL that the record's link was last made to. It stays when the link is gone: read it only
+    /// while the hub answers.
+    #[must_use]
+    pub fn hub_url(&self) -> Option<String> {
+        self.hub.borrow().clone()
+    }
+
     /// The passwords of the daemon's users.
     #[must_use]
     pub fn credentials(&self) -> Arc<Credentials> {
@@ -403,7 +462,14 @@ impl LeafHandle {
     /// stands for this one too.
     pub fn restart(&self, reason: &str) {
         // Full means that one waits; closed, that nothing runs any more.
-        let _ = self.orders.try_send(reason.to_owned());
+        let _ = self.orders.try_send(Order::Restart { reason: reason.to_owned() });
+    }
+
+    /// Asks for links to be dialled anew, for a `reason` that goes into the log. The leaf stays up
+    /// for everybody else. Asked for while another order waits, it is dropped: whoever finds that
+    /// nothing changed asks again.
+    pub fn dial_anew(&self, live: bool, record: bool, reason: &str) {
+        let _ = self.orders.try_send(Order::Dial { live, record, reason: reason.to_owned() });
     }
 
     /// Waits until it listens and says where; `None` when it was stopped. Cancel safe.
@@ -420,8 +486,7 @@ impl LeafHandle {
 
 /// SIGTERM, then SIGKILL when it takes longer than `grace`.
 async fn end(child: &mut Child, grace: Duration) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid
+    if let Some(pid) = pid_of(child)
         && kill_process(pid, Signal::TERM).is_ok()
         && tokio::time::timeout(grace, child.wait()).await.is_ok()
     {
@@ -429,6 +494,20 @@ async fn end(child: &mut Child, grace: Duration) {
     }
     // Fails only when it has ended meanwhile.
     let _ = child.kill().await;
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+}
+
+/// The configured URL of a remote as nats-server logs it; its address where that tells none.
+fn url_of(remote: &str, urls: &[HubUrl]) -> String {
+    // A host name is followed by the address that it stands for.
+    let (host_and_port, _) = remote.split_once('(').unwrap_or((remote, ""));
+    let is_it = |url: &&HubUrl| url.to_string().ends_with(&format!("://{host_and_port}"));
+    let known = urls.iter().find(is_it);
+    let known = known.or(if let [only] = urls { Some(only) } else { None });
+    known.map_or_else(|| remote.to_owned(), ToString::to_string)
 }
 
 /// What nats-server writes when it listens: `nats-server_PID.ports`.

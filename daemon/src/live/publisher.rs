@@ -33,6 +33,9 @@ use crate::supervise::Pulse;
 /// A reading that waited longer than this is not live any more. Well above what a busy gateway
 /// needs for a full queue, and below the shortest time in which a person would notice.
 const STILL_LIVE: Duration = Duration::from_secs(2);
+/// How long after the start the first connection to the leaf may take until it counts as away: it
+/// listens before this begins, so that milliseconds are usual.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often the connection is looked at while a write does not get through.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -112,6 +115,8 @@ pub struct Publisher<O> {
     outlet: O,
     tags: ByTag<Entry>,
     connection: Option<u64>,
+    /// Whether there was one at all.
+    was_connected: bool,
     pulse: Pulse,
     origin: Instant,
 }
@@ -153,6 +158,7 @@ impl<O: Outlet> Publisher<O> {
             outlet,
             tags: ByTag::default(),
             pulse,
+            was_connected: false,
             origin: Instant::now(),
         }
     }
@@ -203,9 +209,13 @@ impl<O: Outlet> Publisher<O> {
         let connection = self.outlet.connection();
         if connection.is_none() {
             self.connection = None;
-            counters.live_disconnected.add_len(batch.samples.len());
+            // A leaf that is just being connected to has no subscriber that could miss anything.
+            if self.was_connected || self.origin.elapsed() >= CONNECTS_WITHIN {
+                counters.live_disconnected.add_len(batch.samples.len());
+            }
             return;
         }
+        self.was_connected = true;
         if connection != self.connection {
             self.connection = connection;
             self.tags.values_mut().for_each(|entry| entry.published.forget());
@@ -410,6 +420,20 @@ mod tests {
         bench.read(1, 7);
         bench.settle().await;
         assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_before_the_first_connection_is_missed_only_once_that_takes_long() {
+        let bench = bench(0);
+        bench.read(1, 1);
+        bench.settle().await;
+        let missed = &bench.board.counters.live_disconnected;
+        assert_eq!(missed.read(), 0);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        bench.read(1, 2);
+        bench.settle().await;
+        assert_eq!((missed.read(), bench.values().len()), (1, 0));
         bench.end().await;
     }
 

@@ -18,7 +18,7 @@ use crate::observe::http::{HttpLimits, HttpServer};
 use crate::observe::state::{Board, HealthLimits};
 use crate::recorder::{Handle, Recorder};
 use crate::supervise::{CoreResult, Stage, Supervisor};
-use crate::uplink::{self, Shell};
+use crate::uplink::{self, Remedy, Shell};
 
 pub(super) fn control(supervisor: &mut Supervisor, control: ControlServer) {
     supervisor.core("control", Stage::Observe, |stop| async {
@@ -107,11 +107,22 @@ impl Leaf {
         }
     }
 
-    fn restart(&self, reason: &str) {
+    /// Which of the hub's URLs a managed leaf is linked to.
+    fn hub_url(&self) -> Option<String> {
         match self {
-            Self::Managed { handle, .. } => handle.restart(reason),
-            Self::External(_) => {
-                tracing::warn!("{reason}; the leaf is a service of its own: restart that one");
+            Self::Managed { handle, .. } => handle.hub_url(),
+            Self::External(_) => None,
+        }
+    }
+
+    fn help(&self, remedy: Remedy) {
+        match (self, remedy) {
+            (Self::Managed { handle, .. }, Remedy::Dial { live, record, why }) => {
+                handle.dial_anew(live, record, why);
+            }
+            (Self::Managed { handle, .. }, Remedy::Restart { why }) => handle.restart(why),
+            (Self::External(_), Remedy::Dial { why, .. } | Remedy::Restart { why }) => {
+                tracing::warn!("{why}; the leaf is a service of its own: restart that one");
             }
         }
     }
@@ -269,14 +280,15 @@ pub(super) fn uplink(
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
         let client = access.connect(LocalRole::Record, |_| async {}).await?;
         let live = access.connect(LocalRole::Live, |_| async {}).await?;
-        let said = leaf.clone();
+        let (said, linked) = (leaf.clone(), leaf.clone());
         let hub = uplink::Hub {
             client,
             live,
             gateway,
             stream,
             urls,
-            restart_leaf: Box::new(move |reason: &str| leaf.restart(reason)),
+            remedy: Box::new(move |remedy| leaf.help(remedy)),
+            url: Box::new(move || linked.hub_url()),
             complaint: Box::new(move || said.last_complaint()),
         };
         let shell = Shell::new(settings, cursors, hub, recorder, board);

@@ -8,9 +8,10 @@
 
 mod chain;
 mod limits;
-mod lost_link;
+mod links;
 mod namesake;
 mod shell;
 mod wire;
 
+pub use links::Remedy;
 pub use shell::{Hub, Shell};

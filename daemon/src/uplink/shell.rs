@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::chain::JournalChain;
 use super::limits;
-use super::lost_link::{self, Look, LostLink};
+use super::links::{self, Links, Look, Remedy};
 use super::namesake::Namesake;
 use super::wire;
 use crate::config::HubUrl;
@@ -38,16 +38,9 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// is not full (2 s by default) and a round trip, within the supervisor's 5 s for this stage.
 const LAST_WORDS: Duration = Duration::from_secs(4);
 
-/// A leaf that has taken this many questions in a row without any answer, for at least
-/// [`SILENT_FOR`], is started again: seen in the field for hours on LTE (nats-server #7615).
-const SILENT_QUESTIONS: u32 = 3;
-/// See [`SILENT_QUESTIONS`]. Well above the leaf's own detection of a dead link (14 s measured).
-const SILENT_FOR: Duration = Duration::from_secs(90);
-
 /// A leaf learns what the hub permits when its link is made, and a hub that was reloaded keeps the
 /// link (measured with 2.15.1). While frames are not permitted the link is therefore made anew:
-/// first and longest wait, doubled in between, because local applications lose their connection
-/// for a moment each time.
+/// first and longest wait, doubled in between.
 const NEW_LINK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3600));
 
 /// What no stream can be called, so that none stores a message that expects it.
@@ -69,8 +62,10 @@ pub struct Hub {
     pub stream: String,
     /// Where its servers listen for leaf nodes.
     pub urls: Vec<HubUrl>,
-    /// Asks for the leaf to be started again.
-    pub restart_leaf: Box<dyn Fn(&str) + Send + Sync>,
+    /// Does something about the leaf's links.
+    pub remedy: Box<dyn Fn(Remedy) + Send + Sync>,
+    /// Which URL the record's link was last made to.
+    pub url: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// What the leaf last complained about; read only while the hub does not answer.
     pub complaint: Box<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -90,8 +85,9 @@ pub struct Shell {
     origin: Instant,
     flights: FuturesUnordered<BoxFuture<'static, Flight>>,
     kept: Option<Kept>,
-    silence: Silence,
-    lost_link: LostLink,
+    /// Questions without an answer since the last one that had one.
+    unanswered: u32,
+    links: Links,
     looks: FuturesUnordered<BoxFuture<'static, Look>>,
     /// When the link is made anew, and after which wait.
     new_link: Option<(Instant, Duration)>,
@@ -108,13 +104,6 @@ struct Kept {
 struct Flight {
     event: Event,
     answered: Option<bool>,
-}
-
-/// Questions without an answer, end to end.
-#[derive(Debug, Default)]
-struct Silence {
-    questions: u32,
-    since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Shell {
@@ -141,8 +130,8 @@ impl Shell {
             origin: Instant::now(),
             flights: FuturesUnordered::new(),
             kept: None,
-            silence: Silence::default(),
-            lost_link: LostLink::default(),
+            unanswered: 0,
+            links: Links::default(),
             looks: FuturesUnordered::new(),
             new_link: None,
             reported: tidegate_uplink::Counters::default(),
@@ -217,38 +206,35 @@ impl Shell {
     }
 
     fn compare_links_if_due(&mut self) {
-        if self.looks.is_empty() && self.lost_link.look_is_due(Instant::now()) {
+        // A leaf that is away is its supervisor's to bring back.
+        if self.looks.is_empty()
+            && self.hub.client.connection_state() == Connection::Connected
+            && self.links.look_is_due(Instant::now())
+        {
             let (live, record) = (self.hub.live.clone(), self.hub.client.clone());
             let info = subjects::info(&self.hub.stream);
-            self.looks.push(Box::pin(lost_link::look(live, record, info)));
+            self.looks.push(Box::pin(links::look(live, record, info)));
         }
     }
 
     fn compared(&mut self, look: Look) {
-        if self.lost_link.looked(look, Instant::now()) {
-            let reason = "the hub answers over the live link and not over the record's";
-            tracing::warn!("{reason}; the leaf is started again");
-            (self.hub.restart_leaf)(reason);
+        if let Some(remedy) = self.links.looked(look, Instant::now()) {
+            (self.hub.remedy)(remedy);
         }
     }
 
     fn landed(&mut self, flight: Flight) -> Event {
-        self.lost_link.record_answered(flight.answered == Some(true), Instant::now());
+        self.links.record_answered(flight.answered == Some(true), Instant::now());
         match flight.answered {
             Some(true) => {
-                self.silence = Silence::default();
+                self.unanswered = 0;
                 self.hub_answers(true);
             }
             Some(false) => {
-                self.silence.questions += 1;
+                self.unanswered = self.unanswered.saturating_add(1);
                 // One answer may come late on a thin link.
-                if self.silence.questions > 1 {
+                if self.unanswered > 1 {
                     self.hub_answers(false);
-                }
-                let since = *self.silence.since.get_or_insert_with(Instant::now);
-                if self.silence.questions >= SILENT_QUESTIONS && since.elapsed() >= SILENT_FOR {
-                    self.silence = Silence::default();
-                    (self.hub.restart_leaf)("the hub has been silent through the leaf");
                 }
             }
             None => {}
@@ -264,7 +250,8 @@ impl Shell {
         let Some((_, wait)) = self.new_link.filter(|(at, _)| *at <= Instant::now()) else { return };
         let wait = (wait * 2).min(NEW_LINK.1);
         self.new_link = Some((Instant::now() + wait, wait));
-        (self.hub.restart_leaf)("to learn whether the hub permits frames by now");
+        let why = "to learn whether the hub permits frames by now";
+        (self.hub.remedy)(Remedy::Dial { live: false, record: true, why });
     }
 
     fn hub_answers(&self, up: bool) {
@@ -471,9 +458,10 @@ impl Shell {
             uplink.backlog_bytes = status.backlog.bytes;
             uplink.drain_seconds = status.drained_in.map(|left| left.as_secs_f64());
         });
-        let answered = self.silence.questions == 0 && status.last_ack_age.is_some();
+        let answered = self.unanswered == 0 && status.last_ack_age.is_some();
         self.board.update_link(|link| {
             link.why = if link.hub_up { None } else { (self.hub.complaint)() };
+            link.hub_url = if link.hub_up { (self.hub.url)() } else { None };
             let measured = answered && link.hub_up;
             link.round_trip_ms = measured.then_some(status.round_trip.as_secs_f64() * 1e3);
         });

@@ -128,5 +128,5 @@ async fn a_nats_server_that_is_too_old_is_named_with_what_is_needed() {
     let site = Site::alone().await;
     let path = site.path("nats-server");
     program(&path, "#!/bin/sh\necho 'nats-server: v2.9.10'\n");
-    heals_once_there_is_a_server(&site, &path, &["2.9.10 is older than 2.14.0"]).await;
+    heals_once_there_is_a_server(&site, &path, &["2.9.10 is older than 2.15.0"]).await;
 }

@@ -3,10 +3,13 @@
 //! # Invariants
 //! - A message takes about a second at the measured rate; its size never more than doubles from
 //!   one acknowledgement to the next.
-//! - A deadline grows with every repeat, so a link slower than measured is waited for in the end.
-//! - Rates come only from messages that were sent once and were at least half full: a repeat's
-//!   acknowledgement may belong to an earlier transmission, and a small message measures only the
-//!   round trip.
+//! - A deadline grows with every repeat, and what it grew to is kept until a message is acknowledged
+//!   that was sent once: on a link that became thin, repeats would otherwise fill what is left of it,
+//!   each behind the one before.
+//! - Rates come from messages that were at least half full: a small message measures only the round
+//!   trip. One that was sent again can only lower the rate, because its acknowledgement may belong
+//!   to any of its transmissions.
+//! - A lower rate is believed at once, a higher one step by step.
 
 use std::time::Duration;
 
@@ -14,12 +17,19 @@ use std::time::Duration;
 pub(crate) const FIRST_SIZE: usize = 16 * 1024;
 /// Below this, headers and round trips cost more than they save.
 pub(crate) const SMALLEST: usize = 1024;
+/// The smallest size for slowness alone: below it, a link that is shared with a greedy neighbour
+/// goes to the neighbour, because ours is idle for a round trip after each message.
+const SMALL: usize = 4 * 1024;
 /// What a message should take.
 const TARGET: Duration = Duration::from_secs(1);
 /// Bounds of a deadline. Lower: three round trips of a satellite link. Upper: a frame of 64 KiB at
 /// 8 kbit/s.
 const SHORTEST_DEADLINE: Duration = Duration::from_secs(2);
 const LONGEST_DEADLINE: Duration = Duration::from_secs(64);
+/// From the shortest deadline to beyond the longest.
+const MOST_DOUBLINGS: u32 = 6;
+/// To 16 s: a question asked into a cut must not hold delivery up for long once it is over.
+const MOST_QUESTION_DOUBLINGS: u32 = 3;
 /// Before one was measured.
 const FIRST_ROUND_TRIP: Duration = Duration::from_millis(500);
 /// The weight of a new measurement.
@@ -34,11 +44,23 @@ pub(crate) struct Pace {
     round_trip: Option<Duration>,
     cut_short: u32,
     closed: bool,
+    /// How many times deadlines are doubled from the first transmission on.
+    doubled: u32,
+    /// Small requests in a row that got no answer in time.
+    unheard: u32,
 }
 
 impl Pace {
     pub(crate) const fn new() -> Self {
-        Self { size: FIRST_SIZE, rate: None, round_trip: None, cut_short: 0, closed: false }
+        Self {
+            size: FIRST_SIZE,
+            rate: None,
+            round_trip: None,
+            cut_short: 0,
+            closed: false,
+            doubled: 0,
+            unheard: 0,
+        }
     }
 
     /// The size of the next message, in bytes.
@@ -61,23 +83,49 @@ impl Pace {
             .round_trip
             .map_or(took, |old| old.mul_f64(1.0 - WEIGHT).saturating_add(took.mul_f64(WEIGHT)));
         self.round_trip = Some(smooth);
+        self.unheard = 0;
+    }
+
+    /// A small request got no answer in time: the way may have become longer than was measured, and
+    /// only an answer could tell.
+    pub(crate) fn unheard(&mut self) {
+        self.unheard = self.unheard.saturating_add(1);
     }
 
     /// A message was acknowledged; `took` only when it was sent once.
     pub(crate) fn acknowledged(&mut self, bytes: usize, took: Option<Duration>, most: usize) {
         self.cut_short = 0;
         self.closed = false;
-        let Some(took) = took.filter(|_| bytes.saturating_mul(2) >= self.size(most)) else {
+        let Some(took) = took else { return };
+        self.doubled = 0;
+        if bytes.saturating_mul(2) < self.size(most) {
             return;
-        };
+        }
         // A millisecond keeps the quotient finite on loopback.
         let on_the_wire = took.saturating_sub(self.round_trip.unwrap_or_default());
-        let on_the_wire = on_the_wire.max(Duration::from_millis(1));
-        let rate = to_f64(bytes) / on_the_wire.as_secs_f64();
-        let smooth = self.rate.map_or(rate, |old| old.mul_add(1.0 - WEIGHT, rate * WEIGHT));
+        let rate = to_f64(bytes) / on_the_wire.max(Duration::from_millis(1)).as_secs_f64();
+        let smooth = self.rate.map_or(rate, |old| {
+            if rate < old {
+                // The mean of the times, which the longer one decides.
+                (((1.0 - WEIGHT) / old) + (WEIGHT / rate)).recip()
+            } else {
+                old.mul_add(1.0 - WEIGHT, rate * WEIGHT)
+            }
+        });
         self.rate = Some(smooth);
         let wanted = to_usize(smooth * TARGET.as_secs_f64());
         self.size = wanted.min(self.size.saturating_mul(2)).clamp(SMALLEST, most.max(SMALLEST));
+    }
+
+    /// A message was acknowledged this long after it was first sent, and had been sent `repeats`
+    /// times more. To be followed by [`Pace::acknowledged`].
+    pub(crate) fn late(&mut self, bytes: usize, since_first: Duration, repeats: u32) {
+        self.doubled = self.doubled.saturating_add(repeats).min(MOST_DOUBLINGS);
+        let at_least = to_f64(bytes) / since_first.max(Duration::from_millis(1)).as_secs_f64();
+        let believed = self.rate.map_or(at_least, |rate| rate.min(at_least));
+        self.rate = Some(believed);
+        let wanted = to_usize(believed * TARGET.as_secs_f64()).max(SMALL);
+        self.size = self.size.min(wanted);
     }
 
     /// A message got no answer. Returns whether the size was halved: two in a row, and the link
@@ -108,13 +156,15 @@ impl Pace {
         let rate = self.rate.unwrap_or_else(|| to_f64(FIRST_SIZE)).max(1.0);
         let wire = Duration::try_from_secs_f64(to_f64(bytes) / rate).unwrap_or(LONGEST_DEADLINE);
         let once = wire.saturating_add(self.round_trip() * 3);
-        let grown = once.saturating_mul(1 << attempt.saturating_sub(1).min(6));
+        let doublings = attempt.saturating_sub(1).saturating_add(self.doubled);
+        let grown = once.max(SHORTEST_DEADLINE).saturating_mul(1 << doublings.min(MOST_DOUBLINGS));
         grown.clamp(SHORTEST_DEADLINE, LONGEST_DEADLINE)
     }
 
     /// How long the answer to a small request may take.
     pub(crate) fn question_deadline(&self) -> Duration {
-        (self.round_trip() * 6).clamp(SHORTEST_DEADLINE, LONGEST_DEADLINE)
+        let usual = (self.round_trip() * 6).clamp(SHORTEST_DEADLINE, LONGEST_DEADLINE);
+        usual.max(SHORTEST_DEADLINE * (1 << self.unheard.min(MOST_QUESTION_DOUBLINGS)))
     }
 }
 
@@ -228,6 +278,66 @@ mod tests {
         assert_eq!(pace.deadline(FIRST_SIZE, 2), once * 2);
         assert_eq!(pace.deadline(FIRST_SIZE, 60), LONGEST_DEADLINE);
         assert_eq!(Pace::new().deadline(1, 1), SHORTEST_DEADLINE);
+    }
+
+    #[test]
+    fn a_link_that_became_thin_is_believed_after_few_messages() {
+        let mut pace = Pace::new();
+        for _ in 0..10 {
+            let bytes = pace.size(MOST);
+            pace.acknowledged(bytes, Some(Duration::from_millis(20)), MOST);
+        }
+        assert_eq!(pace.size(MOST), MOST);
+        // 4 kB a second from here on, each message sent once.
+        for _ in 0..4 {
+            let bytes = pace.size(MOST);
+            let took = Duration::from_secs_f64(to_f64(bytes) / 4_000.0);
+            pace.acknowledged(bytes, Some(took), MOST);
+        }
+        let size = pace.size(MOST);
+        assert!((4_000..8_000).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn a_message_that_had_to_be_repeated_makes_the_next_one_smaller_and_its_deadline_longer() {
+        let mut pace = Pace::new();
+        pace.acknowledged(FIRST_SIZE, Some(Duration::from_millis(10)), MOST);
+        let before = (pace.size(MOST), pace.deadline(FIRST_SIZE, 1));
+        pace.late(FIRST_SIZE, Duration::from_secs(8), 2);
+        pace.acknowledged(FIRST_SIZE, None, MOST);
+        assert_eq!(pace.size(MOST), SMALL);
+        assert_eq!(before.1, SHORTEST_DEADLINE);
+        assert!(pace.deadline(FIRST_SIZE, 1) >= Duration::from_secs(8));
+        assert!(pace.deadline(1, 1) >= SHORTEST_DEADLINE * 4);
+        // One that was sent once ends it.
+        pace.acknowledged(FIRST_SIZE, Some(Duration::from_millis(10)), MOST);
+        assert_eq!(pace.deadline(1, 1), SHORTEST_DEADLINE);
+        for _ in 0..8 {
+            pace.acknowledged(pace.size(MOST), Some(Duration::from_millis(10)), MOST);
+        }
+        assert_eq!(pace.size(MOST), MOST, "a link that was away is fast again soon");
+    }
+
+    #[test]
+    fn a_way_that_became_longer_than_every_deadline_is_waited_for_in_the_end() {
+        let mut pace = Pace::new();
+        pace.answered(Duration::from_millis(3));
+        let round_trip = Duration::from_millis(2_500);
+        let asked = (1..).find(|_| {
+            let heard = pace.question_deadline() > round_trip;
+            if heard {
+                pace.answered(round_trip);
+            } else {
+                pace.unheard();
+            }
+            heard
+        });
+        assert_eq!(asked, Some(2));
+        assert!(pace.question_deadline() > round_trip, "{:?}", pace.question_deadline());
+        for _ in 0..50 {
+            pace.unheard();
+        }
+        assert_eq!(pace.question_deadline(), Duration::from_secs(16));
     }
 
     #[test]

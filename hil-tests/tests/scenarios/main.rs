@@ -10,6 +10,7 @@ mod cluster;
 mod damaged_journal;
 mod demo;
 mod fds;
+mod flapping;
 mod fork;
 mod gateway_killed_often;
 mod gateway_restart;
@@ -38,6 +39,7 @@ mod unknown_kind;
 mod upgrade;
 mod wan_black_hole;
 mod wan_closed;
+mod wan_long_way;
 
 use std::time::Duration;
 

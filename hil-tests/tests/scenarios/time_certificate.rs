@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tidegate_hil_tests::hub::Certificates;
 use tidegate_hil_tests::{Rig, Wishes, wait};
 
 use crate::CATCH_UP;
@@ -12,7 +13,10 @@ const NOT_YET: Duration = Duration::from_secs(12);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_is_not_yet_valid_costs_nothing_but_time() {
-    let wishes = Wishes { certificates_begin_in: Some(NOT_YET), ..Wishes::default() };
+    let wishes = Wishes {
+        certificates: Certificates { begin_in: Some(NOT_YET), ..Certificates::default() },
+        ..Wishes::default()
+    };
     let mut rig = Rig::running_with(wishes).await.unwrap();
     assert_eq!(rig.messages_at_hub().await.unwrap(), 0);
     // The person who looks is told why.

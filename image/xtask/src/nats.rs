@@ -140,20 +140,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = server_saying(directory.path(), "nats-server: v2.9.10");
         let error = check_named(&program, Version(2, 14, 0)).unwrap_err().to_string();
-        assert!(error.contains("2.9.10") && error.contains("2.14.0"), "{error}");
+        assert!(error.contains("2.9.10") && error.contains("2.15.0"), "{error}");
     }
 
     #[test]
     fn a_named_server_that_is_recent_enough_is_taken() {
         let directory = tempfile::tempdir().unwrap();
-        let program = server_saying(directory.path(), "nats-server: v2.14.3");
+        let program = server_saying(directory.path(), "nats-server: v2.15.3");
         assert!(check_named(&program, Version(2, 14, 0)).is_ok());
     }
 
     #[test]
     fn another_program_is_no_nats_server() {
         let directory = tempfile::tempdir().unwrap();
-        let program = server_saying(directory.path(), "gnatsd 2.14.3");
+        let program = server_saying(directory.path(), "gnatsd 2.15.3");
         assert!(check_named(&program, Version(2, 14, 0)).is_err());
     }
 

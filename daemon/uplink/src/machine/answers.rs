@@ -23,6 +23,9 @@ pub(super) const NO_JETSTREAM: [u32; 2] = [10_039, 10_076];
 pub(super) const NO_MAJORITY: u32 = 10_008;
 /// So many failures in a row are reported; one or two are the ordinary end of a link.
 pub(super) const SEVERAL: u32 = 3;
+/// And only when they lasted so long: at a start the leaf makes its link first, which takes seconds
+/// over a satellite or behind a hub that starts again.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Uplink {
     pub(super) fn link_up(&mut self, max_payload: usize) {
@@ -32,6 +35,7 @@ impl Uplink {
         self.drop_request();
         self.no_responders = 0;
         self.info_failures = 0;
+        self.info_failing_since = None;
         self.backoff.reset();
         self.not_before = self.now;
         self.drain.restart();
@@ -80,12 +84,17 @@ impl Uplink {
             return;
         }
         self.asked = Asked::Nothing;
+        if *failure == RequestFailure::TimedOut {
+            self.pace.unheard();
+        }
         self.info_failures = self.info_failures.saturating_add(1);
         self.was_away = true;
         // Nothing answers: that tells nothing of the message. Nobody listens: so it looks as well
         // when the hub has just closed the link because of it.
         self.in_doubt &= *failure == RequestFailure::NoResponders;
         self.tests_failed = 0;
+        let since = *self.info_failing_since.get_or_insert(self.now);
+        let lasts = self.now.saturating_sub(since) >= PATIENCE;
         // How the backlog grew meanwhile tells nothing of how it will shrink.
         self.drain.restart();
         let (stream, failures) = (self.settings.stream.clone(), self.info_failures);
@@ -114,7 +123,9 @@ impl Uplink {
                     )
                 });
             }
-            RequestFailure::NoResponders | RequestFailure::TimedOut if failures >= SEVERAL => {
+            RequestFailure::NoResponders | RequestFailure::TimedOut
+                if failures >= SEVERAL && lasts =>
+            {
                 self.raise(AlarmKind::HubSilent, || {
                     format!(
                         "the hub does not answer for stream {stream} ({failures} times); check \
@@ -140,6 +151,7 @@ impl Uplink {
         self.asked = Asked::Nothing;
         self.pace.answered(self.now.saturating_sub(since));
         self.info_failures = 0;
+        self.info_failing_since = None;
         self.clear(AlarmKind::HubSilent);
         self.clear(AlarmKind::NoStream);
         self.clear(AlarmKind::NoJetStream);

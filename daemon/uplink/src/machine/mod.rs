@@ -69,6 +69,9 @@ struct Unresolved {
     msg_id: String,
     attempt: u32,
     phase: Phase,
+    /// When it was first sent, as long as nothing but slowness explains that it was repeated: the
+    /// link did not close, and somebody listened.
+    slow_since: Option<Duration>,
     /// Too large for the link as it turned out: form it anew.
     cut: bool,
 }
@@ -98,6 +101,8 @@ pub struct Uplink {
     epochs_seen: Option<Vec<(Epoch, u64)>>,
     no_responders: u32,
     info_failures: u32,
+    /// The first of them.
+    info_failing_since: Option<Duration>,
     head_failures: u32,
     refusals: u32,
     /// Transmissions without an answer since the last one of any message that had one, after each
@@ -161,6 +166,7 @@ impl Uplink {
             epochs_seen: None,
             no_responders: 0,
             info_failures: 0,
+            info_failing_since: None,
             head_failures: 0,
             refusals: 0,
             unanswered: 0,

@@ -201,6 +201,7 @@ impl Uplink {
             expected: track.footing.expected,
             attempt: 0,
             phase: Phase::Send,
+            slow_since: Some(self.now),
             cut: false,
         });
         self.note_suspicion(track);

@@ -226,6 +226,7 @@ impl Uplink {
         self.no_responders = self.no_responders.saturating_add(1);
         if let Some(message) = self.unresolved.as_mut() {
             message.phase = Phase::Send;
+            message.slow_since = None;
         }
         if self.no_responders == NOBODY_TWICE_OVER {
             self.info_due = self.now;
@@ -251,6 +252,7 @@ impl Uplink {
     pub(super) fn not_answered(&mut self, link_closed: bool) {
         if let Some(message) = self.unresolved.as_mut() {
             message.phase = Phase::Send;
+            message.slow_since.take_if(|_| link_closed);
         }
         if self.pace.unanswered(link_closed) {
             self.counters.halved += 1;

@@ -27,6 +27,11 @@ impl Uplink {
     pub(super) fn accepted(&mut self, seq: u64, chain: &dyn Chain) {
         let Some(message) = self.unresolved.take() else { return };
         let took = self.since_asked().filter(|_| message.attempt == 1);
+        if let (Some(since), None) = (message.slow_since, took) {
+            let (waited, repeats) =
+                (self.now.saturating_sub(since), message.attempt.saturating_sub(1));
+            self.pace.late(message.run.bytes, waited, repeats);
+        }
         self.pace.acknowledged(message.run.bytes, took, self.largest());
         self.asked = Asked::Nothing;
         let run = message.run;
@@ -169,6 +174,9 @@ impl Uplink {
 
     pub(super) fn on_head_failed(&mut self, failure: &RequestFailure) {
         self.asked = Asked::Nothing;
+        if *failure == RequestFailure::TimedOut {
+            self.pace.unheard();
+        }
         self.head_failures = self.head_failures.saturating_add(1);
         if self.head_failures == SEVERAL {
             let stream = self.settings.stream.clone();

@@ -532,6 +532,9 @@ fn a_hub_that_does_not_answer_is_an_alarm_while_the_link_is_up() {
     // The shell says "up", and the model's WAN is closed.
     world.tell(Event::LinkUp { max_payload });
     world.append(1, 400);
+    // A leaf that is just making its link is no news.
+    world.run_secs(9);
+    assert!(!world.has_raised(AlarmKind::HubSilent));
     world.run_secs(60);
     assert!(world.has_raised(AlarmKind::HubSilent));
     assert!(world.sent.is_empty(), "nothing is sent before the limits are known");

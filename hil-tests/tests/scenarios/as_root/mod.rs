@@ -2,8 +2,11 @@
 //! `cargo xtask test` leaves them out, and says so, when it is not root.
 
 mod disk_full;
+mod dns;
 mod failing_fsync;
+mod half_open;
 mod memory;
 mod power_cut;
 mod read_only;
 mod slow_disk;
+mod thin_link;
