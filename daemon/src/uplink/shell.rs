@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::connection::State as Connection;
 use async_nats::{Client, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tidegate_journal::Epoch;
 use tidegate_uplink::{
@@ -394,9 +394,14 @@ impl Shell {
         let subject = subjects::info(&self.hub.stream);
         let urls = if with_limits { self.hub.urls.clone() } else { Vec::new() };
         self.flights.push(Box::pin(async move {
-            let limits = limits::max_payload(&urls, deadline.min(GREETING));
-            let answer = client.send_request(subject, request);
-            let (max_payload, answer) = futures_util::future::join(limits, answer).await;
+            let limits = std::pin::pin!(limits::max_payload(&urls, deadline.min(GREETING)));
+            let answer = std::pin::pin!(client.send_request(subject, request));
+            let (max_payload, answer) = match select(limits, answer).await {
+                Either::Left((max_payload, answer)) => (max_payload, answer.await),
+                // Without an answer the limits are of no use yet.
+                Either::Right((Err(error), _)) => (None, Err(error)),
+                Either::Right((answer, limits)) => (limits.await, answer),
+            };
             match answer {
                 Ok(message) => {
                     let info = wire::info(&message).map(|info| StreamInfo { max_payload, ..info });
