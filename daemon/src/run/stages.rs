@@ -258,11 +258,13 @@ pub(super) fn uplink(
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
         let client = access.connect(LocalRole::Record, |_| async {}).await?;
+        let ear = access.connect(LocalRole::Record, |_| async {}).await?;
         let live = access.connect(LocalRole::Live, |_| async {}).await?;
         let said = leaf.clone();
         let hub = uplink::Hub {
             client,
             live,
+            ear,
             gateway,
             stream,
             urls,

@@ -63,6 +63,8 @@ pub struct Hub {
     pub client: Client,
     /// A connection in its LIVE account, to tell a lost link from a WAN that is down.
     pub live: Client,
+    /// A second connection in its RECORD account, which hears answers to others.
+    pub ear: Client,
     /// Who we are.
     pub gateway: GatewayId,
     /// The stream's name.
@@ -156,7 +158,8 @@ impl Shell {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut report = tokio::time::interval(REPORT_EVERY);
         let mut durable = self.recorder.durable();
-        let mut namesake = Namesake::listen(&self.hub.client, &self.hub.gateway).await;
+        let mut namesake =
+            Namesake::listen(&self.hub.ear, &self.hub.client, &self.hub.gateway).await;
         let mut connected = false;
         let mut wake = self.origin;
         let mut last_words = None;
