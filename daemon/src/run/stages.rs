@@ -279,11 +279,13 @@ pub(super) fn uplink(
         };
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
         let client = access.connect(LocalRole::Record, |_| async {}).await?;
+        let ear = access.connect(LocalRole::Record, |_| async {}).await?;
         let live = access.connect(LocalRole::Live, |_| async {}).await?;
         let (said, linked) = (leaf.clone(), leaf.clone());
         let hub = uplink::Hub {
             client,
             live,
+            ear,
             gateway,
             stream,
             urls,

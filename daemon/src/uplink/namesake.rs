@@ -8,6 +8,8 @@
 //! # Invariants
 //! - What is heard is a hint: it may be a late answer to an earlier run of ours. Nothing of it is
 //!   read but its subject.
+//! - It listens on a connection of its own: nats-server tells "nobody listens" to any one
+//!   subscription of the asking connection that fits (2.15.1), which must be that of the question.
 //! - Many answers are one hint, at most one in [`EVERY`]; until then they wait in the client's
 //!   bounded queue, which drops what does not fit.
 
@@ -33,10 +35,10 @@ pub(super) struct Namesake {
 }
 
 impl Namesake {
-    /// Listens on the record's connection.
-    pub(super) async fn listen(record: &Client, gateway: &GatewayId) -> Self {
+    /// Listens with `ear`, which asks nothing itself, for answers that are not `record`'s.
+    pub(super) async fn listen(ear: &Client, record: &Client, gateway: &GatewayId) -> Self {
         let all = format!("{}.>", subjects::record_inbox(gateway));
-        let answers = record.subscribe(all).await.ok();
+        let answers = ear.subscribe(all).await.ok();
         Self { answers, own: own_prefix(&record.new_inbox()), next: Instant::now() }
     }
 

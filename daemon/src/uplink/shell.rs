@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::connection::State as Connection;
 use async_nats::{Client, HeaderMap, RequestErrorKind};
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tidegate_journal::Epoch;
 use tidegate_uplink::{
@@ -56,6 +56,8 @@ pub struct Hub {
     pub client: Client,
     /// A connection in its LIVE account, to tell a lost link from a WAN that is down.
     pub live: Client,
+    /// A second connection in its RECORD account, which hears answers to others.
+    pub ear: Client,
     /// Who we are.
     pub gateway: GatewayId,
     /// The stream's name.
@@ -145,7 +147,8 @@ impl Shell {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut report = tokio::time::interval(REPORT_EVERY);
         let mut durable = self.recorder.durable();
-        let mut namesake = Namesake::listen(&self.hub.client, &self.hub.gateway).await;
+        let mut namesake =
+            Namesake::listen(&self.hub.ear, &self.hub.client, &self.hub.gateway).await;
         let mut connected = false;
         let mut wake = self.origin;
         let mut last_words = None;
@@ -381,9 +384,14 @@ impl Shell {
         let subject = subjects::info(&self.hub.stream);
         let urls = if with_limits { self.hub.urls.clone() } else { Vec::new() };
         self.flights.push(Box::pin(async move {
-            let limits = limits::max_payload(&urls, deadline.min(GREETING));
-            let answer = client.send_request(subject, request);
-            let (max_payload, answer) = futures_util::future::join(limits, answer).await;
+            let limits = std::pin::pin!(limits::max_payload(&urls, deadline.min(GREETING)));
+            let answer = std::pin::pin!(client.send_request(subject, request));
+            let (max_payload, answer) = match select(limits, answer).await {
+                Either::Left((max_payload, answer)) => (max_payload, answer.await),
+                // Without an answer the limits are of no use yet.
+                Either::Right((Err(error), _)) => (None, Err(error)),
+                Either::Right((answer, limits)) => (limits.await, answer),
+            };
             match answer {
                 Ok(message) => {
                     let info = wire::info(&message).map(|info| StreamInfo { max_payload, ..info });

@@ -25,7 +25,8 @@ async fn a_hub_of_another_domain_is_named_and_gets_nothing() {
     let mut rig = running().await;
     changed(&mut rig, "domain: \"hub\"", "domain: \"elsewhere\"").await;
     let text = rig.gateway.alarm("wrong-hub").await.unwrap();
-    assert!(text.contains("TIDE in domain elsewhere, not TIDE in domain hub"), "{text}");
+    // By its INFO, or by its acknowledgement of what was under way and does not count.
+    assert!(text.contains("TIDE in domain elsewhere"), "{text}");
     let before = rig.messages_at_hub().await.unwrap();
     rig.polls(20).await.unwrap();
     assert_eq!(rig.messages_at_hub().await.unwrap(), before, "sent to another hub");

@@ -129,7 +129,8 @@ impl Uplink {
                 self.raise(AlarmKind::HubSilent, || {
                     format!(
                         "the hub does not answer for stream {stream} ({failures} times); check \
-                         the way to it, that it runs with JetStream, that it admits the \
+                         the way to it, that it runs with JetStream, of a cluster most of the \
+                         servers, that it admits the \
                          certificate in use as gateway {gateway}, and that this gateway may ask \
                          tideinfo.{stream}. Recording goes on"
                     )
