@@ -261,12 +261,20 @@ fn missed(status: &Value) -> anyhow::Result<u64> {
     Ok(causes.flat_map(|causes| causes.values()).filter_map(|cause| cause["slots"].as_u64()).sum())
 }
 
-/// What queues let go.
+/// What queues let go since the start; each such counter is named in the progress.
 fn dropped(status: &Value) -> u64 {
     let counters = status["counters"].as_object().into_iter().flatten();
     let of_queues =
         counters.filter(|(name, _)| name.contains("overflow") || name.contains("dropped"));
-    of_queues.filter_map(|(_, count)| count.as_u64()).sum()
+    let mut sum = 0;
+    for (name, count) in of_queues {
+        let count = count.as_u64().unwrap_or(0);
+        if count > 0 {
+            progress(&format!("{name} {count}"));
+        }
+        sum += count;
+    }
+    sum
 }
 
 async fn peer(scratch: &Path, place: &Path, window: Duration) -> anyhow::Result<Run> {
