@@ -1,17 +1,12 @@
 //! What nats-server writes to its standard error, as records of our own log.
 //!
 //! # Invariants
-//! - A line is at most [`MAX_LINE`] bytes, and at most [`PER_SECOND`] lines a second are passed on;
-//!   what was left out is counted and said.
-
-use std::time::{Duration, Instant};
+//! - A line is at most [`MAX_LINE`] bytes; [`super::throttle`] bounds how many are passed on.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// The longest line that is kept, in bytes; the rest of a longer one is dropped.
 const MAX_LINE: usize = 2_048;
-/// A start writes about fifteen lines at once; a storm of refused connections, thousands.
-const PER_SECOND: u32 = 50;
 
 /// How much a line matters, as nats-server sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,39 +161,6 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
-/// Lets so many lines through per second and counts the others.
-#[derive(Debug, Default)]
-pub(super) struct Throttle {
-    window: Option<Instant>,
-    passed: u32,
-    held_back: u64,
-}
-
-/// What happens to a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is passed on; before it, this many were not.
-    Pass { held_back: u64 },
-    /// It is not.
-    Hold,
-}
-
-impl Throttle {
-    pub(super) fn judge(&mut self, now: Instant) -> Verdict {
-        let is_over = |start: Instant| now.duration_since(start) >= Duration::from_secs(1);
-        if self.window.is_none_or(is_over) {
-            self.window = Some(now);
-            self.passed = 0;
-        }
-        if self.passed >= PER_SECOND {
-            self.held_back = self.held_back.saturating_add(1);
-            return Verdict::Hold;
-        }
-        self.passed += 1;
-        Verdict::Pass { held_back: std::mem::take(&mut self.held_back) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,15 +236,5 @@ mod tests {
         assert_eq!(lines.next().await.unwrap(), "");
         assert_eq!(lines.next().await.unwrap(), "last");
         assert_eq!(lines.next().await, None);
-    }
-
-    #[test]
-    fn a_flood_of_lines_is_thinned_and_counted() {
-        let (mut throttle, start) = (Throttle::default(), Instant::now());
-        let passed = (0..1_000).filter(|_| throttle.judge(start) != Verdict::Hold).count();
-        assert_eq!(passed, 50);
-        let later = start + Duration::from_secs(1);
-        assert_eq!(throttle.judge(later), Verdict::Pass { held_back: 950 });
-        assert_eq!(throttle.judge(later), Verdict::Pass { held_back: 0 });
     }
 }

@@ -15,6 +15,7 @@ mod launch;
 mod log;
 mod process;
 mod server;
+mod throttle;
 
 pub use config::{HubLink, LeafPlan, LeafPlanError, generate};
 pub use connect::{ConnectError, LocalAccess, LocalRole};

@@ -22,8 +22,9 @@ use zeroize::Zeroizing;
 use super::config::{Dialled, LeafPlan, generate_again};
 use super::credentials::{CONFIG, Credentials, FileError, OWNER, make_dir, write_whole};
 use super::launch::{Launcher, Spawner};
-use super::log::{Line, Lines, Throttle, Verdict};
+use super::log::{Line, Lines};
 use super::server::{Search, ServerError, find_server};
+use super::throttle::{Throttle, Verdict};
 use crate::causes::chain;
 use crate::config::HubUrl;
 use crate::observe::log::OncePerChange;
@@ -402,9 +403,9 @@ impl LeafProcess {
         if let Some(complaint) = line.complaint() {
             self.complaint.send_replace(Some(complaint));
         }
-        if let Verdict::Pass { held_back } = throttle.judge(Instant::now()) {
+        if let Verdict::Pass { held_back } = throttle.judge(&line.text, Instant::now()) {
             if held_back > 0 {
-                tracing::warn!(held_back, "leaf wrote too much; lines were left out");
+                tracing::info!(held_back, "lines of the leaf were left out");
             }
             line.forward();
         }
