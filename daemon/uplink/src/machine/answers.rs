@@ -23,6 +23,9 @@ pub(super) const NO_JETSTREAM: [u32; 2] = [10_039, 10_076];
 pub(super) const NO_MAJORITY: u32 = 10_008;
 /// So many failures in a row are reported; one or two are the ordinary end of a link.
 pub(super) const SEVERAL: u32 = 3;
+/// So many failures of any kind since the last success are reported with the first question that is
+/// not answered: by then the waits between attempts are long.
+const MANY: u32 = 6;
 
 impl Uplink {
     pub(super) fn link_up(&mut self, max_payload: usize) {
@@ -114,7 +117,10 @@ impl Uplink {
                     )
                 });
             }
-            RequestFailure::NoResponders | RequestFailure::TimedOut if failures >= SEVERAL => {
+            RequestFailure::NoResponders | RequestFailure::TimedOut
+                if failures >= SEVERAL || self.backoff.failures() >= MANY =>
+            {
+                let failures = failures.max(self.backoff.failures());
                 self.raise(AlarmKind::HubSilent, || {
                     format!(
                         "the hub does not answer for stream {stream} ({failures} times); check \
