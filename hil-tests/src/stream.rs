@@ -5,6 +5,8 @@ use std::collections::HashSet;
 
 use anyhow::{Context as _, bail};
 
+use crate::wait;
+
 /// A client of the server at `url`, with the user and password that stand in it: `async-nats` by
 /// itself ignores them.
 ///
@@ -42,10 +44,12 @@ pub async fn messages(url: &str, stream: &str) -> anyhow::Result<Vec<(String, Ve
     let state = stream.info().await.context("the stream's state")?.state.clone();
     let mut messages = Vec::new();
     for sequence in state.first_sequence..=state.last_sequence {
-        let message = stream
-            .get_raw_message(sequence)
-            .await
-            .with_context(|| format!("message {sequence} of the stream"))?;
+        // In a cluster a replica that has just come back may be asked, and knows nothing yet.
+        let what = format!("message {sequence} of the stream");
+        let message = wait::until(wait::SOON, &what, || async {
+            Ok(stream.get_raw_message(sequence).await.ok())
+        })
+        .await?;
         messages.push((message.subject.to_string(), message.payload.to_vec()));
     }
     Ok(messages)

@@ -206,7 +206,10 @@ fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, di
     // A remote that nats-server has given up stays given up under the URLs that it had, for the
     // whole life of the process. A path means nothing to a leaf link, and makes another remote.
     let path = if dialled == 0 { String::new() } else { format!("/{dialled}") };
-    let urls = spread(gateway, &hub.urls);
+    let mut urls = spread(gateway, &hub.urls);
+    // A server that hangs takes connections and says nothing: the next one goes first.
+    let next = usize::try_from(dialled).unwrap_or_default().checked_rem(urls.len());
+    urls.rotate_left(next.unwrap_or_default());
     conf.texts("urls", &urls.iter().map(|url| format!("{url}{path}")).collect::<Vec<_>>());
     conf.set("no_randomize", true);
     // Gossiped addresses would bypass firewall and proxy plans.
@@ -347,6 +350,19 @@ mod tests {
         }
         let (_, record) = after.split_once("account: \"RECORD\"").unwrap();
         assert_eq!(record.matches(":7422/2\"").count(), 2);
+    }
+
+    #[test]
+    fn a_link_that_is_dialled_anew_begins_with_the_next_server() {
+        let (plan, credentials) = (plan("P/g"), credentials());
+        let first = |dialled| {
+            let text = generate_again(&plan, &credentials, dialled).unwrap();
+            let (_, live) = text.split_once("account: \"LIVE\"").unwrap();
+            let (_, urls) = live.split_once("urls").unwrap();
+            urls.split('"').nth(1).unwrap().split(":7422").next().unwrap().to_owned()
+        };
+        let turns: Vec<_> = (0..3).map(|live| first(Dialled { live, record: 0 })).collect();
+        assert!(turns[0] != turns[1] && turns[0] == turns[2], "{turns:?}");
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Backoff {
         step / 1000 * (500 + part)
     }
 
+    /// Failures since the last success.
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -140,7 +140,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = server_saying(directory.path(), "nats-server: v2.9.10");
         let error = check_named(&program, Version(2, 14, 0)).unwrap_err().to_string();
-        assert!(error.contains("2.9.10") && error.contains("2.15.0"), "{error}");
+        assert!(error.contains("2.9.10") && error.contains("2.14.0"), "{error}");
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(super) const SEVERAL: u32 = 3;
 /// And only when they lasted so long: at a start the leaf makes its link first, which takes seconds
 /// over a satellite or behind a hub that starts again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So many failures of any kind since the last success are reported with the first question that is
+/// not answered: by then the waits between attempts are long.
+const MANY: u32 = 6;
 
 impl Uplink {
     pub(super) fn link_up(&mut self, max_payload: usize) {
@@ -124,8 +127,11 @@ impl Uplink {
                 });
             }
             RequestFailure::NoResponders | RequestFailure::TimedOut
-                if failures >= SEVERAL && lasts =>
+                if (failures >= SEVERAL && lasts)
+                    || (*failure == RequestFailure::TimedOut
+                        && self.backoff.failures() >= MANY) =>
             {
+                let failures = failures.max(self.backoff.failures());
                 self.raise(AlarmKind::HubSilent, || {
                     format!(
                         "the hub does not answer for stream {stream} ({failures} times); check \

@@ -29,6 +29,10 @@ impl Uplink {
         self.pace.suspect_size();
         self.unanswered = self.unanswered.saturating_add(1);
         self.test_wanted = self.unanswered >= MORE_THAN_CHANCE;
+        // A leader that has answered on this message at all has the right message and no majority.
+        if self.undecided > 0 && self.undecided.saturating_add(self.unanswered) >= SEVERAL {
+            self.raise_no_majority();
+        }
     }
 
     /// Asks whether the hub takes anything on the subject of the message that it did not answer.

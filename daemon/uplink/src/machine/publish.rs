@@ -183,7 +183,7 @@ impl Uplink {
     /// only where most of them are away, and a leader may take long to notice.
     fn not_decided_yet(&mut self) {
         self.undecided = self.undecided.saturating_add(1);
-        if self.undecided >= SEVERAL {
+        if self.undecided.saturating_add(self.unanswered) >= SEVERAL {
             self.raise_no_majority();
         }
         self.wait_after_failure();

@@ -200,6 +200,33 @@ fn a_stream_that_decides_nothing_is_an_alarm_and_one_that_is_deciding_is_none() 
 }
 
 #[test]
+fn a_stream_that_decides_nothing_and_then_answers_nothing_is_named_all_the_same() {
+    let mut world = World::new().started();
+    world.fates = vec![Fate::RequestLost; 9];
+    world.append(1, 400);
+    world.run(Duration::from_millis(2_001));
+    let publish = world.sent.last().unwrap().clone();
+    let description = "duplicate message id is in process".into();
+    let outcome = Outcome::Refused { code: 10_158, description };
+    world.tell(Event::Reply { ticket: publish.ticket, attempt: 1, outcome });
+    world.run_secs(20);
+    assert!(text(&world, AlarmKind::Unanswered).contains("decides nothing"));
+}
+
+#[test]
+fn a_hub_that_refuses_at_first_and_then_falls_silent_is_named_within_two_minutes() {
+    let mut world = World::new().started();
+    world.fates = vec![Fate::NoResponders; 2];
+    world.hub.full = true;
+    world.append(1, 400);
+    world.run_secs(40);
+    world.hub.full = false;
+    world.hub.silent = true;
+    world.run_secs(120);
+    assert!(world.has_raised(AlarmKind::HubSilent), "{:?}", world.raised);
+}
+
+#[test]
 fn somebody_else_with_our_name_who_is_answered_is_found_within_seconds() {
     let mut world = World::new().started();
     world.run_secs(60);
