@@ -4,6 +4,8 @@
 //! - Nothing that the hub sends can panic or allocate beyond the message itself.
 //! - What cannot be understood is a failure with the server's own words, never a success.
 
+use std::time::Duration;
+
 use async_nats::{HeaderMap, Message, StatusCode};
 use serde::Deserialize;
 use tidegate_journal::{FrameError, Position, frame};
@@ -65,6 +67,36 @@ struct InfoAnswer {
     created: Option<jiff::Timestamp>,
     config: Option<InfoConfig>,
     state: Option<InfoState>,
+    /// Absent where the hub is one server.
+    cluster: Option<InfoCluster>,
+}
+
+#[derive(Deserialize)]
+struct InfoCluster {
+    /// The servers that hold the stream beside the one that answered.
+    #[serde(default)]
+    replicas: Vec<InfoReplica>,
+}
+
+#[derive(Deserialize)]
+struct InfoReplica {
+    #[serde(default)]
+    offline: bool,
+    /// Nanoseconds since it was last heard.
+    #[serde(default)]
+    active: u64,
+}
+
+/// A replica is heard every second (nats-server's heartbeat among a stream's servers).
+const UNHEARD: Duration = Duration::from_secs(15);
+
+impl InfoCluster {
+    fn has_majority(&self) -> bool {
+        let heard = |one: &&InfoReplica| !one.offline && Duration::from_nanos(one.active) < UNHEARD;
+        let (heard, all) =
+            (self.replicas.iter().filter(heard).count() + 1, self.replicas.len() + 1);
+        heard * 2 > all
+    }
 }
 
 #[derive(Deserialize)]
@@ -123,6 +155,7 @@ pub(super) fn info(message: &Message) -> Result<StreamInfo, RequestFailure> {
         max_msg_size: usize::try_from(config.max_msg_size).ok().filter(|&limit| limit > 0),
         max_payload: None,
         may_be_purged: !(config.deny_delete && config.deny_purge),
+        has_majority: answer.cluster.is_none_or(|cluster| cluster.has_majority()),
         epochs,
     })
 }
@@ -247,6 +280,23 @@ mod tests {
         assert_eq!(info.epochs.len(), 1);
         assert_eq!(info.domain.as_deref(), Some("hub"));
         assert!(info.may_be_purged, "nothing forbids it");
+        assert!(info.has_majority, "one server is most of one");
+    }
+
+    #[test]
+    fn a_leader_that_hears_none_of_its_followers_has_no_majority() {
+        let of = |replicas: &str| {
+            let json = format!(
+                r#"{{"config":{{"name":"TIDE"}},"created":"2026-01-02T03:04:05Z",
+                "state":{{"first_seq":1,"last_seq":0}},
+                "cluster":{{"leader":"hub-0","replicas":[{replicas}]}}}}"#
+            );
+            info(&message(json.as_bytes(), None)).unwrap().has_majority
+        };
+        let (near, far) = (r#"{"name":"b","active":900000000}"#, r#"{"active":16000000000}"#);
+        let gone = r#"{"name":"c","offline":true,"active":1}"#;
+        assert!(of(&format!("{near},{near}")) && of(&format!("{near},{gone}")) && of(""));
+        assert!(!of(&format!("{far},{gone}")) && !of(&format!("{gone},{gone}")));
     }
 
     #[test]

@@ -121,6 +121,9 @@ pub struct StreamInfo {
     pub max_payload: Option<usize>,
     /// Whether single messages, or those of one subject, may be deleted or purged.
     pub may_be_purged: bool,
+    /// Whether most of the stream's servers are in touch with the one that answered. A leader that
+    /// lost them answers questions for minutes, and decides nothing.
+    pub has_majority: bool,
     /// Messages per epoch of this gateway (`subjects_filter` in the request), at most
     /// [`crate::MAX_EPOCHS`]; the machine reads no further.
     pub epochs: Vec<(Epoch, u64)>,

@@ -174,7 +174,7 @@ impl Uplink {
         if std::mem::take(&mut self.limits_wanted) {
             self.hub_payload = info.max_payload;
         }
-        self.hub_answers_questions();
+        self.hub_answers_questions(info.has_majority);
         let is_first_on_this_link = self.info.replace(info).is_none();
         if is_first_on_this_link || self.was_away {
             self.doubt_former_epochs(chain);

@@ -19,7 +19,14 @@ const MORE_THAN_CHANCE: u32 = 2;
 
 impl Uplink {
     /// INFO was answered. When the last message was not, it is the message that gets no answer.
-    pub(super) fn hub_answers_questions(&mut self) {
+    pub(super) fn hub_answers_questions(&mut self, has_majority: bool) {
+        if !has_majority && (self.in_doubt || self.tests_failed > 0) {
+            // Neither a right nor a size: nothing would be answered.
+            self.in_doubt = false;
+            self.test_wanted = false;
+            self.tests_failed = 0;
+            return self.raise_no_majority();
+        }
         if self.tests_failed >= MORE_THAN_CHANCE {
             self.raise_no_permission("gets no answer");
         }

@@ -59,6 +59,8 @@ pub struct Hub {
     pub max_payload: usize,
     /// Frames are not permitted, and the leaf drops them without a word.
     pub forbids: bool,
+    /// Most of the stream's servers are away: questions are answered, and nothing is decided.
+    pub alone: bool,
     /// The way to it swallows everything.
     pub silent: bool,
     /// Whether the hub's greeting can be read, from which its limit is known.
@@ -87,6 +89,7 @@ impl Hub {
             full: false,
             no_permission: false,
             no_stream: false,
+            alone: false,
             max_msg_size: None,
             max_payload: 1 << 20,
             forbids: false,
@@ -180,6 +183,7 @@ impl Hub {
             max_msg_size: self.max_msg_size,
             max_payload: (self.greets && limits).then_some(self.max_payload),
             may_be_purged: true,
+            has_majority: !self.alone,
             epochs: if count_epochs { counts.into_iter().collect() } else { Vec::new() },
         })
     }

@@ -200,6 +200,23 @@ fn a_stream_that_decides_nothing_is_an_alarm_and_one_that_is_deciding_is_none() 
 }
 
 #[test]
+fn a_leader_without_followers_that_answers_questions_only_is_no_matter_of_rights_or_size() {
+    let mut world = World::new().started();
+    world.append(1, 400);
+    world.run_secs(10);
+    world.hub.forbids = true;
+    world.hub.alone = true;
+    world.append(1, 400);
+    world.run_secs(120);
+    assert!(text(&world, AlarmKind::Unanswered).contains("decides nothing"));
+    assert!(!world.has_raised(AlarmKind::NoPermission));
+    world.hub.forbids = false;
+    world.hub.alone = false;
+    world.run_secs(60);
+    assert_eq!(world.backlog(), 0);
+}
+
+#[test]
 fn a_stream_that_decides_nothing_and_then_answers_nothing_is_named_all_the_same() {
     let mut world = World::new().started();
     world.fates = vec![Fate::RequestLost; 9];
