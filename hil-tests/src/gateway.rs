@@ -246,7 +246,7 @@ impl Gateway {
     /// # Errors
     /// When it does not soon.
     pub async fn alarm(&self, kind: &str) -> anyhow::Result<String> {
-        wait::until(wait::SOON, &format!("the alarm {kind}"), || {
+        wait::until(Duration::from_secs(45), &format!("the alarm {kind}"), || {
             let status = self.status();
             async move {
                 let status = status?;

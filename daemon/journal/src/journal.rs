@@ -458,7 +458,7 @@ impl Journal {
         log.tail = self.next;
         drop(log);
         if let Some((number, runs)) = sealed {
-            self.shared.keep_index(number, runs);
+            self.shared.keep_index(number, sealed_at, runs);
         }
     }
 

@@ -90,11 +90,19 @@ pub(crate) struct KnownHole {
     pub owed: bool,
 }
 
+/// The runs of a sealed segment, kept in memory.
+struct Index {
+    segment: u64,
+    /// Up to where it was read: a reader that looked before the last commit knows less.
+    end: u64,
+    runs: Arc<Vec<Run>>,
+}
+
 /// What the writer and the readers share.
 pub(crate) struct Shared {
     pub place: String,
     log: RwLock<Log>,
-    indexes: Mutex<Vec<(u64, Arc<Vec<Run>>)>>,
+    indexes: Mutex<Vec<Index>>,
     holes: Mutex<Vec<KnownHole>>,
     /// The segment that readers get nothing of, and why.
     unreadable: Mutex<Option<(String, String)>>,
@@ -124,7 +132,7 @@ impl Shared {
         self.holes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn indexes(&self) -> MutexGuard<'_, Vec<(u64, Arc<Vec<Run>>)>> {
+    fn indexes(&self) -> MutexGuard<'_, Vec<Index>> {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -153,10 +161,10 @@ impl Shared {
         kept.then_some(why)
     }
 
-    pub(crate) fn keep_index(&self, segment: u64, runs: Arc<Vec<Run>>) {
+    pub(crate) fn keep_index(&self, segment: u64, end: Tail, runs: Arc<Vec<Run>>) {
         let mut indexes = self.indexes();
-        indexes.retain(|(number, _)| *number != segment);
-        indexes.push((segment, runs));
+        indexes.retain(|index| index.segment != segment);
+        indexes.push(Index { segment, end: end.frame, runs });
         if indexes.len() > KEPT_INDEXES {
             indexes.remove(0);
         }
@@ -193,14 +201,15 @@ impl Shared {
             }
         }
         let number = segment.header.number;
-        if let Some((_, runs)) = self.indexes().iter().find(|(at, _)| *at == number) {
-            return Ok(Arc::clone(runs));
+        let is_it = |index: &&Index| index.segment == number && index.end == end.frame;
+        if let Some(index) = self.indexes().iter().find(is_it) {
+            return Ok(Arc::clone(&index.runs));
         }
         let runs = match self.walk_marks(segment, end)? {
             Some(runs) => Arc::new(runs),
             None => return self.examine(segment, end).map(|findings| Arc::new(findings.runs)),
         };
-        self.keep_index(number, Arc::clone(&runs));
+        self.keep_index(number, end, Arc::clone(&runs));
         Ok(runs)
     }
 
@@ -247,10 +256,12 @@ impl Shared {
     ) -> Result<Findings, ReadError> {
         let findings = read_segment(segment, Some(end), &self.place, visit)?;
         let mut log = self.log_mut();
-        let Some(at) =
-            log.segments.iter().position(|kept| kept.header.number == segment.header.number)
-        else {
-            // Dropped meanwhile: what was read may be the file's next life.
+        let is_it = |kept: &Arc<Segment>| {
+            kept.header.number == segment.header.number && Arc::ptr_eq(&kept.file, &segment.file)
+        };
+        let Some(at) = log.segments.iter().position(is_it) else {
+            // Dropped meanwhile, or the journal was opened anew: what was read may be the file's
+            // next life, or another file.
             return Ok(findings);
         };
         if at + 1 == log.segments.len() {
@@ -259,7 +270,7 @@ impl Shared {
             let runs = findings.runs.iter().copied().chain(later).collect();
             log.active_runs = Arc::new(runs);
         } else {
-            self.keep_index(segment.header.number, Arc::new(findings.runs.clone()));
+            self.keep_index(segment.header.number, end, Arc::new(findings.runs.clone()));
         }
         drop(log);
         for hole in &findings.holes {
@@ -337,4 +348,52 @@ fn read_around_bad_blocks(file: &dyn StoredFile, size: usize) -> Option<Vec<u8>>
         offset += BLOCK_OFFSET;
     }
     any.then_some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ClockState, Codec, DirStorage, Draft, Journal, Kind, Read, Settings, Stamp};
+
+    const STAMP: Stamp =
+        Stamp { wall: (1, 1), mono: (1, 1), boot: [0; 16], clock: ClockState::Unknown };
+
+    fn append(journal: &mut Journal) {
+        let draft = Draft {
+            kind: Kind::Samples,
+            codec: Codec::Plain,
+            body: &[7; 60_000],
+            count: 1,
+            stamp: STAMP,
+        };
+        journal.append(&draft).unwrap();
+        journal.commit().unwrap();
+    }
+
+    #[test]
+    fn a_reader_that_looked_before_a_segment_was_sealed_hides_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Arc::new(DirStorage::new(dir.path()).unwrap());
+        let settings = Settings {
+            segment_bytes: crate::MIN_SEGMENT_BYTES,
+            ..Settings::new("P", "g", 1 << 30)
+        };
+        let (mut journal, _) = Journal::open(storage, settings, STAMP).unwrap();
+        append(&mut journal);
+        let reader = journal.reader();
+        let shared = reader.shared();
+        let (seen, end) = {
+            let log = shared.log();
+            (Arc::clone(&log.segments[0]), log.tail)
+        };
+        while shared.log().segments.len() == 1 {
+            append(&mut journal);
+        }
+        // It was put aside until now.
+        shared.runs_of(&seen, end).unwrap();
+        shared.examine(&seen, end).unwrap();
+        let read = reader.read_from(journal.epoch(), end.frame, 1).unwrap();
+        let Read::Frames(batch) = read else { panic!("{read:?}") };
+        assert_eq!(batch.positions[0].frame, end.frame);
+    }
 }

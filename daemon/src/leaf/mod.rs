@@ -11,6 +11,7 @@
 mod config;
 mod connect;
 mod credentials;
+mod handle;
 mod launch;
 mod log;
 mod process;
@@ -20,6 +21,7 @@ mod throttle;
 pub use config::{HubLink, LeafPlan, LeafPlanError, generate};
 pub use connect::{ConnectError, LocalAccess, LocalRole};
 pub use credentials::{Credentials, FileError, write_external};
+pub use handle::{LeafHandle, LeafState};
 pub use launch::{EXEC_LEAF, ExecError, Launcher, Spawner, exec_leaf};
-pub use process::{LeafError, LeafHandle, LeafProcess, LeafSettings, LeafState};
+pub use process::{LeafError, LeafProcess, LeafSettings};
 pub use server::{MINIMUM, NatsServer, Search, ServerError, Unsuitable, Version, find_server};

@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::config::{Dialled, LeafPlan, generate_again};
 use super::credentials::{CONFIG, Credentials, FileError, OWNER, make_dir, write_whole};
+use super::handle::{LeafHandle, LeafState, Order};
 use super::launch::{Launcher, Spawner};
 use super::log::{Line, Lines};
 use super::server::{Search, ServerError, find_server};
@@ -73,31 +74,6 @@ impl LeafSettings {
         let grace = Duration::from_secs(5);
         Self { plan, dir, search, launcher, memory_limit: 64 << 20, grace }
     }
-}
-
-/// How the leaf is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeafState {
-    /// It was started and does not listen yet.
-    Starting,
-    /// Local connections are accepted. Whether the hub is reached is another question.
-    Listening {
-        /// Where clients connect.
-        address: SocketAddr,
-        /// Its process id.
-        pid: u32,
-    },
-    /// It does not run.
-    Down {
-        /// Why, with everything that is known.
-        reason: String,
-        /// When it is started again, from now.
-        next_start_in: Duration,
-        /// Whether it went down so often that somebody has to look.
-        over_budget: bool,
-    },
-    /// It was stopped for good.
-    Stopped,
 }
 
 /// Why the leaf does not run.
@@ -167,23 +143,6 @@ pub struct LeafProcess {
     /// What this child was told at its start, before a port was chosen: a reload with another one
     /// is refused.
     told_to_listen: SocketAddr,
-}
-
-/// What somebody else wants done.
-#[derive(Debug)]
-enum Order {
-    Restart { reason: String },
-    Dial { live: bool, record: bool, reason: String },
-}
-
-/// What the rest of the daemon holds of the leaf.
-#[derive(Debug, Clone)]
-pub struct LeafHandle {
-    credentials: Arc<Credentials>,
-    state: watch::Receiver<LeafState>,
-    complaint: watch::Receiver<Option<String>>,
-    hub: watch::Receiver<Option<String>>,
-    orders: mpsc::Sender<Order>,
 }
 
 /// How one life of the child ended.
@@ -429,59 +388,6 @@ impl LeafProcess {
             return LeafError::PortInUse { ip: listen.ip(), port: listen.port() };
         }
         LeafError::Ended { status, complaint: complaint.unwrap_or_else(|| "none".to_owned()) }
-    }
-}
-
-impl LeafHandle {
-    /// The state, and every change of it.
-    #[must_use]
-    pub fn state(&self) -> watch::Receiver<LeafState> {
-        self.state.clone()
-    }
-
-    /// The last error that this child wrote, such as why the hub refuses it. It stays when the
-    /// trouble is over: read it only while the hub does not answer.
-    #[must_use]
-    pub fn last_complaint(&self) -> Option<String> {
-        self.complaint.borrow().clone()
-    }
-
-    /// The URL that the record's link was last made to. It stays when the link is gone: read it only
-    /// while the hub answers.
-    #[must_use]
-    pub fn hub_url(&self) -> Option<String> {
-        self.hub.borrow().clone()
-    }
-
-    /// The passwords of the daemon's users.
-    #[must_use]
-    pub fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.credentials)
-    }
-
-    /// Asks for a restart, for a `reason` that goes into the log. An order that already waits
-    /// stands for this one too.
-    pub fn restart(&self, reason: &str) {
-        // Full means that one waits; closed, that nothing runs any more.
-        let _ = self.orders.try_send(Order::Restart { reason: reason.to_owned() });
-    }
-
-    /// Asks for links to be dialled anew, for a `reason` that goes into the log. The leaf stays up
-    /// for everybody else. Asked for while another order waits, it is dropped: whoever finds that
-    /// nothing changed asks again.
-    pub fn dial_anew(&self, live: bool, record: bool, reason: &str) {
-        let _ = self.orders.try_send(Order::Dial { live, record, reason: reason.to_owned() });
-    }
-
-    /// Waits until it listens and says where; `None` when it was stopped. Cancel safe.
-    pub async fn listening(&self) -> Option<SocketAddr> {
-        let mut state = self.state.clone();
-        let settled =
-            |state: &LeafState| matches!(state, LeafState::Listening { .. } | LeafState::Stopped);
-        match &*state.wait_for(settled).await.ok()? {
-            LeafState::Listening { address, .. } => Some(*address),
-            _ => None,
-        }
     }
 }
 
