@@ -11,6 +11,7 @@
 //!   and reports the next sync as a success.
 //! - The journal reads no clock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::cursor::{CursorFile, Record};
@@ -23,7 +24,7 @@ use crate::report::{Appended, Draft, Event, Stats};
 use crate::scan::Run;
 use crate::segment::{BLOCK_OFFSET, MARK_BYTES, Mark, SegmentHeader, Tail, align, segment_name};
 use crate::storage::{Storage, StoredFile};
-use crate::{Epoch, Header, Position, Settings, Stamp};
+use crate::{Epoch, FrameHash, Header, Position, Settings, Stamp};
 
 /// A frame that is carried into another epoch may grow by a byte or two in its header.
 const CARRY_SLACK: usize = 16;
@@ -89,6 +90,8 @@ pub struct Journal {
     pub(crate) stamp: Stamp,
     pub(crate) stats: Stats,
     pub(crate) events: Vec<Event>,
+    /// What a carry-over had written before it was interrupted; found again when it is not known.
+    pub(crate) carried: Option<HashMap<FrameHash, u32>>,
     /// Readers were said to get nothing of some segment.
     pub(crate) told_unreadable: bool,
 }
@@ -105,7 +108,8 @@ impl std::fmt::Debug for Journal {
 
 impl Journal {
     /// Opens the journal, repairs its end, and begins an epoch where there is none. `stamp` is
-    /// what frames carry that the journal itself writes before the first [`Self::append`].
+    /// what frames carry that the journal itself writes before the first [`Self::append`]. A
+    /// carry-over that was interrupted waits for [`Self::carry_on`].
     ///
     /// # Errors
     /// See [`OpenError`].

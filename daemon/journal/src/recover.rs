@@ -154,6 +154,7 @@ pub(crate) fn open_locked(
         stamp,
         stats: Stats::default(),
         events: Vec::new(),
+        carried: None,
         told_unreadable: false,
     };
     let began = match (epoch, lost) {
@@ -171,7 +172,7 @@ pub(crate) fn open_locked(
     if began.is_some() || !cursor_there {
         journal.save_cursor()?;
     }
-    journal.resume_carry().map_err(OpenError::Begin)?;
+    journal.settle_carry().map_err(OpenError::Begin)?;
     // A full or failing disk must not keep the record from being read and delivered: what cannot
     // be named now is named by the first commit that succeeds.
     if let Err(error) = journal.prepare_spare() {

@@ -7,6 +7,9 @@
 //! - A journal that fails is opened again, by its path, until a commit succeeds: what is behind the
 //!   path may have been mounted anew, and files that were opened while it was read-only stay so.
 
+mod carrying;
+#[cfg(test)]
+mod carrying_tests;
 mod commands;
 #[cfg(test)]
 mod disk_tests;
@@ -29,6 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::carrying::Carrying;
 use self::commands::{forked, remembered};
 use super::catalog_store::CatalogStore;
 use super::clock::{Behind, ClockWatch};
@@ -93,6 +97,7 @@ pub(super) struct Writer {
     reopen: Option<Instant>,
     /// How long the next reopening waits.
     reopen_wait: Duration,
+    carrying: Carrying,
     slowest: (Instant, Duration),
     origin: Instant,
 }
@@ -146,6 +151,7 @@ impl Writer {
             look_at: origin,
             reopen: None,
             reopen_wait: REOPEN.0,
+            carrying: Carrying::new(origin),
             slowest: (origin, Duration::ZERO),
             origin,
         };
@@ -168,11 +174,12 @@ impl Writer {
                 biased;
                 () = stop.cancelled() => break,
                 Some(command) = self.commands.recv() => self.command(command),
-                Some(batch) = self.queue.next() => self.take(&batch),
+                Some(batch) = self.queue.next(), if !self.holds_the_queue() => self.take(&batch),
                 () = tokio::time::sleep_until(due) => {}
             }
             self.act_if_due();
         }
+        self.carry_before_the_end(&pulse);
         while let Some(batch) = self.queue.try_next() {
             self.take(&batch);
         }
@@ -180,7 +187,8 @@ impl Writer {
     }
 
     fn due_at(&self) -> Instant {
-        self.commit_at().map_or(self.look_at, |at| at.min(self.look_at))
+        let due = [self.commit_at(), self.carry_at()].into_iter().flatten().min();
+        due.map_or(self.look_at, |at| at.min(self.look_at))
     }
 
     fn commit_at(&self) -> Option<Instant> {
@@ -199,6 +207,9 @@ impl Writer {
         }
         if self.commit_at().is_some_and(|at| at <= now) {
             self.commit();
+        }
+        if self.carry_at().is_some_and(|at| at <= now) {
+            self.carry_on(now);
         }
     }
 

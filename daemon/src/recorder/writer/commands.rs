@@ -80,8 +80,12 @@ impl Writer {
         }
     }
 
-    fn fork(&mut self, epoch: Epoch, common: Option<Position>) {
+    pub(super) fn fork(&mut self, epoch: Epoch, common: Option<Position>) {
         if self.journal.epoch() != epoch {
+            return;
+        }
+        if self.journal.is_carrying() {
+            self.carrying.fork = Some((epoch, common));
             return;
         }
         self.pack();
@@ -92,14 +96,16 @@ impl Writer {
             .map(|body| Draft { kind: Kind::Catalog, codec: Codec::Plain, body, count: 0, stamp })
             .collect();
         let from = common.map_or(0, |common| common.frame.saturating_add(1));
-        match self.journal.start_epoch(EpochReason::Fork, Some(from), &opening) {
+        match self.journal.leave_epoch(EpochReason::Fork, Some(from), &opening) {
             Ok(fresh) => {
                 self.catalog.appended_snapshot(fresh, boot_time());
-                self.closed.write().unwrap_or_else(PoisonError::into_inner).push(epoch);
             }
             Err(error) => {
                 self.failed(&error);
             }
+        }
+        if self.journal.epoch() != epoch {
+            self.closed.write().unwrap_or_else(PoisonError::into_inner).push(epoch);
         }
         self.commit();
     }

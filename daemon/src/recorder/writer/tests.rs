@@ -23,7 +23,7 @@ pub(super) struct Bench {
     pub(super) ingress: Arc<Ingress>,
     pub(super) board: Arc<Board>,
     pub(super) handle: Handle,
-    stop: CancellationToken,
+    pub(super) stop: CancellationToken,
     running: JoinHandle<()>,
 }
 
@@ -80,7 +80,7 @@ impl Bench {
         sleep(SECOND * 6).await;
     }
 
-    fn epoch(&self) -> Epoch {
+    pub(super) fn epoch(&self) -> Epoch {
         self.handle.reader().epochs().last().unwrap().epoch
     }
 
@@ -159,7 +159,7 @@ impl Kept {
 }
 
 /// Bytes that do not compress, told apart by their number.
-fn noise(number: u64) -> Value {
+pub(super) fn noise(number: u64) -> Value {
     let mut state = number.wrapping_mul(2).wrapping_add(1);
     let bytes: Vec<u8> = (0..20_000)
         .map(|_| {
