@@ -28,7 +28,7 @@ pub(super) fn settle() {
     if !cfg!(target_env = "gnu") {
         return;
     }
-    let missing = missing(|name| std::env::var_os(name));
+    let missing = missing(std::env::var_os);
     if missing.is_empty() {
         return;
     }
