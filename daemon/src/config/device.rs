@@ -181,7 +181,7 @@ impl Checker<'_> {
             max_registers: fields.integer("max-registers")?,
             max_bits: fields.integer("max-bits")?,
             backoff,
-            tags: Vec::new(),
+            tags: Arc::default(),
         })
     }
 
@@ -389,9 +389,8 @@ impl Checker<'_> {
 }
 
 /// A device with its tags, which are as many in both lists.
-pub(super) fn device_of(spec: DeviceSpec, mut specs: Vec<TagSpec>, tags: Vec<Tag>) -> Device {
-    specs.shrink_to_fit();
-    Device { spec: Arc::new(DeviceSpec { tags: specs, ..spec }), tags: tags.into() }
+pub(super) fn device_of(spec: DeviceSpec, specs: Vec<TagSpec>, tags: Vec<Tag>) -> Device {
+    Device { spec: Arc::new(DeviceSpec { tags: specs.into(), ..spec }), tags: tags.into() }
 }
 
 fn data_type(word: &str) -> Option<DataType> {

@@ -20,6 +20,7 @@ mod piecemeal;
 mod pieces;
 pub mod reference;
 mod settings;
+mod share;
 pub(crate) mod size;
 mod suggest;
 mod syntax;

@@ -150,14 +150,14 @@ fn a_minimal_file_gets_every_default() {
                 max_registers: 125,
                 max_bits: 2000,
                 backoff: (Duration::from_millis(500), Duration::from_secs(30)),
-                tags: vec![TagSpec {
+                tags: Arc::new([TagSpec {
                     path: path("PlantA/press-1/temperature"),
                     address: Address { table: Table::HoldingRegister, offset: 100, bit: None },
                     kind: DataType::Uint16,
                     order: Order::Abcd,
                     scale: 1.0,
                     offset: 0.0,
-                }],
+                }]),
             }),
             tags: Arc::new([Tag {
                 path: path("PlantA/press-1/temperature"),

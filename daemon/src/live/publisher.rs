@@ -281,12 +281,14 @@ impl<O: Outlet> Publisher<O> {
 
     /// Waits until the batch is on its way, or the connection it was meant for is gone.
     async fn written(&self) {
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.tick().await;
+        // Not `interval`: even a tick that is due at once waits for the next millisecond, and that
+        // after each batch would be all that the live plane carries.
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         let written = self.outlet.written();
         tokio::pin!(written);
         loop {
             tokio::select! {
+                biased;
                 () = &mut written => return,
                 _ = look.tick() => {
                     // A server that does not read is no reason to end this process.
@@ -406,6 +408,19 @@ mod tests {
         bench.read(1, 7);
         bench.settle().await;
         assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_does_not_wait_for_a_timer_after_the_one_before() {
+        let bench = bench(1);
+        // Between two ticks of the runtime's clock, where what is due at once waits for the next.
+        tokio::time::advance(Duration::from_micros(300)).await;
+        for value in 1..=3 {
+            bench.read(1, value);
+        }
+        bench.settle().await;
+        assert_eq!(bench.values(), ["uns.A.t1=1", "uns.A.t1=2", "uns.A.t1=3"]);
         bench.end().await;
     }
 

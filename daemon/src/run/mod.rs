@@ -6,6 +6,7 @@
 
 mod descriptors;
 mod devices;
+mod heap;
 mod stages;
 mod watch;
 
@@ -118,6 +119,7 @@ fn is_denied(error: &RunError) -> bool {
 /// Runs until a signal, and says how it ended.
 #[must_use]
 pub fn run(args: &RunArgs) -> ExitCode {
+    heap::settle();
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

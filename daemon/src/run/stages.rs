@@ -311,13 +311,18 @@ pub(super) fn reload(
         let (file, set) = (file.clone(), set.clone());
         let (current, devices) = (Arc::clone(&current), Arc::clone(&devices));
         Box::pin(async move {
-            let read = move || config::load(&file, std::env::vars_os(), &set);
+            let before =
+                Arc::clone(&current.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            let known = Arc::clone(&before);
+            let read = move || {
+                let mut fresh = config::load(&file, std::env::vars_os(), &set)?;
+                fresh.share_with(&known);
+                Ok(fresh)
+            };
             let fresh = tokio::task::spawn_blocking(read)
                 .await
                 .map_err(|error| error.to_string())?
                 .map_err(|error: LoadError| refused(&error))?;
-            let before =
-                Arc::clone(&current.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             let difference = Config::difference(&before, &fresh);
             devices.apply(&fresh, &drivers).await.map_err(|error| error.to_string())?;
             // What needs a restart stays what it was, so that it is named again next time.

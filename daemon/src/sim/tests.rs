@@ -67,7 +67,7 @@ async fn readings(behaviour: Behaviour, tags: Vec<TagSpec>) -> Vec<Reading> {
         max_registers: 125,
         max_bits: 2000,
         backoff: (Duration::from_secs(1), Duration::from_secs(1)),
-        tags,
+        tags: tags.into(),
     };
     let readings = ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap().read_once().await;
     stop.cancel();

@@ -51,9 +51,9 @@ pub(crate) async fn read_once<C: Connector>(
             None => match ask(connector, &mut link, spec, &block).await {
                 Ok(reply) => {
                     for span in blocks.spans(&block.spans) {
-                        let tag = spec.tags.get(span.tag);
+                        let tag = spec.tags.get(span.tag());
                         let decoded = tag.and_then(|tag| decode(tag, span, &block, &reply));
-                        if let (Some(to), Some(decoded)) = (outcomes.get_mut(span.tag), decoded) {
+                        if let (Some(to), Some(decoded)) = (outcomes.get_mut(span.tag()), decoded) {
                             let (value, quality) = (decoded.value, decoded.quality);
                             *to = Outcome { value, quality, error: None };
                         }
@@ -66,7 +66,7 @@ pub(crate) async fn read_once<C: Connector>(
                     if let Refusal::Final(spans) = blocks.refused(code) {
                         let why = explain(spec, &error);
                         for span in blocks.spans(&spans) {
-                            if let Some(to) = outcomes.get_mut(span.tag) {
+                            if let Some(to) = outcomes.get_mut(span.tag()) {
                                 *to = Outcome::failed(error.reason(), why.clone());
                             }
                         }
@@ -90,7 +90,7 @@ pub(crate) async fn read_once<C: Connector>(
         };
         if let Some((reason, why)) = error {
             for span in blocks.spans(&block.spans) {
-                if let Some(to) = outcomes.get_mut(span.tag) {
+                if let Some(to) = outcomes.get_mut(span.tag()) {
                     *to = Outcome::failed(reason, why.clone());
                 }
             }

@@ -57,11 +57,17 @@ pub struct Span {
     pub start: u16,
     /// How many registers or bits it takes.
     pub width: u16,
-    /// Which tag: an index into [`DeviceSpec::tags`].
-    pub tag: usize,
+    /// Which tag: an index into [`DeviceSpec::tags`]. Half a `usize`: there is a span for each tag.
+    tag: u32,
 }
 
 impl Span {
+    /// Which tag: an index into [`DeviceSpec::tags`].
+    #[must_use]
+    pub fn tag(&self) -> usize {
+        usize::try_from(self.tag).unwrap_or(usize::MAX)
+    }
+
     /// The address after its last one, at most 65536.
     pub(crate) fn end(&self) -> u32 {
         u32::from(self.start) + u32::from(self.width)
@@ -131,7 +137,7 @@ impl Plan {
         let limits = Limits::of(spec);
         let mut spans = Vec::with_capacity(spec.tags.len());
         let mut errors = Vec::new();
-        for (tag, it) in spec.tags.iter().enumerate() {
+        for (tag, it) in (0..).zip(spec.tags.iter()) {
             match span_of(tag, it, limits) {
                 Ok(span) => spans.push(span),
                 Err(error) => errors.push(error),
@@ -194,7 +200,7 @@ impl Limits {
     }
 }
 
-fn span_of(tag: usize, it: &TagSpec, limits: Limits) -> Result<Span, PlanError> {
+fn span_of(tag: u32, it: &TagSpec, limits: Limits) -> Result<Span, PlanError> {
     let path = || it.path.to_string();
     let is_bool = it.kind == DataType::Bool;
     match (it.address.table.holds_bits(), is_bool, it.address.bit) {

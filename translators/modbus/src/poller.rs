@@ -245,12 +245,12 @@ impl<C: Connector> Poller<C> {
         let spans = self.blocks.spans(&block.spans);
         let mut samples = Vec::with_capacity(spans.len());
         for span in spans {
-            let Some(tag) = self.spec.tags.get(span.tag) else { continue };
+            let Some(tag) = self.spec.tags.get(span.tag()) else { continue };
             if let Some(decoded) = decode(tag, span, block, reply) {
-                if self.book.is_refused(span.tag) {
-                    cycle.back.add(span.tag);
+                if self.book.is_refused(span.tag()) {
+                    cycle.back.add(span.tag());
                 }
-                samples.extend(self.book.read(span.tag, decoded, acquired));
+                samples.extend(self.book.read(span.tag(), decoded, acquired));
             }
         }
         self.book.hand_over(samples);
@@ -261,8 +261,8 @@ impl<C: Connector> Poller<C> {
         let mut samples = Vec::new();
         for span in self.blocks.spans(spans) {
             cycle.failed += 1;
-            if self.book.fail(span.tag, cause, &mut samples) {
-                cycle.lost.add(span.tag);
+            if self.book.fail(span.tag(), cause, &mut samples) {
+                cycle.lost.add(span.tag());
             }
             if cycle.why.is_none() {
                 cycle.why = Some(self.describe(span, cause));
@@ -272,7 +272,7 @@ impl<C: Connector> Poller<C> {
     }
 
     fn describe(&self, span: &Span, cause: Cause) -> String {
-        let address = self.spec.tags.get(span.tag).map(|tag| tag.address.to_string());
+        let address = self.spec.tags.get(span.tag()).map(|tag| tag.address.to_string());
         let address = address.unwrap_or_default();
         match cause {
             Cause::Refused(code) => {

@@ -1,6 +1,7 @@
 //! What a Modbus device is configured to be. Holding a spec proves it is legal.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_translator::TagPath;
@@ -173,6 +174,6 @@ pub struct DeviceSpec {
     pub max_bits: u16,
     /// Back-off between connection attempts: first and largest.
     pub backoff: (Duration, Duration),
-    /// Its tags.
-    pub tags: Vec<TagSpec>,
+    /// Its tags, shared with whoever has the same ones.
+    pub tags: Arc<[TagSpec]>,
 }

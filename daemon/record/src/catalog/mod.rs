@@ -151,7 +151,8 @@ pub struct Catalog {
     /// In the order in which they became known. A list without holes: a tree of entries would be
     /// half empty, because numbers are given in ascending order.
     entries: Vec<Versioned>,
-    /// Where the entry of a number stands in the list.
+    /// Where the entry of a number stands in the list; empty as long as the list is in the order
+    /// of the numbers, as a gateway's own always is.
     places: BTreeMap<TagId, u32>,
     /// The numbers of the paths; empty until it is needed.
     paths: HashMap<TagPath, TagId>,
@@ -193,7 +194,7 @@ impl Catalog {
     /// What a number stands for; `None` while its catalog frame has not been read.
     #[must_use]
     pub fn resolve(&self, tag: TagId) -> Option<&CatalogEntry> {
-        self.at(*self.places.get(&tag)?).map(|v| &v.entry)
+        self.entries.get(self.place(tag)?).map(|v| &v.entry)
     }
 
     /// The number of a path.
@@ -242,16 +243,42 @@ impl Catalog {
 
     /// All entries with their versions, by number.
     fn versioned(&self) -> impl Iterator<Item = &Versioned> {
-        self.places.values().filter_map(|place| self.at(*place))
+        let in_order: &[Versioned] = if self.places.is_empty() { &self.entries } else { &[] };
+        let places = self.places.values().filter_map(|place| usize::try_from(*place).ok());
+        in_order.iter().chain(places.filter_map(|place| self.entries.get(place)))
     }
 
-    fn at(&self, place: u32) -> Option<&Versioned> {
-        self.entries.get(usize::try_from(place).ok()?)
+    fn place(&self, tag: TagId) -> Option<usize> {
+        if self.places.is_empty() {
+            return self.entries.binary_search_by_key(&tag, |v| v.entry.id).ok();
+        }
+        usize::try_from(*self.places.get(&tag)?).ok()
     }
 
     fn at_mut(&mut self, tag: TagId) -> Option<&mut Versioned> {
-        let place = usize::try_from(*self.places.get(&tag)?).ok()?;
+        let place = self.place(tag)?;
         self.entries.get_mut(place)
+    }
+
+    /// The highest number.
+    fn last_id(&self) -> Option<TagId> {
+        match self.places.last_key_value() {
+            Some((last, _)) => Some(*last),
+            None => self.entries.last().map(|v| v.entry.id),
+        }
+    }
+
+    fn push(&mut self, entry: Versioned) {
+        let id = entry.entry.id;
+        if self.places.is_empty() && self.last_id().is_some_and(|last| id < last) {
+            let each = (0..).zip(&self.entries).map(|(place, v)| (v.entry.id, place));
+            self.places = each.collect();
+        }
+        if !self.places.is_empty() {
+            let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+            self.places.insert(id, place);
+        }
+        self.entries.push(entry);
     }
 
     /// Gives a path its number, or its number a new version of the entry.
@@ -300,9 +327,9 @@ impl Catalog {
 
     /// The number after the highest, so that a number is never reused.
     fn next_id(&self, path: &TagPath) -> Result<TagId, CatalogError> {
-        let next = match self.places.last_key_value() {
+        let next = match self.last_id() {
             None => Some(1),
-            Some((last, _)) => last.0.checked_add(1),
+            Some(last) => last.0.checked_add(1),
         };
         next.map(TagId).ok_or_else(|| CatalogError::Full { path: path.clone() })
     }
@@ -331,10 +358,8 @@ impl Catalog {
                 return Err(CatalogError::Full { path: entry.path });
             }
             None => {
-                let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
                 self.paths.insert(entry.path.clone(), entry.id);
-                self.places.insert(entry.id, place);
-                self.entries.push(Versioned { entry, version });
+                self.push(Versioned { entry, version });
             }
         }
         self.version = self.version.max(version);

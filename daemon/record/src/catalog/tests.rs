@@ -174,3 +174,21 @@ fn a_file_that_gives_one_number_twice_is_refused() {
     let error = serde_json::from_str::<Catalog>(&text).unwrap_err().to_string();
     assert!(error.contains("format 2"), "{error}");
 }
+
+#[test]
+fn entries_that_come_in_any_order_stand_by_number() {
+    let orders = [[1, 2, 3, 4], [4, 3, 2, 1], [2, 4, 1, 3], [1, 3, 2, 4]];
+    for order in orders {
+        let mut catalog = Catalog::new();
+        for id in order {
+            apply(&mut catalog, u64::from(id), entry(id, &format!("t{id}"))).unwrap();
+        }
+        let ids: Vec<_> = catalog.entries().map(|entry| entry.id.0).collect();
+        assert_eq!(ids, [1, 2, 3, 4], "{order:?}");
+        for id in order {
+            assert_eq!(catalog.resolve(TagId(id)).unwrap().path.as_str(), format!("t{id}"));
+        }
+        assert_eq!(catalog.resolve(TagId(9)), None);
+        assert_eq!(catalog.define(definition("next")).unwrap().id(), TagId(5), "{order:?}");
+    }
+}

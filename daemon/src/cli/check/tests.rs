@@ -19,7 +19,7 @@ fn assert_snapshot(name: &str, found: &str) {
 /// One request for each table of a device: as good as any plan for the output.
 fn plan(spec: &DeviceSpec) -> Plan {
     let mut out = Plan::new();
-    for tag in &spec.tags {
+    for tag in spec.tags.iter() {
         let (table, offset) = (tag.address.table, tag.address.offset);
         match out.iter_mut().find(|(other, ..)| *other == table) {
             None => out.push((table, offset, 1)),

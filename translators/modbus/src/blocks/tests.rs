@@ -51,7 +51,7 @@ fn cycle(blocks: &mut Blocks, holes: &BTreeSet<u16>, now: Instant) -> Found {
         match step {
             Step::Resting(spans, _) => {
                 for span in blocks.spans(&spans) {
-                    assert!(found.resting.insert(span.tag), "offered twice");
+                    assert!(found.resting.insert(span.tag()), "offered twice");
                 }
             }
             Step::Read(block) => {
@@ -61,12 +61,12 @@ fn cycle(blocks: &mut Blocks, holes: &BTreeSet<u16>, now: Instant) -> Found {
                 if !hit {
                     for span in blocks.spans(&block.spans) {
                         assert!(span.start >= block.start && span.end() <= end);
-                        assert!(found.read.insert(span.tag), "read twice");
+                        assert!(found.read.insert(span.tag()), "read twice");
                     }
                     blocks.answered();
                 } else if let Refusal::Final(spans) = blocks.refused(ILLEGAL_ADDRESS) {
                     for span in blocks.spans(&spans) {
-                        assert!(found.refused.insert(span.tag), "refused twice");
+                        assert!(found.refused.insert(span.tag()), "refused twice");
                     }
                 }
             }

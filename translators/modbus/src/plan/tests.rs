@@ -31,7 +31,7 @@ fn device(tags: Vec<TagSpec>) -> DeviceSpec {
         max_registers: 125,
         max_bits: 2000,
         backoff: (Duration::from_secs(1), Duration::from_secs(30)),
-        tags,
+        tags: tags.into(),
     }
 }
 
@@ -181,7 +181,7 @@ proptest! {
             prop_assert!(end <= 65_536);
             let mut needed = vec![false; usize::from(block.count)];
             for span in plan.spans_of(block) {
-                seen[span.tag] += 1;
+                seen[span.tag()] += 1;
                 prop_assert_eq!(span.table, block.table);
                 prop_assert!(span.start >= block.start && span.end() <= end);
                 let from = usize::from(span.start - block.start);

@@ -55,7 +55,7 @@ pub fn spec(tags: Vec<TagSpec>) -> DeviceSpec {
         max_registers: 125,
         max_bits: 2000,
         backoff: (Duration::from_secs(1), Duration::from_secs(4)),
-        tags,
+        tags: tags.into(),
     }
 }
 

@@ -1,0 +1,115 @@
+//! What a configuration has in common with the one before it is kept once.
+//!
+//! A reload holds both for a moment. Were the new one kept as it was read, the texts of the old
+//! one would be freed between others that stay, and each reload would leave holes of megabytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Config, Device, Tag};
+
+impl Config {
+    /// Takes from `before` whatever is equal, device by device.
+    pub fn share_with(&mut self, before: &Self) {
+        let known: HashMap<_, _> =
+            before.devices.iter().map(|device| (device.spec.name.as_str(), device)).collect();
+        for device in &mut self.devices {
+            if let Some(before) = known.get(device.spec.name.as_str()) {
+                device.share_with(before);
+            }
+        }
+    }
+}
+
+impl Device {
+    fn share_with(&mut self, before: &Self) {
+        if self.tags == before.tags {
+            self.tags = Arc::clone(&before.tags);
+        } else {
+            let known: HashMap<_, _> = before.tags.iter().map(|tag| (&tag.path, tag)).collect();
+            // Nobody else has it yet.
+            for tag in Arc::get_mut(&mut self.tags).into_iter().flatten() {
+                if let Some(before) = known.get(&tag.path) {
+                    tag.share_with(before);
+                }
+            }
+        }
+        if self.spec == before.spec {
+            self.spec = Arc::clone(&before.spec);
+        } else if let Some(spec) = Arc::get_mut(&mut self.spec) {
+            if spec.tags == before.spec.tags {
+                spec.tags = Arc::clone(&before.spec.tags);
+            } else {
+                let paths = self.tags.iter().map(|tag| &tag.path);
+                for (tag, path) in Arc::get_mut(&mut spec.tags).into_iter().flatten().zip(paths) {
+                    tag.path.clone_from(path);
+                }
+            }
+        }
+    }
+}
+
+impl Tag {
+    fn share_with(&mut self, before: &Self) {
+        self.path.clone_from(&before.path);
+        if self.address == before.address {
+            self.address = Arc::clone(&before.address);
+        }
+        if self.manner == before.manner {
+            self.manner = Arc::clone(&before.manner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const LINE: &str = include_str!("../../../examples/line.toml");
+
+    fn parse(text: &str) -> Config {
+        super::super::parse(Path::new("/etc/tidegate/tidegate.toml"), text, [], &[]).unwrap()
+    }
+
+    #[test]
+    fn sharing_changes_no_configuration() {
+        let before = parse(LINE);
+        let changes = [
+            ("poll-every-ms", "poll-every-ms = 60000 #"),
+            ("unit = \"", "unit = \"x"),
+            ("path = \"", "path = \"x/"),
+            ("holding:", "input:"),
+        ];
+        for (old, new) in changes {
+            let text = LINE.replace(old, new);
+            assert_ne!(text, LINE, "{old}");
+            let mut shared = parse(&text);
+            shared.share_with(&before);
+            assert_eq!(shared, parse(&text), "{old}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_change_is_the_same_allocation() {
+        let before = parse(LINE);
+        let mut same = parse(LINE);
+        same.share_with(&before);
+        for (a, b) in same.devices.iter().zip(&before.devices) {
+            assert!(Arc::ptr_eq(&a.spec, &b.spec) && Arc::ptr_eq(&a.tags, &b.tags));
+        }
+        // Another unit for each tag that has one.
+        let mut other = parse(&LINE.replace("unit = \"", "unit = \"x"));
+        other.share_with(&before);
+        let mut differ = 0;
+        for (a, b) in other.devices.iter().zip(&before.devices) {
+            for (a, b) in a.tags.iter().zip(b.tags.iter()) {
+                differ += usize::from(a != b);
+                assert!(Arc::ptr_eq(&a.path.shared(), &b.path.shared()));
+                assert!(Arc::ptr_eq(&a.address, &b.address));
+            }
+        }
+        assert!(differ > 0);
+    }
+}
