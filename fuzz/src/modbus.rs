@@ -126,7 +126,7 @@ fn spec() -> DeviceSpec {
         max_registers: 125,
         max_bits: 2000,
         backoff: (Duration::from_millis(300), Duration::from_secs(1)),
-        tags,
+        tags: tags.into(),
     }
 }
 

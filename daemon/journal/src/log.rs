@@ -143,15 +143,17 @@ impl Shared {
     /// Notes whether a segment could be read, for the writer to tell.
     pub(crate) fn was_read(&self, segment: &str, failure: Option<&ReadError>) {
         let mut unreadable = self.unreadable();
-        match failure {
-            Some(ReadError::Storage(error)) => {
-                let why = format!("{error}: {}", error.source);
-                unreadable.get_or_insert_with(|| (segment.to_owned(), why));
+        let why = match failure {
+            Some(ReadError::Storage(error)) => format!("{error}: {}", error.source),
+            Some(error @ (ReadError::NeedsNewer { .. } | ReadError::Unsettled { .. })) => {
+                error.to_string()
             }
             _ => {
                 unreadable.take_if(|(name, _)| name == segment);
+                return;
             }
-        }
+        };
+        unreadable.get_or_insert_with(|| (segment.to_owned(), why));
     }
 
     /// Why readers get nothing of a segment that is kept.
@@ -362,7 +364,7 @@ mod tests {
         let draft = Draft {
             kind: Kind::Samples,
             codec: Codec::Plain,
-            body: &[7; 60_000],
+            body: &[7; 5_000],
             count: 1,
             stamp: STAMP,
         };
@@ -389,7 +391,8 @@ mod tests {
         while shared.log().segments.len() == 1 {
             append(&mut journal);
         }
-        // It was put aside until now.
+        // It was put aside until now, and others were read meanwhile.
+        shared.forget_indexes();
         shared.runs_of(&seen, end).unwrap();
         shared.examine(&seen, end).unwrap();
         let read = reader.read_from(journal.epoch(), end.frame, 1).unwrap();

@@ -214,8 +214,12 @@ impl Reader {
                 Step::Again => {
                     attempts += 1;
                     if attempts >= ATTEMPTS {
-                        return Err(ReadError::Unsettled { epoch, frame });
+                        let unsettled = ReadError::Unsettled { epoch, frame };
+                        self.shared.was_read(&segment.name, Some(&unsettled));
+                        return Err(unsettled);
                     }
+                    // A hint of the file's former life would mislead every time.
+                    self.forget_hints_of(segment.header.number);
                     // When it was recycled, `locate` will tell; else it is damaged.
                     let examined = self.shared.examine(&segment, end);
                     self.shared.was_read(&segment.name, examined.as_ref().err());
@@ -479,6 +483,11 @@ impl Reader {
         let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let near = |hint: &&Hint| hint.segment == segment && hint.frame <= frame;
         hints.iter().filter(near).max_by_key(|hint| hint.frame).copied()
+    }
+
+    fn forget_hints_of(&self, segment: u64) {
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        hints.retain(|hint| hint.segment != segment);
     }
 
     fn remember(&self, hint: Hint) {
