@@ -87,8 +87,9 @@ struct InfoReplica {
     active: u64,
 }
 
-/// A replica is heard every second (nats-server's heartbeat among a stream's servers).
-const UNHEARD: Duration = Duration::from_secs(15);
+/// A replica is heard every second (nats-server's heartbeat among a stream's servers). It matters
+/// only while a message has no answer either, so it may be short.
+const UNHEARD: Duration = Duration::from_secs(5);
 
 impl InfoCluster {
     fn has_majority(&self) -> bool {
@@ -293,7 +294,7 @@ mod tests {
             );
             info(&message(json.as_bytes(), None)).unwrap().has_majority
         };
-        let (near, far) = (r#"{"name":"b","active":900000000}"#, r#"{"active":16000000000}"#);
+        let (near, far) = (r#"{"name":"b","active":900000000}"#, r#"{"active":6000000000}"#);
         let gone = r#"{"name":"c","offline":true,"active":1}"#;
         assert!(of(&format!("{near},{near}")) && of(&format!("{near},{gone}")) && of(""));
         assert!(!of(&format!("{far},{gone}")) && !of(&format!("{gone},{gone}")));
