@@ -93,6 +93,10 @@ impl Default for Wishes {
     }
 }
 
+/// How long the gateway may take to be sure: what shows only as silence takes some messages without
+/// an answer, each waited for as long as a thin link might need.
+const FOUND_OUT: Duration = Duration::from_secs(90);
+
 /// How often the PLC is polled.
 pub const POLL_EVERY: Duration = Duration::from_millis(100);
 
@@ -244,9 +248,9 @@ impl Gateway {
     /// Waits until it raises an alarm, and returns its text.
     ///
     /// # Errors
-    /// When it does not soon.
+    /// When it does not within [`FOUND_OUT`].
     pub async fn alarm(&self, kind: &str) -> anyhow::Result<String> {
-        wait::until(Duration::from_secs(45), &format!("the alarm {kind}"), || {
+        wait::until(FOUND_OUT, &format!("the alarm {kind}"), || {
             let status = self.status();
             async move {
                 let status = status?;

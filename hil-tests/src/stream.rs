@@ -64,7 +64,7 @@ pub async fn put(url: &str, stream: &str, messages: &[(String, Vec<u8>)]) -> any
     let found = jetstream.get_stream(stream).await.context("the stream")?;
     let config = found.cached_info().config.clone();
     jetstream.delete_stream(stream).await.context("deleting the stream")?;
-    jetstream.create_stream(config).await.context("making the stream anew")?;
+    make_anew(&jetstream, &config).await?;
     for (subject, payload) in messages {
         let publish = jetstream.publish(subject.clone(), payload.clone().into()).await?;
         publish.await.context("a message of the copy")?;
@@ -91,6 +91,17 @@ pub async fn archive(url: &str, stream: &str, name: &str) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// A server whose disk is busy still removes what it deleted, and then cannot make the store.
+async fn make_anew(
+    jetstream: &async_nats::jetstream::Context,
+    config: &async_nats::jetstream::stream::Config,
+) -> anyhow::Result<()> {
+    wait::until(wait::SOON, "the stream is made anew", || async {
+        Ok(jetstream.create_stream(config.clone()).await.ok().map(|_| ()))
+    })
+    .await
+}
+
 /// Changes how a stream is configured; what cannot be changed is done by making it anew.
 ///
 /// # Errors
@@ -107,7 +118,7 @@ pub async fn configure(
     change(&mut config);
     if anew {
         jetstream.delete_stream(stream).await.context("deleting the stream")?;
-        jetstream.create_stream(config).await.context("making the stream anew")?;
+        make_anew(&jetstream, &config).await?;
     } else {
         jetstream.update_stream(config).await.context("changing the stream")?;
     }
