@@ -103,8 +103,9 @@ impl Uplink {
             let subject = gateway.replace('/', ".");
             format!(
                 "the hub answers for stream {stream} but takes no frames: what is sent on \
-                 tide.{subject}.*.frames {what}. Admit the gateway to publish it, and let the \
-                 stream collect tide.*.*.*.frames. Recording goes on"
+                 tide.{subject}.*.frames {what}. Admit the gateway to publish it, let the stream \
+                 collect tide.*.*.*.frames, and see that most of the servers that hold it run. \
+                 Recording goes on"
             )
         });
     }
