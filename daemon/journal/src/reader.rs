@@ -199,6 +199,8 @@ impl Reader {
                     attempts += 1;
                     continue;
                 }
+                // Nothing is known until it was read again.
+                Ok(Step::Again) => Step::Again,
                 other => {
                     self.shared.was_read(&segment.name, other.as_ref().err());
                     other?
@@ -221,9 +223,10 @@ impl Reader {
                     // A hint of the file's former life would mislead every time.
                     self.forget_hints_of(segment.header.number);
                     // When it was recycled, `locate` will tell; else it is damaged.
-                    let examined = self.shared.examine(&segment, end);
-                    self.shared.was_read(&segment.name, examined.as_ref().err());
-                    examined?;
+                    if let Err(error) = self.shared.examine(&segment, end) {
+                        self.shared.was_read(&segment.name, Some(&error));
+                        return Err(error);
+                    }
                 }
             }
         }
