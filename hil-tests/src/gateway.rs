@@ -262,6 +262,22 @@ impl Gateway {
         .await
     }
 
+    /// Waits until it raises an alarm no more.
+    ///
+    /// # Errors
+    /// When it still does after `patience`.
+    pub async fn alarm_is_over(&self, kind: &str, patience: Duration) -> anyhow::Result<()> {
+        wait::until(patience, &format!("the alarm {kind} is over"), || {
+            let status = self.status();
+            async move {
+                let status = status?;
+                let alarms = status["alarms"].as_array().context("no alarms in the status")?;
+                Ok((!alarms.iter().any(|alarm| alarm["kind"] == kind)).then_some(()))
+            }
+        })
+        .await
+    }
+
     /// Copies everything that it has on disk, while it is down.
     ///
     /// # Errors

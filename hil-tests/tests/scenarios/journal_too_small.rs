@@ -57,13 +57,7 @@ async fn a_full_journal_that_must_not_drop_stops_recording_names_it_and_goes_on_
     .unwrap();
     rig.polls(20).await.unwrap();
     rig.wan.restore().await.unwrap();
-    until(CATCH_UP, "the alarm is over", || async {
-        let status = rig.gateway.status()?;
-        let alarms = status["alarms"].as_array().into_iter().flatten();
-        Ok((!alarms.clone().any(|alarm| alarm["kind"] == "journal-full")).then_some(()))
-    })
-    .await
-    .unwrap();
+    rig.gateway.alarm_is_over("journal-full", CATCH_UP).await.unwrap();
     // A loss is written with its whole extent once it has not grown for some seconds.
     rig.polls(40).await.unwrap();
     let account = rig.account(CATCH_UP).await.unwrap();

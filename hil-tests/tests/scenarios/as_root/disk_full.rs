@@ -62,16 +62,6 @@ async fn written_more(rig: &Rig, bytes: u64) {
         .unwrap();
 }
 
-async fn alarm_is_over(rig: &Rig, kind: &str) {
-    until(CATCH_UP, &format!("the alarm {kind} is over"), || async {
-        let status = rig.gateway.status()?;
-        let alarms = status["alarms"].as_array().into_iter().flatten();
-        Ok((!alarms.clone().any(|alarm| alarm["kind"] == kind)).then_some(()))
-    })
-    .await
-    .unwrap();
-}
-
 async fn with_full_disk(when_full: &'static str) -> (Rig, Disk, Hog) {
     let disk = Disk::new(24 << 20, "errors=remount-ro").await.unwrap();
     let mut rig = Rig::running_with(disk.holding(noisy(when_full))).await.unwrap();
@@ -135,7 +125,7 @@ async fn a_disk_filled_by_others_stops_a_record_that_must_not_drop_until_there_i
     assert!(after - before < 10_000, "{before} and {after}: it records although it is full");
     // Room alone is enough; the hub is still away.
     hog.leave();
-    alarm_is_over(&rig, "journal-full").await;
+    rig.gateway.alarm_is_over("journal-full", CATCH_UP).await.unwrap();
     rig.wan.restore().await.unwrap();
     live_values(&rig, 5).await.unwrap();
     // A loss is written with its whole extent once it has not grown for some seconds.

@@ -39,13 +39,7 @@ async fn a_device_that_refuses_what_was_written_costs_no_record_that_was_promise
     rig.gateway.must_be_running().unwrap();
 
     disk.recover().unwrap();
-    until(Duration::from_secs(60), "the alarm is over", || async {
-        let status = rig.gateway.status()?;
-        let alarms = status["alarms"].as_array().into_iter().flatten();
-        Ok((!alarms.clone().any(|it| it["kind"] == "journal-unwritable")).then_some(()))
-    })
-    .await
-    .unwrap();
+    rig.gateway.alarm_is_over("journal-unwritable", Duration::from_secs(60)).await.unwrap();
     rig.polls(40).await.unwrap();
     let account = rig.account(CATCH_UP).await.unwrap();
     let why = account.short();

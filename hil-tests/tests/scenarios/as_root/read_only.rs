@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use tidegate_hil_tests::disk::Disk;
-use tidegate_hil_tests::wait::until;
 use tidegate_hil_tests::{Rig, Wishes, live_values};
 
 use crate::CATCH_UP;
@@ -27,13 +26,7 @@ async fn a_file_system_that_turns_read_only_stops_the_record_alone_until_it_is_m
     rig.gateway.must_be_running().unwrap();
 
     disk.mount_anew("errors=remount-ro").unwrap();
-    until(Duration::from_secs(60), "the alarm is over", || async {
-        let status = rig.gateway.status()?;
-        let alarms = status["alarms"].as_array().into_iter().flatten();
-        Ok((!alarms.clone().any(|it| it["kind"] == "journal-unwritable")).then_some(()))
-    })
-    .await
-    .unwrap();
+    rig.gateway.alarm_is_over("journal-unwritable", Duration::from_secs(60)).await.unwrap();
     rig.polls(40).await.unwrap();
     let account = rig.account(CATCH_UP).await.unwrap();
     let why = account.short();
