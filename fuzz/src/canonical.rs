@@ -69,8 +69,7 @@ fn write_device(out: &mut String, device: &Device) {
     section(out, "[[device]]");
     text(out, "name", &spec.name);
     text(out, "protocol", "modbus-tcp");
-    let (open, close) = if spec.host.contains(':') { ("[", "]") } else { ("", "") };
-    text(out, "address", &format!("{open}{}{close}:{}", spec.host, spec.port));
+    text(out, "address", &spec.link.transport.to_string());
     line(out, "unit", &spec.unit.0.to_string());
     line(out, "poll-every-ms", &spec.poll_every.as_millis().to_string());
     line(out, "timeout-ms", &spec.timeout.as_millis().to_string());
@@ -103,6 +102,7 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
         DataType::Uint64 => "uint64",
         DataType::Float32 => "float32",
         DataType::Float64 => "float64",
+        DataType::Bcd16 | DataType::Bcd32 | DataType::Bcd64 | DataType::Text(_) => "not yet",
     };
     text(out, "type", kind);
     let order = match spec.order {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate_modbus::{
-    Address, ByteStream, DataType, DeviceSpec, DialFuture, Dialer, ModbusDevice, Order, Table,
-    TagSpec, UnitId, decode_bit, decode_registers,
+    Address, ByteStream, DataType, DeviceSpec, DialFuture, Dialer, LinkSpec, ModbusDevice, Order,
+    Table, TagSpec, UnitId, decode_bit, decode_registers,
 };
 use tidegate_translator::{
     CancellationToken, Clock, Device as _, DeviceState, Missed, Quality, Sample, Sink, TagId,
@@ -106,6 +106,7 @@ fn spec() -> DeviceSpec {
         order,
         scale: 1.0,
         offset: 0.0,
+        special: None,
     };
     let holding = |offset, kind, order| tag(Table::HoldingRegister, offset, kind, order);
     let mut tags = vec![
@@ -117,14 +118,15 @@ fn spec() -> DeviceSpec {
     tags.extend((16..26).map(|at| tag(Table::Coil, at, DataType::Bool, Order::Abcd)));
     DeviceSpec {
         name: "press-1".into(),
-        host: "plc".into(),
-        port: 502,
+        link: Arc::new(LinkSpec::tcp("plc".into(), 502)),
         unit: UnitId(UNIT),
         poll_every: Duration::from_secs(1),
         timeout: Duration::from_millis(200),
+        pause_between: Duration::ZERO,
         max_gap: 0,
         max_registers: 125,
         max_bits: 2000,
+        forbidden: Arc::default(),
         backoff: (Duration::from_millis(300), Duration::from_secs(1)),
         tags: tags.into(),
     }

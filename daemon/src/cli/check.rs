@@ -180,8 +180,7 @@ fn write_settings(out: &mut dyn Write, config: &Config) -> io::Result<()> {
 }
 
 fn endpoint(spec: &DeviceSpec) -> String {
-    let (open, close) = if spec.host.contains(':') { ("[", "]") } else { ("", "") };
-    format!("{open}{}{close}:{}", spec.host, spec.port)
+    spec.link.transport.to_string()
 }
 
 /// The table's word, as in the file.

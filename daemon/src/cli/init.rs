@@ -178,6 +178,8 @@ address = "holding:0"
 
 #[cfg(test)]
 mod tests {
+    use tidegate_modbus::LinkSpec;
+
     use super::*;
 
     fn args(output: PathBuf) -> InitArgs {
@@ -211,7 +213,7 @@ mod tests {
             let config = config::load(&output, Vec::new(), &[]).unwrap();
             assert_eq!(config.gateway.to_string(), "PlantA/gw-line3");
             let spec = &config.devices[0].spec;
-            assert_eq!((spec.host.as_str(), spec.port), address);
+            assert_eq!(*spec.link, LinkSpec::tcp(address.0.into(), address.1));
             assert!(config.journal.dir.starts_with(dir.path()));
         }
     }

@@ -157,11 +157,7 @@ pub(crate) const fn is_bit_table(table: Table) -> bool {
 
 /// How many registers, coils or inputs a value of this type takes.
 pub(crate) const fn extent(kind: DataType) -> u16 {
-    match kind {
-        DataType::Bool | DataType::Int16 | DataType::Uint16 => 1,
-        DataType::Int32 | DataType::Uint32 | DataType::Float32 => 2,
-        DataType::Int64 | DataType::Uint64 | DataType::Float64 => 4,
-    }
+    kind.registers()
 }
 
 #[cfg(test)]

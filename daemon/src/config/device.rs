@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::{Address, DataType, DeviceSpec, Order, TagSpec, UnitId};
+use tidegate_modbus::{Address, DataType, DeviceSpec, LinkSpec, Order, TagSpec, UnitId};
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
@@ -172,14 +172,15 @@ impl Checker<'_> {
         fields.text("protocol")?;
         Some(DeviceSpec {
             name: fields.text("name")?.to_owned(),
-            host: host.to_owned(),
-            port,
+            link: Arc::new(LinkSpec::tcp(host.into(), port)),
             unit: UnitId(fields.integer("unit")?),
             poll_every: poll_every?,
             timeout: timeout?,
+            pause_between: Duration::ZERO,
             max_gap: fields.integer("max-gap")?,
             max_registers: fields.integer("max-registers")?,
             max_bits: fields.integer("max-bits")?,
+            forbidden: Arc::default(),
             backoff,
             tags: Arc::default(),
         })
@@ -233,6 +234,7 @@ impl Checker<'_> {
                 order: order(fields.text("order")?)?,
                 scale: fields.number("scale")?,
                 offset: fields.number("offset")?,
+                special: None,
             };
             let tag = Tag {
                 path,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_modbus::{Address, DataType, DeviceSpec, Order, Table, TagSpec, UnitId};
+use tidegate_modbus::{Address, DataType, DeviceSpec, LinkSpec, Order, Table, TagSpec, UnitId};
 use tidegate_translator::TagPath;
 
 use super::*;
@@ -141,14 +141,15 @@ fn a_minimal_file_gets_every_default() {
         devices: vec![Device {
             spec: Arc::new(DeviceSpec {
                 name: "press-1".into(),
-                host: "192.0.2.10".into(),
-                port: 502,
+                link: Arc::new(LinkSpec::tcp("192.0.2.10".into(), 502)),
                 unit: UnitId(1),
                 poll_every: Duration::from_secs(1),
                 timeout: Duration::from_secs(1),
+                pause_between: Duration::ZERO,
                 max_gap: 16,
                 max_registers: 125,
                 max_bits: 2000,
+                forbidden: Arc::default(),
                 backoff: (Duration::from_millis(500), Duration::from_secs(30)),
                 tags: Arc::new([TagSpec {
                     path: path("PlantA/press-1/temperature"),
@@ -157,6 +158,7 @@ fn a_minimal_file_gets_every_default() {
                     order: Order::Abcd,
                     scale: 1.0,
                     offset: 0.0,
+                    special: None,
                 }]),
             }),
             tags: Arc::new([Tag {
@@ -296,14 +298,15 @@ fn every_key_that_is_written_reaches_the_configuration() {
         *device.spec,
         DeviceSpec {
             name: "meter".into(),
-            host: "2001:db8::2".into(),
-            port: 1502,
+            link: Arc::new(LinkSpec::tcp("2001:db8::2".into(), 1502)),
             unit: UnitId(255),
             poll_every: Duration::from_secs(2),
             timeout: Duration::from_millis(1500),
+            pause_between: Duration::ZERO,
             max_gap: 0,
             max_registers: 60,
             max_bits: 100,
+            forbidden: Arc::default(),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
             tags: device.spec.tags.clone(),
         }
@@ -317,6 +320,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
             order: Order::Dcba,
             scale: 0.5,
             offset: -3.0,
+            special: None,
         }
     );
     assert_eq!(

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::{DataType, ModbusDevice};
+use tidegate_modbus::ModbusDevice;
 use tidegate_record::catalog::Definition;
-use tidegate_translator::{Clock, Device as _, TagId, TagPath, ValueKind};
+use tidegate_translator::{Clock, Device as _, TagId, TagPath};
 use tokio::sync::Mutex;
 
 use crate::by_tag::Counted;
@@ -225,25 +225,11 @@ fn definitions(device: Device) -> impl Iterator<Item = Definition> {
         let (tag, spec) = (device.tags.get(index)?, device.spec.tags.get(index)?);
         Some(Definition {
             path: tag.path.clone(),
-            kind: if spec.scale == 1.0 && spec.offset == 0.0 {
-                kind(spec.kind)
-            } else {
-                ValueKind::F64
-            },
+            kind: spec.value_kind(),
             unit: tag.manner.unit.clone(),
             device: Arc::clone(&name),
             address: Arc::clone(&tag.address),
             source: Arc::clone(&name),
         })
     })
-}
-
-const fn kind(kind: DataType) -> ValueKind {
-    match kind {
-        DataType::Bool => ValueKind::Bool,
-        DataType::Int16 | DataType::Int32 | DataType::Int64 => ValueKind::I64,
-        DataType::Uint16 | DataType::Uint32 | DataType::Uint64 => ValueKind::U64,
-        DataType::Float32 => ValueKind::F32,
-        DataType::Float64 => ValueKind::F64,
-    }
 }

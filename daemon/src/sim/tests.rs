@@ -1,4 +1,6 @@
-use tidegate_modbus::{Address, DataType, DeviceSpec, ModbusDevice, Order, Table, TagSpec, UnitId};
+use tidegate_modbus::{
+    Address, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
+};
 use tidegate_translator::{Clock, Device, Reading, TagId, TagPath, Timestamp, Value};
 
 use super::*;
@@ -46,6 +48,7 @@ fn tag(address: &str, kind: &str) -> TagSpec {
         order,
         scale: 1.0,
         offset: 0.0,
+        special: None,
     }
 }
 
@@ -58,14 +61,15 @@ async fn readings(behaviour: Behaviour, tags: Vec<TagSpec>) -> Vec<Reading> {
     let ids: Vec<_> = (0..u32::try_from(tags.len()).unwrap()).map(TagId).collect();
     let spec = DeviceSpec {
         name: "sim".into(),
-        host: "127.0.0.1".into(),
-        port,
+        link: Arc::new(LinkSpec::tcp("127.0.0.1".into(), port)),
         unit: UnitId(1),
         poll_every: Duration::from_secs(1),
         timeout: Duration::from_secs(5),
+        pause_between: Duration::ZERO,
         max_gap: 16,
         max_registers: 125,
         max_bits: 2000,
+        forbidden: Arc::default(),
         backoff: (Duration::from_secs(1), Duration::from_secs(1)),
         tags: tags.into(),
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{Missed, Quality, Sample, TagId, Value};
+use crate::{FaultReport, Missed, Quality, Sample, TagId, Value};
 
 /// What a driver runs as; it ends only after `stop`.
 pub type DeviceFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -52,6 +52,11 @@ pub trait Sink: Send + Sync {
 
     /// Reports a change of state, with the reason for a person where there is one.
     fn state(&self, device: &Arc<str>, state: DeviceState, why: Option<String>);
+
+    /// Hands over what went over the wire around a fault. Whoever has no use for it drops it.
+    fn fault(&self, device: &Arc<str>, fault: FaultReport) {
+        let _ = (device, fault);
+    }
 }
 
 /// One configured device.

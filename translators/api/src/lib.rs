@@ -9,6 +9,7 @@
 
 mod clock;
 mod device;
+mod fault;
 mod loss;
 mod path;
 mod quality;
@@ -17,6 +18,7 @@ mod value;
 
 pub use clock::{Clock, Timestamp};
 pub use device::{Device, DeviceFuture, DeviceState, Reading, ReadingFuture, Sink};
+pub use fault::{Exchange, FaultReport};
 pub use loss::{LossCause, Missed};
 pub use path::{MAX_BYTES as MAX_PATH_BYTES, PathError, TagPath};
 pub use quality::{Quality, Reason};

@@ -54,8 +54,9 @@ pub fn decode_registers(tag: &TagSpec, registers: &[u16]) -> Option<Decoded> {
         DataType::Int64 => Value::I64(sign_extend(raw, 64)),
         DataType::Float32 => Value::F32(f32::from_bits(u32::try_from(raw).ok()?)),
         DataType::Float64 => Value::F64(f64::from_bits(raw)),
+        DataType::Bcd16 | DataType::Bcd32 | DataType::Bcd64 | DataType::Text(_) => return None,
     };
-    let value = if is_unscaled(tag) { value } else { scaled(&value, tag) };
+    let value = if tag.is_unscaled() { value } else { scaled(&value, tag) };
     Some(Decoded { quality: quality_of(&value), value })
 }
 
@@ -63,15 +64,6 @@ pub fn decode_registers(tag: &TagSpec, registers: &[u16]) -> Option<Decoded> {
 const fn sign_extend(raw: u64, bits: u32) -> i64 {
     let unused = 64 - bits;
     (raw << unused).cast_signed() >> unused
-}
-
-/// Whether scaling would change nothing; exact, because only the literal 1 and 0 promise that.
-#[expect(
-    clippy::float_cmp,
-    reason = "the configured literals 1 and 0 are meant, not nearby values"
-)]
-fn is_unscaled(tag: &TagSpec) -> bool {
-    tag.scale == 1.0 && tag.offset == 0.0
 }
 
 fn scaled(value: &Value, tag: &TagSpec) -> Value {

@@ -15,7 +15,7 @@ use crate::link::TcpConnector;
 use crate::once::read_once;
 use crate::plan::{Plan, PlanError};
 use crate::poller::{Line, Poller};
-use crate::spec::DeviceSpec;
+use crate::spec::{DeviceSpec, Transport};
 use crate::voice::Voice;
 
 /// One Modbus TCP device, ready to be polled.
@@ -65,7 +65,12 @@ impl ModbusDevice {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, DeviceError> {
         let spec = spec.into();
-        let dialer = Arc::new(TcpDialer::new(spec.host.clone(), spec.port));
+        let dialer = match &spec.link.transport {
+            Transport::Tcp(to) | Transport::Tls(to, _) | Transport::RtuOverTcp(to) => {
+                Arc::new(TcpDialer::new(to.host.clone(), to.port))
+            }
+            Transport::Rtu(_) => Arc::new(TcpDialer::new(String::new(), 0)),
+        };
         Self::with_dialer(spec, ids, clock, dialer)
     }
 

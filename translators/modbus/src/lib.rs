@@ -32,4 +32,8 @@ pub use decode::{Decoded, decode_bit, decode_registers};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
-pub use spec::{Address, DataType, DeviceSpec, Order, Table, TagSpec, UnitId};
+pub use spec::{
+    Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,
+    Order, Outside, Parity, Rs485, SerialSpec, Special, States, StopBits, Table, TagSpec, TlsSpec,
+    Transport, UnitId,
+};

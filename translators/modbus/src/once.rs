@@ -116,7 +116,7 @@ async fn ask<C: Connector>(
 
 /// The error, and what a person can do about it.
 fn explain(spec: &DeviceSpec, error: &LinkError) -> String {
-    let endpoint = format!("{}:{}", spec.host, spec.port);
+    let endpoint = spec.link.transport.to_string();
     let line = error.line();
     match error {
         LinkError::Unreachable { .. } | LinkError::ConnectTimeout { .. } => {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Recorder, holding, spec};
-use tidegate_modbus::{DeviceSpec, ModbusDevice};
+use tidegate_modbus::{DeviceSpec, LinkSpec, ModbusDevice};
 use tidegate_translator::{CancellationToken, Clock, Device, DeviceState, TagId, Timestamp, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -40,7 +40,11 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicU32>) {
 fn device(host: &str, port: u16, period: Duration) -> ModbusDevice {
     let tags: Vec<_> = (0..10).map(holding).collect();
     let ids: Vec<_> = (0..10).map(TagId).collect();
-    let spec = DeviceSpec { host: host.into(), port, poll_every: period, ..spec(tags) };
+    let spec = DeviceSpec {
+        link: Arc::new(LinkSpec::tcp(host.into(), port)),
+        poll_every: period,
+        ..spec(tags)
+    };
     ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap()
 }
 
@@ -130,10 +134,10 @@ async fn transactions_per_second_on_loopback() {
             async move { serve(listener.accept().await.unwrap().0, requests).await }
         });
         let spec = DeviceSpec {
-            host: "127.0.0.1".into(),
-            port,
+            link: Arc::new(LinkSpec::tcp("127.0.0.1".into(), port)),
             poll_every: Duration::from_millis(1),
             timeout: Duration::from_secs(1),
+            pause_between: Duration::ZERO,
             max_registers: width,
             ..spec((0..1_000).map(holding).collect())
         };

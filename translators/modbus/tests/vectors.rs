@@ -56,6 +56,7 @@ fn every_type_in_every_order_decodes_as_python_encoded_it() {
             order: order(&v.order),
             scale: 1.0,
             offset: 0.0,
+            special: None,
         };
         let expected = match tag.kind {
             DataType::Float32 => {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tidegate_translator::TagPath;
 
 use super::*;
-use crate::spec::{Address, DataType, DeviceSpec, Order, Table, TagSpec, UnitId};
+use crate::spec::{Address, DataType, DeviceSpec, LinkSpec, Order, Table, TagSpec, UnitId};
 
 fn plan(offsets: &[(u16, DataType)], max_gap: u16) -> Plan {
     let tags = offsets.iter().map(|&(offset, kind)| TagSpec {
@@ -18,17 +18,19 @@ fn plan(offsets: &[(u16, DataType)], max_gap: u16) -> Plan {
         order: Order::Abcd,
         scale: 1.0,
         offset: 0.0,
+        special: None,
     });
     let spec = DeviceSpec {
         name: "d".into(),
-        host: "h".into(),
-        port: 502,
+        link: Arc::new(LinkSpec::tcp("h".into(), 502)),
         unit: UnitId(1),
         poll_every: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
+        pause_between: Duration::ZERO,
         max_gap,
         max_registers: 125,
         max_bits: 2000,
+        forbidden: Arc::default(),
         backoff: (Duration::from_secs(1), Duration::from_secs(30)),
         tags: tags.collect(),
     };

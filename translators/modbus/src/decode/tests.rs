@@ -12,6 +12,7 @@ fn tag(kind: DataType, order: Order) -> TagSpec {
         order,
         scale: 1.0,
         offset: 0.0,
+        special: None,
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tidegate_translator::TagPath;
 
 use super::*;
+use crate::spec::LinkSpec;
 use crate::spec::{Address, Order, UnitId};
 
 fn tag(table: Table, offset: u16, kind: DataType) -> TagSpec {
@@ -16,20 +17,22 @@ fn tag(table: Table, offset: u16, kind: DataType) -> TagSpec {
         order: Order::Abcd,
         scale: 1.0,
         offset: 0.0,
+        special: None,
     }
 }
 
 fn device(tags: Vec<TagSpec>) -> DeviceSpec {
     DeviceSpec {
         name: "d".into(),
-        host: "h".into(),
-        port: 502,
+        link: Arc::new(LinkSpec::tcp("h".into(), 502)),
         unit: UnitId(1),
         poll_every: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
+        pause_between: Duration::ZERO,
         max_gap: 8,
         max_registers: 125,
         max_bits: 2000,
+        forbidden: Arc::default(),
         backoff: (Duration::from_secs(1), Duration::from_secs(30)),
         tags: tags.into(),
     }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate_modbus::{
-    Address, ByteStream, DataType, DeviceSpec, DialError, DialFuture, Dialer, ModbusDevice, Order,
-    Table, TagSpec, UnitId,
+    Address, ByteStream, DataType, DeviceSpec, DialError, DialFuture, Dialer, LinkSpec,
+    ModbusDevice, Order, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{
     CancellationToken, Clock, Device, DeviceState, LossCause, Missed, Quality, Reason, Sample,
@@ -39,6 +39,7 @@ pub fn tag(table: Table, offset: u16, kind: DataType) -> TagSpec {
         order: Order::Abcd,
         scale: 1.0,
         offset: 0.0,
+        special: None,
     }
 }
 
@@ -46,14 +47,15 @@ pub fn tag(table: Table, offset: u16, kind: DataType) -> TagSpec {
 pub fn spec(tags: Vec<TagSpec>) -> DeviceSpec {
     DeviceSpec {
         name: "press-1".into(),
-        host: "plc".into(),
-        port: 502,
+        link: Arc::new(LinkSpec::tcp("plc".into(), 502)),
         unit: UnitId(7),
         poll_every: PERIOD,
         timeout: Duration::from_millis(400),
+        pause_between: Duration::ZERO,
         max_gap: 0,
         max_registers: 125,
         max_bits: 2000,
+        forbidden: Arc::default(),
         backoff: (Duration::from_secs(1), Duration::from_secs(4)),
         tags: tags.into(),
     }
