@@ -1,4 +1,3 @@
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -18,7 +17,7 @@ fn line() -> (tokio::fs::File, SerialSpec) {
     grantpt(&line).unwrap();
     unlockpt(&line).unwrap();
     let name = ptsname(&line, Vec::new()).unwrap().into_string().unwrap();
-    (File::from(OwnedFd::from(line)).into(), spec(name))
+    (File::from(line).into(), spec(name))
 }
 
 async fn dial(spec: &SerialSpec) -> Result<Box<dyn ByteStream>, DialError> {
