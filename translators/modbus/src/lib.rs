@@ -29,10 +29,8 @@ mod link;
 mod once;
 mod plan;
 mod poller;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod rtu;
 mod serial;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod settle;
 mod spec;
 mod unit;

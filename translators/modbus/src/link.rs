@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_translator::Reason;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::prelude::{ReadCode, ReadDeviceIdentificationResponse};
@@ -87,6 +88,10 @@ pub(crate) enum LinkError {
     /// An answer came that is not the answer to this request.
     #[error("answer thrown away: {what}")]
     Malformed { what: String },
+    /// Nothing was sent: the unit owes an answer that could be mistaken for the one to this
+    /// request, until it comes or that time.
+    #[error("unit {unit} may still answer an earlier request")]
+    Unsettled { unit: u8, until: Instant },
     /// The unit, or the gateway in front of it, answered "no".
     #[error("exception {code} ({})", exception_word(*.code))]
     Refused { code: u8 },
@@ -104,6 +109,12 @@ pub(crate) enum ConnectError {
     /// Nobody answered the attempt to connect.
     #[error("no connection within {waited:?}")]
     TimedOut { waited: Duration },
+    /// Somebody else speaks all the time.
+    #[error("line in use by others")]
+    Restless {
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl LinkError {
@@ -116,7 +127,7 @@ impl LinkError {
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::Down(_) | Self::Closed { .. } => Reason::NotConnected,
-            Self::Silent { .. } => Reason::Timeout,
+            Self::Silent { .. } | Self::Unsettled { .. } => Reason::Timeout,
             Self::Malformed { .. } => Reason::Malformed,
             Self::Refused { code } => match *code {
                 GATEWAY_PATH => Reason::NotConnected,
@@ -187,7 +198,15 @@ impl Connection {
     /// A connection that speaks Modbus TCP.
     pub(crate) fn over(stream: Box<dyn ByteStream>) -> Self {
         let first = u16::try_from(getrandom::u32().unwrap_or_default() >> 16);
-        let gate = Gate::new(stream, first.unwrap_or_default());
+        Self::through(Gate::new(stream, first.unwrap_or_default()))
+    }
+
+    /// A connection through a gate: Modbus TCP on our side, and whole answers to the request in
+    /// flight only.
+    pub(crate) fn through<T>(gate: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug + 'static,
+    {
         Self { context: Some(tcp::attach(gate)), proven: false }
     }
 
@@ -239,6 +258,18 @@ const fn outgoing(request: Request) -> CrateRequest<'static> {
         },
         Request::Identify { code, object } => {
             CrateRequest::ReadDeviceIdentification(read_code(code), object)
+        }
+    }
+}
+
+impl IdCode {
+    /// Its number on the wire.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Basic => 1,
+            Self::Regular => 2,
+            Self::Extended => 3,
+            Self::Specific => 4,
         }
     }
 }
