@@ -33,6 +33,9 @@ mod serial;
 #[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod settle;
 mod spec;
+#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
+mod tap;
+mod tls;
 mod voice;
 
 pub use buses::Buses;
@@ -46,3 +49,4 @@ pub use spec::{
     Order, Outside, Parity, Rs485, SerialSpec, Special, States, StopBits, Table, TagSpec, TlsSpec,
     Transport, UnitId,
 };
+pub use tls::{TlsDialer, TlsError, TlsSource};
