@@ -27,6 +27,7 @@ mod link;
 mod once;
 mod plan;
 mod poller;
+mod replay;
 #[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod rtu;
 mod serial;
@@ -43,6 +44,7 @@ pub use decode::{Decoded, decode_bit, decode_registers};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
+pub use replay::{Framing, Given, Question, Replayed, replay};
 pub use serial::{SerialDialer, SerialError};
 pub use spec::{
     Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_translator::Reason;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::prelude::{ReadCode, ReadDeviceIdentificationResponse};
@@ -185,7 +186,15 @@ impl Connection {
     /// A connection that speaks Modbus TCP.
     pub(crate) fn over(stream: Box<dyn ByteStream>) -> Self {
         let first = u16::try_from(getrandom::u32().unwrap_or_default() >> 16);
-        let gate = Gate::new(stream, first.unwrap_or_default());
+        Self::through(Gate::new(stream, first.unwrap_or_default()))
+    }
+
+    /// A connection behind a gate, which lets whole answers to the request in flight pass and
+    /// nothing else.
+    pub(crate) fn through<G>(gate: G) -> Self
+    where
+        G: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
+    {
         Self { context: Some(tcp::attach(gate)), proven: false }
     }
 
