@@ -22,6 +22,7 @@ mod buses;
 mod decode;
 mod device;
 mod dial;
+mod fault;
 mod gate;
 mod grid;
 mod groups;
@@ -29,10 +30,13 @@ mod link;
 mod once;
 mod plan;
 mod poller;
+mod replay;
 mod rtu;
 mod serial;
 mod settle;
 mod spec;
+mod tap;
+mod tls;
 mod unit;
 mod voice;
 
@@ -42,9 +46,11 @@ pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
+pub use replay::{Framing, Given, Question, Replayed, replay};
 pub use serial::{SerialDialer, SerialError};
 pub use spec::{
     Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,
     Order, Outside, Parity, Rs485, SerialSpec, Special, States, StopBits, Table, TagSpec, TlsSpec,
     Transport, UnitId,
 };
+pub use tls::{TlsDialer, TlsError, TlsSource};
