@@ -1,9 +1,10 @@
 use tidegate_modbus::{
-    Address, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
+    Address, Buses, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{Clock, Device, Reading, TagId, TagPath, Timestamp, Value};
 
 use super::*;
+use crate::run::modbus_tls::TlsFromFiles;
 
 struct Fixed;
 
@@ -73,7 +74,9 @@ async fn readings(behaviour: Behaviour, tags: Vec<TagSpec>) -> Vec<Reading> {
         backoff: (Duration::from_secs(1), Duration::from_secs(1)),
         tags: tags.into(),
     };
-    let readings = ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap().read_once().await;
+    let device =
+        ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new(Arc::new(TlsFromFiles))).unwrap();
+    let readings = device.read_once().await;
     stop.cancel();
     serving.await.unwrap();
     readings
