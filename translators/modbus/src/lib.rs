@@ -27,8 +27,9 @@ mod plan;
 mod poller;
 mod spec;
 mod voice;
+mod words;
 
-pub use decode::{Decoded, decode_bit, decode_registers};
+pub use decode::{Decoded, Interpretation, decode_bit, decode_registers, interpretations};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
