@@ -18,7 +18,7 @@ pub(super) fn of(special: &Special, raw: Number, scaled: Number) -> Decoded {
     match (states.zip(raw.integer()), quality) {
         (_, Quality::Bad(reason)) => Decoded::bad(reason),
         (Some((states, integer)), _) => named(states, integer, quality),
-        (None, _) => number.with(quality),
+        (None, _) => number.give(|value, _| Decoded { value, quality }),
     }
 }
 
