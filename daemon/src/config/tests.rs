@@ -66,9 +66,11 @@ fn assert_snapshot(name: &str, found: &str) {
 }
 
 fn report(name: &str) -> Mistakes {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots").join(name);
-    let text = std::fs::read_to_string(file).unwrap();
-    parse(Path::new(name), &text, no_environment(), &[]).unwrap_err()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots");
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    let lists = list::Source { read: &|path| std::fs::read(folder.join(path)), instead: None };
+    let (nowhere, file) = (Path::new(""), Path::new(name));
+    parse_in(nowhere, file, &text, no_environment(), &[], &lists).unwrap_err()
 }
 
 #[test]
@@ -106,6 +108,14 @@ fn broken_toml_is_reported_line_by_line_and_the_rest_is_checked() {
 #[test]
 fn mistakes_of_devices_and_tags_read_as_they_should() {
     assert_snapshot("tags.txt", &report("tags.toml").to_string());
+}
+
+#[test]
+fn mistakes_of_links_profiles_and_lists_read_as_they_should() {
+    let mistakes = report("field.toml");
+    assert_snapshot("field.txt", &mistakes.to_string());
+    let json = serde_json::to_string_pretty(&mistakes.to_json()).unwrap();
+    assert_snapshot("field.json", &json);
 }
 
 #[test]
