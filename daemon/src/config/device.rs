@@ -16,7 +16,9 @@ use super::link::{Protocol, Way};
 use super::list::{Item, List};
 use super::mistake::{Mistake, Place, shorten};
 use super::model::{Device, Tag};
-use super::profile::{Profile, TagTable};
+use super::piecemeal::tag_of;
+use super::pieces::{Kind, pieces};
+use super::profile::{Profile, Tags};
 use super::suggest;
 use super::tag::ReadTag;
 
@@ -275,24 +277,27 @@ impl Checker<'_> {
         each: &mut dyn FnMut(&mut Self, ReadTag),
     ) -> bool {
         let name = profile.name().unwrap_or_default();
-        for (index, table) in &profile.tags {
-            let path = format!("{}.tag[{index}]", profile.fields.path);
-            match table {
-                TagTable::Tree(table) => {
-                    let read = self.tag(path, Table::Toml(table), begun, Some(name));
+        let path = |index: usize| format!("{}.tag[{index}]", profile.fields.path);
+        match &profile.tags {
+            Tags::Trees(tables) => {
+                for (index, table) in tables {
+                    let read = self.tag(path(*index), Table::Toml(table), begun, Some(name));
                     each(self, read);
                 }
-                TagTable::Text(text) => {
-                    let parsed = toml_span::parse(text).ok();
-                    let table =
-                        parsed.as_ref().and_then(|root| super::piecemeal::tag_of("profile", root));
-                    if let Some(table) = table {
-                        let read = self.tag(path, Table::Toml(table), begun, Some(name));
-                        each(self, read);
-                    } else {
+            }
+            Tags::Text(text) => {
+                let tags = pieces(text).filter(|piece| piece.kind == Kind::ProfileTag);
+                for (index, piece) in tags.enumerate() {
+                    let parsed = toml_span::parse(text.get(piece.range).unwrap_or_default()).ok();
+                    let table = parsed.as_ref().and_then(|root| tag_of("profile", root));
+                    let Some(table) = table else {
                         // Whoever reads the whole file says what it is.
-                        self.mistakes.push(Mistake::new(path, Place::WholeFile, "not a tag"));
-                    }
+                        let mistake = Mistake::new(path(index), Place::WholeFile, "not a tag");
+                        self.mistakes.push(mistake);
+                        return false;
+                    };
+                    let read = self.tag(path(index), Table::Toml(table), begun, Some(name));
+                    each(self, read);
                 }
             }
         }

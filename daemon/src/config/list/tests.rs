@@ -193,7 +193,8 @@ fn a_hundred_mistakes_of_a_list_are_told_and_the_others_counted() {
 fn a_list_that_is_not_there_or_too_large_is_named_at_its_key() {
     let text = format!("{HEAD}tag-list = \"x.csv\"\n");
     let large = usize::try_from(MAX_LIST_BYTES).unwrap() + 1;
-    let outcomes: [(&dyn Fn() -> io::Result<Vec<u8>>, &str); 3] = [
+    type Outcome<'a> = &'a dyn Fn() -> io::Result<Vec<u8>>;
+    let outcomes: [(Outcome<'_>, &str); 3] = [
         (&|| Err(io::ErrorKind::NotFound.into()), "there is no file /x/x.csv"),
         (&|| Err(io::ErrorKind::PermissionDenied.into()), "/x/x.csv cannot be read"),
         (&|| Ok(vec![b'x'; large]), "/x/x.csv is larger than 64 MiB"),
