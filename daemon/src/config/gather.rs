@@ -127,6 +127,7 @@ impl Checker<'_> {
     ) -> bool {
         let before = self.mistakes.len();
         let (mut more, mut all) = (0, true);
+        self.brief = false;
         list.each(|item| {
             match item {
                 Item::Row(row) => {
@@ -142,7 +143,10 @@ impl Checker<'_> {
             let most = before + KEPT_OF_A_LIST;
             more += self.mistakes.len().saturating_sub(most);
             self.mistakes.truncate(most.max(before));
+            self.brief = self.mistakes.len() >= most;
+            !self.stops || self.mistakes.is_empty()
         });
+        self.brief = false;
         if more > 0 && counts {
             self.counted.push((list.name(), more));
         }

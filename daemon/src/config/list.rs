@@ -140,6 +140,7 @@ impl List {
                     if let Item::Row(item) = item {
                         (row, column) = (item.number, item.cells.len().saturating_sub(1));
                     }
+                    true
                 });
                 let place = list.place(row, column);
                 mistakes
@@ -268,8 +269,8 @@ impl List {
         legible
     }
 
-    /// The rows below the header that are not empty, in order.
-    pub(crate) fn each(&self, mut with: impl FnMut(Item<'_>)) {
+    /// The rows below the header that are not empty, in order, as long as `with` asks for more.
+    pub(crate) fn each(&self, mut with: impl FnMut(Item<'_>) -> bool) {
         let text = self.rest().as_bytes();
         let mut reader = reader(self.rest(), self.separator);
         let mut cells = StringRecord::new();
@@ -290,40 +291,50 @@ impl List {
                 continue;
             }
             let end = usize::try_from(reader.position().byte()).unwrap_or(start);
-            let place = self.row_place(row);
-            let path = self.row_path(row);
-            let refuse = |message: String, legal: &str| {
-                Item::Refused(Box::new(Mistake::new(path, place, message).legal(legal)))
+            let raw = text.get(start..end).unwrap_or_default();
+            let more = match self.refusal(&cells, row, raw, inside > 0 && end >= text.len()) {
+                Some(mistake) => with(Item::Refused(Box::new(mistake))),
+                None => with(Item::Row(Row { list: self, cells: &cells, number: row })),
             };
-            if row > MAX_ROWS {
-                with(refuse(format!("the list has more than {MAX_ROWS} rows"), "several devices"));
+            if !more || row > MAX_ROWS {
                 return;
             }
-            let raw = text.get(start..end).unwrap_or_default();
-            let quotes = raw.iter().filter(|byte| **byte == b'"').count();
-            if raw.len() > MAX_ROW_BYTES {
-                let message = format!("the row has {} bytes", raw.len());
-                with(refuse(message, "at most 65536 bytes; a quote may not be closed"));
-            } else if inside > 0 && end >= text.len() && quotes % 2 == 1 {
-                let message = "a quote in this row is never closed".to_owned();
-                with(refuse(message, "text in quotes, and two quotes for one inside"));
-            } else if let Some(index) = self.beyond(&cells) {
-                let place = self.place(row, index);
-                let message = match self.columns.len() {
-                    most if index >= most => {
-                        format!("the row has {} cells, and the header {most}", index + 1)
-                    }
-                    _ => "the cell stands in a column without a name".to_owned(),
-                };
-                let path = self.row_path(row);
-                let value = format!("{:?}", shorten(cells.get(index).unwrap_or_default().trim()));
-                let legal = "as many cells as the header has; text with a separator in quotes";
-                let mistake = Mistake::new(path, place, message).value(value).legal(legal);
-                with(Item::Refused(Box::new(mistake)));
-            } else {
-                with(Item::Row(Row { list: self, cells: &cells, number: row }));
-            }
         }
+    }
+
+    /// Why a row is none. `may_be_open` says that it ends the list, with a line break inside.
+    fn refusal(
+        &self,
+        cells: &StringRecord,
+        row: u32,
+        raw: &[u8],
+        may_be_open: bool,
+    ) -> Option<Mistake> {
+        let refuse = |message: String, legal: &str| {
+            Some(Mistake::new(self.row_path(row), self.row_place(row), message).legal(legal))
+        };
+        if row > MAX_ROWS {
+            return refuse(format!("the list has more than {MAX_ROWS} rows"), "several devices");
+        }
+        if raw.len() > MAX_ROW_BYTES {
+            let message = format!("the row has {} bytes", raw.len());
+            return refuse(message, "at most 65536 bytes; a quote may not be closed");
+        }
+        if may_be_open && raw.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+            let message = "a quote in this row is never closed".to_owned();
+            return refuse(message, "text in quotes, and two quotes for one inside");
+        }
+        let index = self.beyond(cells)?;
+        let message = match self.columns.len() {
+            most if index >= most => {
+                format!("the row has {} cells, and the header {most}", index + 1)
+            }
+            _ => "the cell stands in a column without a name".to_owned(),
+        };
+        let value = format!("{:?}", shorten(cells.get(index).unwrap_or_default().trim()));
+        let legal = "as many cells as the header has; text with a separator in quotes";
+        let mistake = Mistake::new(self.row_path(row), self.place(row, index), message);
+        Some(mistake.value(value).legal(legal))
     }
 
     /// The last cell that stands below no name.

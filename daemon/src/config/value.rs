@@ -165,6 +165,14 @@ pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
     }
 }
 
+/// The legal word that was probably meant.
+pub(crate) fn word_meant(kind: &Kind, raw: Raw<'_>) -> Option<String> {
+    let (Kind::Word(words), Some(text)) = (kind, raw.text()) else { return None };
+    let planned = words.iter().any(|word| word.name == text);
+    let built = words.iter().filter(|word| word.built).map(|word| word.name);
+    suggest::nearest(text, built).filter(|_| !planned).map(str::to_owned)
+}
+
 fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
     let wrong_type = |wanted: &str| {
         let message = match raw {
@@ -236,8 +244,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
                 }
                 None => {
                     let message = format!("{} is none of the legal words", raw.shown());
-                    let built = words.iter().filter(|word| word.built).map(|word| word.name);
-                    Err(Illegal::new(message, raw.shown()).suggest(suggest::nearest(text, built)))
+                    Err(Illegal::new(message, raw.shown()))
                 }
             }
         }
