@@ -33,6 +33,7 @@ mod recipe;
 mod rtu;
 mod samples;
 mod segments;
+mod taglist;
 
 use counting::Memory;
 
@@ -66,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     control::TARGET,
     proof::TARGET,
     headers::TARGET,
+    taglist::TARGET,
 ];
 
 /// Runs the target of this name; for the crate of coverage-guided targets.

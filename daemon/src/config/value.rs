@@ -2,20 +2,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_modbus::States;
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HubUrl, size, suggest};
+use super::{HubUrl, size, states, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(String),
+    /// One of the words of its key.
+    Word(&'static str),
     Flag(bool),
     Integer(i64),
     Duration(Duration),
@@ -23,9 +27,11 @@ pub(crate) enum Value {
     Number(f64),
     Path(PathBuf),
     Listen(SocketAddr),
-    Endpoint { host: String, port: u16 },
     Urls(Vec<(HubUrl, Place)>),
+    /// What each entry says is up to whoever asks.
+    Texts(Vec<(String, Place)>),
     TagPath(TagPath),
+    States(Arc<States>),
 }
 
 /// Why a value is not legal.
@@ -40,7 +46,7 @@ pub(crate) struct Illegal {
 }
 
 impl Illegal {
-    fn new(message: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>, value: impl Into<String>) -> Self {
         Self { message: message.into(), value: Some(value.into()), suggestion: None, legal: None }
     }
 
@@ -53,27 +59,37 @@ impl Illegal {
 /// The place of a mistake in a list; `None` for the whole value.
 pub(crate) type Element = Option<(usize, Place)>;
 
-/// What stands in the file, or in a variable or argument.
+/// Every mistake of a value.
+pub(crate) type Wrong = Vec<(Element, Illegal)>;
+
+/// What stands in the file, in a tag list, or in a variable or argument.
 #[derive(Clone, Copy)]
 pub(crate) enum Raw<'a> {
     /// From the file, with its TOML type.
     Toml(&'a Toml<'a>),
     /// Plain text, whose type the key decides.
     Plain(&'a str),
+    /// A cell of a tag list.
+    Cell {
+        /// Without spaces around it.
+        text: &'a str,
+        /// Whether a comma may stand for the decimal point.
+        comma: bool,
+    },
 }
 
 impl Raw<'_> {
     /// As it is quoted in a message.
     pub(crate) fn shown(&self) -> String {
         match self {
-            Self::Plain(text) => format!("{:?}", shorten(text)),
+            Self::Plain(text) | Self::Cell { text, .. } => format!("{:?}", shorten(text)),
             Self::Toml(value) => shown(value.as_ref()),
         }
     }
 
-    fn noun(&self) -> &'static str {
+    pub(super) fn noun(&self) -> &'static str {
         match self {
-            Self::Plain(_) => "text",
+            Self::Plain(_) | Self::Cell { .. } => "text",
             Self::Toml(value) => match value.as_ref() {
                 ValueInner::String(_) => "text",
                 ValueInner::Integer(_) => "a whole number",
@@ -85,16 +101,16 @@ impl Raw<'_> {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
-            Self::Plain(text) => Some(text),
+            Self::Plain(text) | Self::Cell { text, .. } => Some(text),
             Self::Toml(value) => value.as_str(),
         }
     }
 
     fn integer(&self) -> Option<i64> {
         match self {
-            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Plain(text) | Self::Cell { text, .. } => text.trim().parse().ok(),
             Self::Toml(value) => value.as_integer(),
         }
     }
@@ -102,7 +118,8 @@ impl Raw<'_> {
     #[expect(clippy::cast_precision_loss, reason = "2^53 and above is no scale that anyone writes")]
     fn number(&self) -> Option<f64> {
         match self {
-            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Plain(text) | Self::Cell { text, comma: false } => text.trim().parse().ok(),
+            Self::Cell { text, comma: true } => decimal(text).parse().ok(),
             Self::Toml(value) => value.as_float().or_else(|| value.as_integer().map(|n| n as f64)),
         }
     }
@@ -110,8 +127,20 @@ impl Raw<'_> {
     fn flag(&self) -> Option<bool> {
         match self {
             Self::Plain(text) => text.trim().parse().ok(),
+            // As spreadsheets write it.
+            Self::Cell { text, .. } if text.eq_ignore_ascii_case("true") => Some(true),
+            Self::Cell { text, .. } if text.eq_ignore_ascii_case("false") => Some(false),
+            Self::Cell { .. } => None,
             Self::Toml(value) => value.as_bool(),
         }
+    }
+}
+
+/// A number with its one comma as the decimal point.
+pub(crate) fn decimal(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.matches(',').count() {
+        1 if !text.contains('.') => text.replace(',', ".").into(),
+        _ => text.into(),
     }
 }
 
@@ -127,17 +156,29 @@ fn shown(value: &ValueInner<'_>) -> String {
 }
 
 /// Checks a value by its key's kind; a list can hold many mistakes.
-pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
+pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
     match kind {
         Kind::Urls => urls(raw),
+        Kind::Ranges => texts(raw).map(Value::Texts),
+        Kind::States => states::read(raw),
         _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
     }
+}
+
+/// The legal word that was probably meant.
+pub(crate) fn word_meant(kind: &Kind, raw: Raw<'_>) -> Option<String> {
+    let (Kind::Word(words), Some(text)) = (kind, raw.text()) else { return None };
+    let planned = words.iter().any(|word| word.name == text);
+    let built = words.iter().filter(|word| word.built).map(|word| word.name);
+    suggest::nearest(text, built).filter(|_| !planned).map(str::to_owned)
 }
 
 fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
     let wrong_type = |wanted: &str| {
         let message = match raw {
-            Raw::Plain(text) => format!("{:?} is not {wanted}", shorten(text)),
+            Raw::Plain(text) | Raw::Cell { text, .. } => {
+                format!("{:?} is not {wanted}", shorten(text))
+            }
             Raw::Toml(_) => format!("expected {wanted}, found {}", raw.noun()),
         };
         Illegal::new(message, raw.shown())
@@ -184,14 +225,18 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             Ok(Value::Text(text.to_owned()))
         }
         Kind::Text { max } => {
-            let text = text()?;
+            // Spaces around it cannot be seen, and no tag list can carry them.
+            let text = text()?.trim();
+            if text.is_empty() {
+                return Err(Illegal::new("it is empty", raw.shown()));
+            }
             at_most(text, max, &raw)?;
             Ok(Value::Text(text.to_owned()))
         }
         Kind::Word(words) => {
             let text = text()?;
             match words.iter().find(|word| word.name == text) {
-                Some(word) if word.built => Ok(Value::Text(word.name.to_owned())),
+                Some(word) if word.built => Ok(Value::Word(word.name)),
                 Some(word) => {
                     let message =
                         format!("{:?} ({}) is not yet in this version", word.name, word.doc);
@@ -199,8 +244,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
                 }
                 None => {
                     let message = format!("{} is none of the legal words", raw.shown());
-                    let built = words.iter().filter(|word| word.built).map(|word| word.name);
-                    Err(Illegal::new(message, raw.shown()).suggest(suggest::nearest(text, built)))
+                    Err(Illegal::new(message, raw.shown()))
                 }
             }
         }
@@ -260,15 +304,15 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
                 Illegal::new(message, raw.shown())
             })
         }
-        Kind::Endpoint { port } => {
-            let text = text()?;
-            let (host, port) = host_and_port(text, port)
-                .map_err(|why| Illegal::new(format!("{} {why}", raw.shown()), raw.shown()))?;
-            Ok(Value::Endpoint { host, port })
-        }
+        Kind::Host => match text()? {
+            text if is_host(text) => Ok(Value::Text(text.to_owned())),
+            _ => Err(Illegal::new(format!("{} names no host", raw.shown()), raw.shown())),
+        },
         Kind::TagPath => tag_path(text()?).map(Value::TagPath),
-        // Lists are read before; an address needs its device's base to be understood.
-        Kind::Address | Kind::Urls => Ok(Value::Text(text()?.to_owned())),
+        // Lists are read before; an address needs its device's base or protocol to be understood.
+        Kind::Address | Kind::DeviceAddress | Kind::Urls | Kind::Ranges | Kind::States => {
+            Ok(Value::Text(text()?.to_owned()))
+        }
     }
 }
 
@@ -355,11 +399,17 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-fn urls(raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
-    const MOST: usize = 16;
+/// Whether a text is a name or an address, without a port.
+fn is_host(text: &str) -> bool {
+    let v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
+    v6 || (!text.contains([':', '[']) && host_and_port(text, 1).is_ok())
+}
+
+/// The entries of a list of 1 to `most`.
+fn entries<'a>(raw: Raw<'a>, most: usize) -> Result<&'a [Toml<'a>], Wrong> {
     let list = match raw {
         Raw::Toml(value) => value.as_array(),
-        Raw::Plain(_) => None,
+        Raw::Plain(_) | Raw::Cell { .. } => None,
     };
     let Some(list) = list else {
         let mut wrong = Illegal::new(format!("expected a list, found {}", raw.noun()), raw.shown());
@@ -368,10 +418,35 @@ fn urls(raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
         }
         return Err(vec![(None, wrong)]);
     };
-    if list.is_empty() || list.len() > MOST {
+    if list.is_empty() || list.len() > most {
         let wrong = Illegal::new(format!("it has {} entries", list.len()), "[…]");
         return Err(vec![(None, wrong)]);
     }
+    Ok(list)
+}
+
+/// A list of texts.
+fn texts(raw: Raw<'_>) -> Result<Vec<(String, Place)>, Wrong> {
+    let mut out = Vec::new();
+    let mut wrong = Vec::new();
+    for (index, item) in entries(raw, MOST_RANGES)?.iter().enumerate() {
+        match item.as_str() {
+            Some(text) => out.push((text.to_owned(), item.span.into())),
+            None => {
+                let item_raw = Raw::Toml(item);
+                let message = format!("expected text in quotes, found {}", item_raw.noun());
+                let illegal = Illegal::new(message, item_raw.shown());
+                wrong.push((Some((index, item.span.into())), illegal));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(out) } else { Err(wrong) }
+}
+
+/// Ranges that must not be read: more than this is a mistake of another kind.
+const MOST_RANGES: usize = 256;
+fn urls(raw: Raw<'_>) -> Result<Value, Wrong> {
+    let list = entries(raw, 16)?;
     let mut out = Vec::new();
     let mut wrong = Vec::new();
     for (index, item) in list.iter().enumerate() {
