@@ -25,12 +25,14 @@ mod link;
 mod once;
 mod plan;
 mod poller;
+pub mod probe;
 mod spec;
 mod voice;
 
 pub use decode::{Decoded, decode_bit, decode_registers};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
+pub use link::{LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
 pub use spec::{
     Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,

@@ -60,31 +60,47 @@ pub(crate) trait Connector: Send + Sync {
 
 /// Why a request has no answer that can be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// There is no connection.
     #[error("device cannot be reached")]
     Unreachable {
+        /// What is in the way.
         #[source]
         source: DialError,
     },
     /// Nobody answered the attempt to connect.
     #[error("no connection within {waited:?}")]
-    ConnectTimeout { waited: Duration },
+    ConnectTimeout {
+        /// For how long.
+        waited: Duration,
+    },
     /// Nobody answered. A late answer may still be on its way.
     #[error("unit {unit} silent for {waited:?}")]
-    Silent { unit: u8, waited: Duration },
+    Silent {
+        /// Who was asked.
+        unit: u8,
+        /// For how long.
+        waited: Duration,
+    },
     /// The connection broke while the answer was awaited.
     #[error("connection lost")]
     Closed {
+        /// How.
         #[source]
         source: io::Error,
     },
     /// An answer came that is not the answer to this request.
     #[error("answer thrown away: {what}")]
-    Malformed { what: String },
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The unit, or the gateway in front of it, answered "no".
     #[error("exception {code} ({})", exception_word(*.code))]
-    Refused { code: u8 },
+    Refused {
+        /// The exception.
+        code: u8,
+    },
 }
 
 impl LinkError {
@@ -113,7 +129,8 @@ impl LinkError {
     }
 
     /// The error and its sources as one line for a person.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let mut line = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(error) = source {
@@ -137,7 +154,8 @@ pub(crate) const GATEWAY_PATH: u8 = 0x0A;
 pub(crate) const GATEWAY_TARGET: u8 = 0x0B;
 
 /// The specification's name of an exception.
-pub(crate) const fn exception_word(code: u8) -> &'static str {
+#[must_use]
+pub const fn exception_word(code: u8) -> &'static str {
     match code {
         ILLEGAL_FUNCTION => "illegal function",
         ILLEGAL_ADDRESS => "illegal data address",
