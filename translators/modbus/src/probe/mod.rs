@@ -8,7 +8,7 @@
 //! - Only reading: functions 1 to 4, and 43/14 for the identification.
 //! - Polite: one request at a time with a pause in between, a bounded number of them, and an end
 //!   at once when the device falls silent.
-//! - `scan` and `limit` decide and never wait; `survey` waits and never decides.
+//! - `scan`, `limit` and `wording` decide and never wait; `survey` waits and never decides.
 //! - What was learnt is in [`Findings`] from the moment it was learnt, so that whoever gives up
 //!   early has it.
 
@@ -17,6 +17,7 @@ mod findings;
 mod limit;
 mod scan;
 mod survey;
+pub mod wording;
 
 pub use ask::{Ask, Identification, Reply, Request};
 pub use findings::{Evidence, Findings, Identity, Merged, TableFindings, Times, UnitFindings};
