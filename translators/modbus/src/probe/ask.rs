@@ -1,50 +1,16 @@
 //! The one thing that a probe needs of a link.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::link::LinkError;
-use crate::spec::{Table, UnitId};
+use crate::bus::Bus;
+use crate::buses::Buses;
+use crate::link::{LinkError, Reply, Request};
+use crate::spec::{LinkSpec, UnitId};
 
-/// A question to a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// A run of one table.
-    Read {
-        /// Which table.
-        table: Table,
-        /// The first address, 0-based.
-        start: u16,
-        /// How many registers or bits.
-        count: u16,
-    },
-    /// Function 43/14.
-    Identify {
-        /// Which objects: 1 basic, 2 regular, 3 extended.
-        code: u8,
-        /// The object to begin with.
-        object: u8,
-    },
-}
-
-/// A verified answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// As many bits as were asked for.
-    Bits(Vec<bool>),
-    /// As many registers as were asked for.
-    Registers(Vec<u16>),
-    /// Some objects of the identification.
-    Identification(Identification),
-}
-
-/// One part of a device's identification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identification {
-    /// The object to ask for next, where there are more.
-    pub next: Option<u8>,
-    /// Objects by number.
-    pub objects: Vec<(u8, Vec<u8>)>,
-}
+/// The connect back-off: a probe gives up by itself, so there is nobody to be spared.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(100));
 
 /// A way to ask.
 pub trait Ask {
@@ -57,4 +23,31 @@ pub trait Ask {
         unit: UnitId,
         request: Request,
     ) -> impl Future<Output = Result<Reply, LinkError>>;
+}
+
+/// The way over a bus.
+pub struct Way {
+    bus: Arc<Bus>,
+    timeout: Duration,
+}
+
+impl Way {
+    /// A way over the bus of this link; a request, and a connection, may take `timeout`.
+    #[must_use]
+    pub fn new(buses: &Buses, link: &Arc<LinkSpec>, timeout: Duration) -> Self {
+        Self { bus: buses.bus(link), timeout }
+    }
+}
+
+impl std::fmt::Debug for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Way").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Ask for Way {
+    async fn ask(&mut self, unit: UnitId, request: Request) -> Result<Reply, LinkError> {
+        let mut turn = self.bus.turn().await.with_backoff(BACKOFF);
+        turn.ask(unit, request, self.timeout).await
+    }
 }

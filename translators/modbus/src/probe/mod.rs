@@ -19,7 +19,8 @@ mod scan;
 mod survey;
 pub mod wording;
 
-pub use ask::{Ask, Identification, Reply, Request};
+pub use crate::link::{IdCode, Identity as Identification, Reply, Request};
+pub use ask::{Ask, Way};
 pub use findings::{Evidence, Findings, Identity, Merged, TableFindings, Times, UnitFindings};
 pub use limit::{Bound, Largest};
 pub use scan::{End, Run, Scan, Told};

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::ask::{Ask, Reply, Request};
+use super::ask::Ask;
 use super::findings::{Evidence, Findings, Identity, Merged, TableFindings, Times, UnitFindings};
 use super::limit::Limit;
 use super::scan::{Run, Scan, Told};
-use crate::link::{GATEWAY_PATH, GATEWAY_TARGET, ILLEGAL_FUNCTION, LinkError};
+use crate::link::{
+    GATEWAY_PATH, GATEWAY_TARGET, ILLEGAL_FUNCTION, IdCode, LinkError, Reply, Request,
+};
 use crate::plan::{MAX_BITS, MAX_REGISTERS};
 use crate::spec::{Table, UnitId};
 
@@ -214,14 +216,14 @@ impl<A: Ask> Probe<'_, A> {
     /// Basic and regular objects. Devices differ in whether "regular" holds the basic ones.
     async fn identity(&mut self, unit: UnitId) -> Identity {
         let mut objects: Vec<(u8, Vec<u8>)> = Vec::new();
-        for (code, first) in [(1, 0), (2, 3)] {
+        for (code, first) in [(IdCode::Basic, 0), (IdCode::Regular, 3)] {
             let mut object = first;
             for _ in 0..MAX_PARTS {
                 let part = match self.ask(unit, Request::Identify { code, object }).await {
-                    Ok(Reply::Identification(part)) => part,
+                    Ok(Reply::Identity(part)) => part,
                     Ok(_) => return Identity::NoAnswer("another answer".to_owned()),
                     // Only the basic objects are mandatory.
-                    Err(_) if code != 1 => break,
+                    Err(_) if code != IdCode::Basic => break,
                     Err(LinkError::Refused { code: ILLEGAL_FUNCTION }) => {
                         return Identity::NotSupported;
                     }
@@ -230,7 +232,7 @@ impl<A: Ask> Probe<'_, A> {
                 };
                 for (number, text) in part.objects {
                     if !objects.iter().any(|(known, _)| *known == number) {
-                        objects.push((number, text));
+                        objects.push((number, text.into()));
                     }
                 }
                 match part.next {

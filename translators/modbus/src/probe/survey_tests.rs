@@ -1,7 +1,7 @@
 use std::io;
 
 use super::*;
-use crate::probe::ask::Identification;
+use crate::link::Identity as Identification;
 use crate::probe::findings::Evidence;
 use crate::probe::limit::{Bound, Largest};
 use crate::probe::scan::End;
@@ -41,13 +41,13 @@ impl Ask for Line {
             return Err(LinkError::Refused { code: 1 });
         }
         match request {
-            Request::Identify { code: 1, object: 0 } => {
-                let objects = vec![(0, b"Lab".to_vec()), (1, b"PM-1".to_vec())];
-                Ok(Reply::Identification(Identification { next: Some(2), objects }))
+            Request::Identify { code: IdCode::Basic, object: 0 } => {
+                let objects = vec![(0, b"Lab"[..].into()), (1, b"PM-1"[..].into())];
+                Ok(Reply::Identity(Identification { next: Some(2), objects }))
             }
-            Request::Identify { code: 1, object: 2 } => {
-                let objects = vec![(2, b"1.2".to_vec())];
-                Ok(Reply::Identification(Identification { next: None, objects }))
+            Request::Identify { code: IdCode::Basic, object: 2 } => {
+                let objects = vec![(2, b"1.2"[..].into())];
+                Ok(Reply::Identity(Identification { next: None, objects }))
             }
             Request::Identify { .. } => Err(LinkError::Refused { code: 3 }),
             Request::Read { table: Table::HoldingRegister, start, count } => {
