@@ -1,88 +1,171 @@
 //! From registers and bits to values.
 //!
+//! A value goes through these steps, in this order, and a step that takes the value away is the
+//! last one:
+//!
+//! 1. *raw*: the bits in order, read as the tag's type;
+//! 2. *NaN policy*: what is not a number stays, or goes;
+//! 3. *scale*, then *offset*;
+//! 4. *range*, on the scaled number;
+//! 5. *states*, which name the raw integer, not the scaled or clamped one.
+//!
 //! # Invariants
 //! - Every pattern of bits decodes: nothing panics, nothing is refused but a wrong count.
 //! - With scale 1 and offset 0 the value is exactly what the device holds: integers stay integers,
 //!   a single stays a single, a NaN keeps its payload.
-//! - What is not a finite number keeps its value and is never called good.
+//! - What is not a finite number, not within its range, not a decimal digit or not text is never
+//!   called good.
+//! - A bad reading has no value, and a reading without a value is bad.
+
+mod meaning;
+mod side_by_side;
+mod text;
 
 use tidegate_translator::{Quality, Reason, Value};
 
-use crate::spec::{DataType, TagSpec};
+pub use self::side_by_side::{Interpretation, interpretations};
+use crate::spec::{DataType, Order, TagSpec};
 
 /// A value and how far it can be trusted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
-    /// What the device holds, scaled.
+    /// What the device holds, scaled and named.
     pub value: Value,
-    /// Good; uncertain for NaN (`not-a-number`) and infinities (`out-of-range`).
+    /// Good, or why not:
+    ///
+    /// | reason | when |
+    /// |---|---|
+    /// | `not-a-number` | a NaN |
+    /// | `out-of-range` | outside of the tag's range; an infinity; a nibble above 9 in a BCD number; a number that has no name among the tag's states |
+    /// | `malformed` | a text with bytes that are no text |
     pub quality: Quality,
 }
 
-/// Decodes one coil or discrete input. Scale and offset mean nothing to a bool.
+impl Decoded {
+    const fn good(value: Value) -> Self {
+        Self { value, quality: Quality::Good }
+    }
+
+    const fn uncertain(value: Value, reason: Reason) -> Self {
+        Self { value, quality: Quality::Uncertain(reason) }
+    }
+
+    const fn bad(reason: Reason) -> Self {
+        Self { value: Value::None, quality: Quality::Bad(reason) }
+    }
+}
+
+/// Decodes one coil or discrete input. Scale, offset and range mean nothing to a bool; its states
+/// name 0 and 1.
 #[must_use]
-pub const fn decode_bit(bit: bool) -> Decoded {
-    Decoded { value: Value::Bool(bit), quality: Quality::Good }
+pub fn decode_bit(tag: &TagSpec, bit: bool) -> Decoded {
+    refined(tag, Decoded::good(Value::Bool(bit)))
 }
 
 /// Decodes the registers of one tag, in the order in which they travelled; `None` when they are
 /// not as many as the tag's type takes.
 ///
 /// A scaled number is computed and kept as a double, so integers beyond 2^53 lose their last bits
-/// there, and only there.
+/// there, and only there. Scale, offset, range and states mean nothing to a text.
 #[must_use]
 pub fn decode_registers(tag: &TagSpec, registers: &[u16]) -> Option<Decoded> {
-    if registers.len() != usize::from(tag.kind.registers()) {
-        return None;
-    }
-    // The value's bits, most significant word first whatever the wire's order.
-    let mut raw = 0;
-    for at in 0..registers.len() {
-        let at = if tag.order.swaps_words() { registers.len() - 1 - at } else { at };
-        let word = *registers.get(at)?;
-        let word = if tag.order.swaps_bytes() { word.swap_bytes() } else { word };
-        raw = (raw << 16) | u64::from(word);
-    }
-    let value = match tag.kind {
+    let raw = raw(tag.kind, tag.order, tag.address.bit, registers)?;
+    Some(refined(tag, raw))
+}
+
+/// Everything after the first step. Most tags have none of it, so it costs them two comparisons.
+#[inline]
+fn refined(tag: &TagSpec, raw: Decoded) -> Decoded {
+    if tag.special.is_none() && tag.is_unscaled() { raw } else { meaning::of(tag, raw) }
+}
+
+/// The bits as the type says.
+#[inline]
+fn raw(kind: DataType, order: Order, bit: Option<u8>, registers: &[u16]) -> Option<Decoded> {
+    // The type alone decides: one jump, and then straight on.
+    let integer = |value| Some(Decoded::good(value));
+    match kind {
         DataType::Bool => {
-            let bit = tag.address.bit.filter(|bit| *bit < 16)?;
-            return Some(decode_bit((raw >> bit) & 1 == 1));
+            let bit = bit.filter(|bit| *bit < 16)?;
+            integer(Value::Bool((one(order, registers)? >> bit) & 1 == 1))
         }
-        DataType::Uint16 | DataType::Uint32 | DataType::Uint64 => Value::U64(raw),
-        DataType::Int16 => Value::I64(sign_extend(raw, 16)),
-        DataType::Int32 => Value::I64(sign_extend(raw, 32)),
-        DataType::Int64 => Value::I64(sign_extend(raw, 64)),
-        DataType::Float32 => Value::F32(f32::from_bits(u32::try_from(raw).ok()?)),
-        DataType::Float64 => Value::F64(f64::from_bits(raw)),
-        DataType::Bcd16 | DataType::Bcd32 | DataType::Bcd64 | DataType::Text(_) => return None,
-    };
-    let value = if tag.is_unscaled() { value } else { scaled(&value, tag) };
-    Some(Decoded { quality: quality_of(&value), value })
-}
-
-/// The low `bits` of `raw` as two's complement.
-const fn sign_extend(raw: u64, bits: u32) -> i64 {
-    let unused = 64 - bits;
-    (raw << unused).cast_signed() >> unused
-}
-
-fn scaled(value: &Value, tag: &TagSpec) -> Value {
-    value.as_f64().map_or(Value::None, |raw| Value::F64(raw * tag.scale + tag.offset))
-}
-
-fn quality_of(value: &Value) -> Quality {
-    let number = match *value {
-        Value::F32(v) => f64::from(v),
-        Value::F64(v) => v,
-        _ => return Quality::Good,
-    };
-    if number.is_nan() {
-        Quality::Uncertain(Reason::NotANumber)
-    } else if number.is_infinite() {
-        Quality::Uncertain(Reason::OutOfRange)
-    } else {
-        Quality::Good
+        DataType::Int16 => integer(Value::I64(one(order, registers)?.cast_signed().into())),
+        DataType::Uint16 => integer(Value::U64(one(order, registers)?.into())),
+        DataType::Int32 => integer(Value::I64(two(order, registers)?.cast_signed().into())),
+        DataType::Uint32 => integer(Value::U64(two(order, registers)?.into())),
+        DataType::Int64 => integer(Value::I64(four(order, registers)?.cast_signed())),
+        DataType::Uint64 => integer(Value::U64(four(order, registers)?)),
+        DataType::Float32 => {
+            let number = f32::from_bits(two(order, registers)?);
+            Some(float(Value::F32(number), number.is_finite(), number.is_nan()))
+        }
+        DataType::Float64 => {
+            let number = f64::from_bits(four(order, registers)?);
+            Some(float(Value::F64(number), number.is_finite(), number.is_nan()))
+        }
+        DataType::Bcd16 => Some(decimal(one(order, registers)?.into(), 4)),
+        DataType::Bcd32 => Some(decimal(two(order, registers)?.into(), 8)),
+        DataType::Bcd64 => Some(decimal(four(order, registers)?, 16)),
+        DataType::Text(bytes) => text::decode(bytes, order, registers),
     }
+}
+
+/// A word after its bytes were put in order.
+#[inline]
+const fn word(order: Order, register: u16) -> u16 {
+    if order.swaps_bytes() { register.swap_bytes() } else { register }
+}
+
+#[inline]
+fn one(order: Order, registers: &[u16]) -> Option<u16> {
+    let [only] = *registers else { return None };
+    Some(word(order, only))
+}
+
+#[inline]
+fn two(order: Order, registers: &[u16]) -> Option<u32> {
+    let [first, second] = *registers else { return None };
+    let (high, low) = if order.swaps_words() { (second, first) } else { (first, second) };
+    Some(u32::from(word(order, high)) << 16 | u32::from(word(order, low)))
+}
+
+#[inline]
+fn four(order: Order, registers: &[u16]) -> Option<u64> {
+    let [first, second, third, fourth] = *registers else { return None };
+    let (high, low) = if order.swaps_words() {
+        ([fourth, third], [second, first])
+    } else {
+        ([first, second], [third, fourth])
+    };
+    // The words stand in order now.
+    let order = if order.swaps_bytes() { Order::Badc } else { Order::Abcd };
+    Some(u64::from(two(order, &high)?) << 32 | u64::from(two(order, &low)?))
+}
+
+/// A float as it is: a NaN and an infinity keep their bits.
+#[inline]
+const fn float(value: Value, is_finite: bool, is_nan: bool) -> Decoded {
+    if is_finite {
+        Decoded::good(value)
+    } else if is_nan {
+        Decoded::uncertain(value, Reason::NotANumber)
+    } else {
+        Decoded::uncertain(value, Reason::OutOfRange)
+    }
+}
+
+/// A binary-coded decimal of so many digits. A nibble above 9 is no digit, and then the number is
+/// none: guessing at the others would be a wrong value.
+fn decimal(bits: u64, digits: u32) -> Decoded {
+    let mut number = 0;
+    for place in (0..digits).rev() {
+        let digit = (bits >> (4 * place)) & 0xf;
+        if digit > 9 {
+            return Decoded::bad(Reason::OutOfRange);
+        }
+        number = number * 10 + digit;
+    }
+    Decoded::good(Value::U64(number))
 }
 
 #[cfg(test)]

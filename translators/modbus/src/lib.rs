@@ -30,9 +30,10 @@ mod poller;
 pub mod probe;
 mod spec;
 mod voice;
+mod words;
 
 pub use buses::Buses;
-pub use decode::{Decoded, decode_bit, decode_registers};
+pub use decode::{Decoded, Interpretation, decode_bit, decode_registers, interpretations};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use link::{ConnectError, LinkError, exception_word};

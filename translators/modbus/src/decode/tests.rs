@@ -119,3 +119,44 @@ fn what_is_no_finite_number_keeps_its_value_and_is_uncertain() {
     let overflow = decode_registers(&overflow, &[0xffff, 0xffff]).unwrap();
     assert_eq!(overflow.quality, Quality::Uncertain(Reason::OutOfRange));
 }
+
+/// What decoding costs, for a person who asks: `cargo test --release -p tidegate-modbus --lib -- \
+/// --ignored --nocapture costs`.
+#[test]
+#[ignore = "a measurement, not a rule"]
+fn what_a_block_of_125_registers_costs() {
+    use std::hint::black_box;
+    use std::time::Instant;
+    let registers: Vec<u16> = (0..125u16).map(|at| at.wrapping_mul(0x9e37) & 0x3fff).collect();
+    for (kind, order, scale) in [
+        (DataType::Uint16, Order::Abcd, 1.0),
+        (DataType::Int16, Order::Badc, 1.0),
+        (DataType::Int16, Order::Abcd, 0.1),
+        (DataType::Uint32, Order::Cdab, 1.0),
+        (DataType::Float32, Order::Cdab, 1.0),
+        (DataType::Float32, Order::Abcd, 0.1),
+        (DataType::Float64, Order::Dcba, 1.0),
+    ] {
+        let width = usize::from(kind.registers());
+        let tags: Vec<_> =
+            registers.chunks_exact(width).map(|_| TagSpec { scale, ..tag(kind, order) }).collect();
+        let mut best = f64::MAX;
+        for _ in 0..20 {
+            let begun = Instant::now();
+            for _ in 0..2_000 {
+                let mut decoded = Vec::with_capacity(tags.len());
+                for (tag, words) in tags.iter().zip(black_box(&registers).chunks_exact(width)) {
+                    decoded.extend(decode_registers(tag, words));
+                }
+                black_box(&decoded);
+            }
+            best = best.min(begun.elapsed().as_secs_f64());
+        }
+        let each = best * 1e9 / 2_000.0;
+        println!(
+            "{kind:?} {order:?} x{scale}: {:.2} ns per register, {:.2} ns per tag",
+            each / 125.0,
+            each / tags.len() as f64
+        );
+    }
+}
