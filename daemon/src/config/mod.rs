@@ -26,6 +26,7 @@ mod suggest;
 mod syntax;
 mod value;
 
+pub(crate) use address::parse as register_address;
 pub use check::parse;
 pub use difference::{ChangedDevice, Difference};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load};
