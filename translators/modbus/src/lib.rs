@@ -11,11 +11,12 @@
 //!   those of the request, and everything else costs the connection (`link`, `gate`).
 //! - One request is in flight per connection, and devices with one way share it (`buses`, `bus`).
 //! - Every slot of every tag ends as one sample or one missed reading (`book`).
-//! - `plan`, `decode`, `blocks` and `grid` do no I/O and have no clock of their own.
+//! - `plan`, `decode`, `blocks`, `grid`, `unit` and `budget` do no I/O and have no clock of their own.
 //! - Only reading functions (1 to 4) exist here.
 
 mod blocks;
 mod book;
+mod budget;
 mod bus;
 mod buses;
 mod decode;
@@ -23,12 +24,14 @@ mod device;
 mod dial;
 mod gate;
 mod grid;
+mod groups;
 mod link;
 mod once;
 mod plan;
 mod poller;
 pub mod probe;
 mod spec;
+mod unit;
 mod voice;
 mod words;
 
@@ -36,6 +39,7 @@ pub use buses::Buses;
 pub use decode::{Decoded, Interpretation, decode_bit, decode_registers, interpretations};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
+pub use groups::poll_groups;
 pub use link::{ConnectError, LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
 pub use spec::{
