@@ -30,7 +30,15 @@ mod once;
 mod plan;
 mod poller;
 pub mod probe;
+#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
+mod rtu;
+mod serial;
+#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
+mod settle;
 mod spec;
+#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
+mod tap;
+mod tls;
 mod unit;
 mod voice;
 mod words;
@@ -42,8 +50,10 @@ pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;
 pub use link::{ConnectError, LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
+pub use serial::{SerialDialer, SerialError};
 pub use spec::{
     Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,
     Order, Outside, Parity, Rs485, SerialSpec, Special, States, StopBits, Table, TagSpec, TlsSpec,
     Transport, UnitId,
 };
+pub use tls::{TlsDialer, TlsError, TlsSource};
