@@ -127,3 +127,29 @@ impl fmt::Display for Forbidden {
         if self.last == self.first { Ok(()) } else { write!(f, "-{}", self.last) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::Table;
+
+    #[test]
+    fn every_word_reads_back_as_what_it_was_written_for() {
+        for kind in DataType::all(7) {
+            assert_eq!(DataType::parse(kind.word(), 7), Some(kind));
+        }
+        for order in Order::all() {
+            assert_eq!(Order::parse(order.word()), Some(order));
+        }
+        assert_eq!(DataType::parse("int17", 7), None);
+        assert_eq!(Order::parse("ABCD"), None, "words are written in one way");
+        assert_eq!(DataType::all(0).count() + 1, DataType::all(1).count());
+    }
+
+    #[test]
+    fn a_forbidden_range_is_told_as_it_stands_in_a_file() {
+        let range = |first, last| Forbidden { table: Table::HoldingRegister, first, last };
+        assert_eq!(range(100, 199).to_string(), "holding:100-199");
+        assert_eq!(range(5, 5).to_string(), "holding:5");
+    }
+}

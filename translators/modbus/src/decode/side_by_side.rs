@@ -25,7 +25,7 @@ pub fn interpretations(registers: &[u16]) -> Vec<Interpretation> {
     for kind in DataType::all(text) {
         let Some(words) = registers.get(..usize::from(kind.registers())) else { continue };
         for order in Order::all().filter(|order| kind.travels_in(*order)) {
-            let Some(decoded) = raw(kind, order, None, words) else { continue };
+            let Some(decoded) = raw(kind, order, words) else { continue };
             let is_known = |way: &Interpretation| {
                 way.kind == kind
                     && way.decoded.quality == decoded.quality

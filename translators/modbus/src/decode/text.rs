@@ -10,9 +10,10 @@
 //!   and a JSON text. What does not fit becomes U+FFFD, and then the text is uncertain
 //!   (`malformed`).
 
-use tidegate_translator::{Reason, Value};
+use tidegate_translator::{Quality, Reason, Value};
 
-use super::{Decoded, word};
+use super::Decoded;
+use super::number::word;
 use crate::spec::Order;
 
 /// The text of this many bytes; `None` when the registers are not as many as it takes. The order
@@ -34,7 +35,8 @@ pub(super) fn decode(bytes: u16, order: Order, registers: &[u16]) -> Option<Deco
     }
     text.truncate(text.trim_end_matches(' ').len());
     let value = Value::Text(text.into());
-    Some(if whole { Decoded::good(value) } else { Decoded::uncertain(value, Reason::Malformed) })
+    let quality = if whole { Quality::Good } else { Quality::Uncertain(Reason::Malformed) };
+    Some(Decoded { value, quality })
 }
 
 /// Whether it is a control character that no text means.
