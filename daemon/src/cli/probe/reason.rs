@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tidegate_modbus::{ConnectError, DialError, LinkError, Transport};
+use tidegate_modbus::{ConnectError, DialError, LinkError, SerialError, Transport};
 
 use super::target::way;
 use crate::causes::chain;
@@ -49,8 +49,10 @@ fn unreachable(at: &str, error: &DialError) -> (u8, String) {
             format!("the name {host} has no address ({source}): check it, or write the IP address"),
         ),
         DialError::Connect { endpoint, source } => (exit::PEER, refused(endpoint, source)),
-        #[allow(unreachable_patterns, reason = "there are more ways to fail in other builds")]
-        other => (exit::PEER, format!("{at}: {}", chain(other))),
+        // These name the port or the certificate, and what helps.
+        DialError::Serial(error @ SerialError::Denied { .. }) => (exit::PERMISSION, chain(error)),
+        DialError::Serial(error) => (exit::PEER, chain(error)),
+        DialError::Tls(error) => (exit::PEER, format!("{at}: {}", chain(error))),
     }
 }
 
