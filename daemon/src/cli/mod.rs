@@ -14,6 +14,7 @@ pub mod status;
 pub mod tags;
 pub mod tap;
 pub mod terminal;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
