@@ -13,6 +13,7 @@
 //! - While nobody can be reached, one attempt to connect is made for each back-off period, however
 //!   many units wait; everyone else learns at once why the last one failed.
 
+mod line;
 mod seat;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,11 +22,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::dial::Dialer;
+use crate::dial::{ByteStream, Dialer};
 use crate::grid::{Backoff, hash};
 use crate::link::{ConnectError, Connection, LinkError, Reply, Request};
 use crate::spec::{LinkSpec, Transport, UnitId};
 
+use self::line::Line;
 use self::seat::Units;
 pub(crate) use self::seat::{Absence, Asked, Seat};
 
@@ -36,6 +38,8 @@ const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 pub(crate) struct Bus {
     link: Arc<LinkSpec>,
     dialer: Arc<dyn Dialer>,
+    /// How it is asked where it speaks RTU; `None` for Modbus TCP.
+    line: Option<Line>,
     turns: Semaphore,
     /// Held while a connection is made.
     dialling: tokio::sync::Mutex<()>,
@@ -85,7 +89,10 @@ pub(crate) struct Poll<'a>(&'a Bus);
 /// A connection out of the pool. Dropping it closes it, unless it was given back.
 struct Lease<'a> {
     bus: &'a Bus,
+    /// `None` while it is being made, and once it was given back.
     connection: Option<Connection>,
+    /// Whether it counts as open.
+    counts: bool,
 }
 
 impl Bus {
@@ -104,6 +111,7 @@ impl Bus {
             polls: 0,
         };
         Self {
+            line: Line::of(&link),
             link,
             dialer,
             turns: Semaphore::new(connections),
@@ -136,6 +144,8 @@ impl Bus {
         let mut pool = self.pool();
         if self.link.close_after_poll && pool.polls == 0 {
             pool.close_idle();
+            drop(pool);
+            self.line.as_ref().and_then(Line::open_port);
         }
     }
 
@@ -176,7 +186,8 @@ impl Bus {
             let rests_until = {
                 let mut pool = self.pool();
                 if let Some(idle) = pool.idle.pop() {
-                    let lease = Lease { bus: self, connection: Some(idle.connection) };
+                    let lease =
+                        Lease { bus: self, connection: Some(idle.connection), counts: true };
                     (Some(lease), idle.rests_until)
                 } else {
                     match &pool.down {
@@ -210,6 +221,27 @@ impl Bus {
     }
 
     async fn dial(&self, timeout: Duration) -> Result<Lease<'_>, ConnectError> {
+        let stream = match self.line.as_ref().and_then(Line::open_port) {
+            Some(stream) => stream,
+            None => self.dial_anew(timeout).await?,
+        };
+        {
+            let mut pool = self.pool();
+            pool.open += 1;
+            pool.down = None;
+        }
+        let mut lease = Lease { bus: self, connection: None, counts: true };
+        lease.connection = Some(match &self.line {
+            None => Connection::over(stream),
+            Some(line) => {
+                let quiet = line.connect(stream).await;
+                quiet.map_err(|source| ConnectError::Restless { source })?
+            }
+        });
+        Ok(lease)
+    }
+
+    async fn dial_anew(&self, timeout: Duration) -> Result<Box<dyn ByteStream>, ConnectError> {
         let since = Instant::now();
         let deadline = since + timeout;
         let stream = match timeout_at(deadline, self.dialer.dial(deadline)).await {
@@ -217,16 +249,10 @@ impl Bus {
             Ok(Err(source)) => return Err(ConnectError::Unreachable { source }),
             Err(_) => return Err(ConnectError::TimedOut { waited: since.elapsed() }),
         };
-        {
-            let mut pool = self.pool();
-            pool.open += 1;
-            pool.down = None;
-        }
-        let lease = Lease { bus: self, connection: Some(Connection::over(stream)) };
         if !self.link.pause_after_connect.is_zero() {
             sleep(self.link.pause_after_connect).await;
         }
-        Ok(lease)
+        Ok(stream)
     }
 }
 
@@ -275,7 +301,10 @@ impl Turn<'_> {
             return Err(LinkError::Closed { source: std::io::ErrorKind::NotConnected.into() });
         };
         self.met_proven = connection.is_proven();
-        let outcome = connection.ask(unit, request, Instant::now() + timeout).await;
+        let outcome = match &self.bus.line {
+            None => connection.ask(unit, request, Instant::now() + timeout).await,
+            Some(line) => line.ask(connection, unit, request, timeout).await,
+        };
         lease.settle(matches!(outcome, Err(LinkError::Closed { .. })));
         outcome
     }
@@ -285,12 +314,15 @@ impl Lease<'_> {
     /// Gives the connection back when it can be asked again. Where the peer closed it, it has
     /// probably closed the idle ones as well.
     fn settle(mut self, was_closed: bool) {
-        let rests_until = Instant::now() + self.bus.link.turnaround;
+        // An RTU line keeps its silences itself.
+        let turnaround = self.bus.line.is_none().then_some(self.bus.link.turnaround);
+        let rests_until = Instant::now() + turnaround.unwrap_or_default();
         let mut pool = self.bus.pool();
         if was_closed {
             pool.close_idle();
         }
         if let Some(connection) = self.connection.take_if(|connection| connection.is_open()) {
+            self.counts = false;
             pool.backoff.reset();
             pool.idle.push(Idle { connection, rests_until });
             drop(pool);
@@ -301,7 +333,8 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        if self.connection.take().is_some() {
+        if self.counts {
+            self.connection = None;
             self.bus.pool().open -= 1;
             self.bus.freed.notify_one();
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::bus::Bus;
 use crate::dial::{Dialer, TcpDialer};
+use crate::serial::SerialDialer;
 use crate::spec::{LinkSpec, Transport};
 
 /// The buses that the devices of one process share.
@@ -52,7 +53,7 @@ impl Buses {
             Transport::Tcp(to) | Transport::Tls(to, _) | Transport::RtuOverTcp(to) => {
                 Arc::new(TcpDialer::new(to.host.clone(), to.port))
             }
-            Transport::Rtu(_) => Arc::new(TcpDialer::new(String::new(), 0)),
+            Transport::Rtu(port) => Arc::new(SerialDialer::new(port.clone())),
         }
     }
 }

@@ -30,10 +30,8 @@ mod once;
 mod plan;
 mod poller;
 pub mod probe;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod rtu;
 mod serial;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod settle;
 mod spec;
 #[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]

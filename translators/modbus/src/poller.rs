@@ -202,7 +202,7 @@ impl Poller {
         asked: &Asked,
         cycle: &mut Cycle,
     ) -> bool {
-        if error.is_of_link() {
+        if error.is_of_link() || matches!(error, LinkError::Unsettled { .. }) {
             return false;
         }
         if cycle.answers > 0

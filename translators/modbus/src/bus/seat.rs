@@ -224,6 +224,7 @@ impl Permit<'_> {
                 }
                 Ok(_) | Err(LinkError::Refused { .. }) => unit.answered(),
                 Err(error) if error.is_of_link() => unit.abandoned(),
+                Err(LinkError::Unsettled { .. }) => unit.missed(),
                 Err(_) => {
                     unit.missed();
                     cost = Some(took);
