@@ -30,6 +30,7 @@ mod once;
 mod plan;
 mod poller;
 pub mod probe;
+mod replay;
 mod rtu;
 mod serial;
 mod settle;
@@ -48,6 +49,7 @@ pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;
 pub use link::{ConnectError, LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
+pub use replay::{Framing, Given, Question, Replayed, replay};
 pub use serial::{SerialDialer, SerialError};
 pub use spec::{
     Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,

@@ -234,11 +234,11 @@ impl Connection {
         Self::through(Gate::new(stream, first.unwrap_or_default()))
     }
 
-    /// A connection through a gate: Modbus TCP on our side, and whole answers to the request in
-    /// flight only.
-    pub(crate) fn through<T>(gate: T) -> Self
+    /// A connection behind a gate, which lets whole answers to the request in flight pass and
+    /// nothing else.
+    pub(crate) fn through<G>(gate: G) -> Self
     where
-        T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug + 'static,
+        G: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
     {
         Self { context: Some(tcp::attach(gate)), proven: false }
     }

@@ -39,6 +39,8 @@ use crate::spec::{LinkSpec, SerialSpec, Transport, UnitId};
 mod crc;
 mod find;
 
+#[cfg(test)]
+pub(crate) use self::crc::crc16;
 pub(crate) use self::find::{Asked, Shape};
 
 /// Bytes held at most: two frames, the one that is looked at and the one behind it.
