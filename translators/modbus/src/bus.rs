@@ -19,6 +19,7 @@ mod seat;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_translator::{Clock, Exchange};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -26,6 +27,7 @@ use crate::dial::{ByteStream, Dialer};
 use crate::grid::{Backoff, hash};
 use crate::link::{ConnectError, Connection, LinkError, Reply, Request};
 use crate::spec::{LinkSpec, Transport, UnitId};
+use crate::tap::{Ring, Tap};
 
 use self::line::Line;
 use self::seat::Units;
@@ -40,6 +42,8 @@ pub(crate) struct Bus {
     dialer: Arc<dyn Dialer>,
     /// How it is asked where it speaks RTU; `None` for Modbus TCP.
     line: Option<Line>,
+    /// The bytes of the last exchanges.
+    ring: Arc<Ring>,
     turns: Semaphore,
     /// Held while a connection is made.
     dialling: tokio::sync::Mutex<()>,
@@ -63,9 +67,24 @@ struct Pool {
 
 /// A connection that nobody uses at present.
 struct Idle {
-    connection: Connection,
+    channel: Channel,
     /// The line is silent until then.
     rests_until: Instant,
+}
+
+/// A connection, and what records its bytes.
+struct Channel {
+    connection: Connection,
+    tap: Tap,
+}
+
+/// What goes with a request.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    /// How long its answer may take.
+    timeout: Duration,
+    /// Tells when it was sent.
+    clock: Option<&'a dyn Clock>,
 }
 
 /// The last attempt to connect failed.
@@ -79,6 +98,7 @@ pub(crate) struct Turn<'a> {
     bus: &'a Bus,
     _permit: Option<SemaphorePermit<'a>>,
     backoff: (Duration, Duration),
+    clock: Option<&'a dyn Clock>,
     met_proven: bool,
 }
 
@@ -90,7 +110,7 @@ pub(crate) struct Poll<'a>(&'a Bus);
 struct Lease<'a> {
     bus: &'a Bus,
     /// `None` while it is being made, and once it was given back.
-    connection: Option<Connection>,
+    channel: Option<Channel>,
     /// Whether it counts as open.
     counts: bool,
 }
@@ -112,6 +132,7 @@ impl Bus {
         };
         Self {
             line: Line::of(&link),
+            ring: Arc::default(),
             link,
             dialer,
             turns: Semaphore::new(connections),
@@ -129,7 +150,7 @@ impl Bus {
     pub(crate) async fn turn(&self) -> Turn<'_> {
         // The semaphore is never closed, so there always is a permit.
         let permit = self.turns.acquire().await.ok();
-        Turn { bus: self, _permit: permit, backoff: PATIENCE, met_proven: false }
+        Turn { bus: self, _permit: permit, backoff: PATIENCE, clock: None, met_proven: false }
     }
 
     /// Tells that a poll goes on until the returned guard is dropped.
@@ -147,6 +168,11 @@ impl Bus {
             drop(pool);
             self.line.as_ref().and_then(Line::open_port);
         }
+    }
+
+    /// The bytes of the last exchanges with a unit, oldest first.
+    pub(crate) fn exchanges(&self, unit: UnitId) -> Vec<Exchange> {
+        self.ring.exchanges(unit)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -186,8 +212,7 @@ impl Bus {
             let rests_until = {
                 let mut pool = self.pool();
                 if let Some(idle) = pool.idle.pop() {
-                    let lease =
-                        Lease { bus: self, connection: Some(idle.connection), counts: true };
+                    let lease = Lease { bus: self, channel: Some(idle.channel), counts: true };
                     (Some(lease), idle.rests_until)
                 } else {
                     match &pool.down {
@@ -230,14 +255,16 @@ impl Bus {
             pool.open += 1;
             pool.down = None;
         }
-        let mut lease = Lease { bus: self, connection: None, counts: true };
-        lease.connection = Some(match &self.line {
-            None => Connection::over(stream),
+        let mut lease = Lease { bus: self, channel: None, counts: true };
+        let tap = Tap::new(Arc::clone(&self.ring));
+        let connection = match &self.line {
+            None => Connection::over(Box::new(tap.on(stream))),
             Some(line) => {
-                let quiet = line.connect(stream).await;
+                let quiet = line.connect(stream, &tap).await;
                 quiet.map_err(|source| ConnectError::Restless { source })?
             }
-        });
+        };
+        lease.channel = Some(Channel { connection, tap });
         Ok(lease)
     }
 
@@ -268,11 +295,35 @@ impl Pool {
     }
 }
 
-impl Turn<'_> {
+impl Channel {
+    async fn ask(
+        &mut self,
+        unit: UnitId,
+        request: Request,
+        terms: Terms<'_>,
+    ) -> Result<Reply, LinkError> {
+        let at = terms.clock.map(Clock::now).unwrap_or_default();
+        self.tap.begin(unit, at);
+        let outcome = self.connection.ask(unit, request, Instant::now() + terms.timeout).await;
+        match &outcome {
+            Ok(_) => self.tap.end("answered"),
+            Err(error) => self.tap.end(&error.line()),
+        }
+        outcome
+    }
+}
+
+impl<'a> Turn<'a> {
     /// Asks for another connect back-off, first and largest, where this request needs a connection
     /// and there is none.
     pub(crate) const fn with_backoff(mut self, backoff: (Duration, Duration)) -> Self {
         self.backoff = backoff;
+        self
+    }
+
+    /// Records when the request was sent by this clock.
+    pub(crate) const fn with_clock(mut self, clock: &'a dyn Clock) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -297,13 +348,14 @@ impl Turn<'_> {
     ) -> Result<Reply, LinkError> {
         self.met_proven = false;
         let mut lease = self.bus.connection(timeout, self.backoff).await?;
-        let Some(connection) = &mut lease.connection else {
+        let Some(channel) = &mut lease.channel else {
             return Err(LinkError::Closed { source: std::io::ErrorKind::NotConnected.into() });
         };
-        self.met_proven = connection.is_proven();
+        self.met_proven = channel.connection.is_proven();
+        let terms = Terms { timeout, clock: self.clock };
         let outcome = match &self.bus.line {
-            None => connection.ask(unit, request, Instant::now() + timeout).await,
-            Some(line) => line.ask(connection, unit, request, timeout).await,
+            None => channel.ask(unit, request, terms).await,
+            Some(line) => line.ask(channel, unit, request, terms).await,
         };
         lease.settle(matches!(outcome, Err(LinkError::Closed { .. })));
         outcome
@@ -321,10 +373,10 @@ impl Lease<'_> {
         if was_closed {
             pool.close_idle();
         }
-        if let Some(connection) = self.connection.take_if(|connection| connection.is_open()) {
+        if let Some(channel) = self.channel.take_if(|channel| channel.connection.is_open()) {
             self.counts = false;
             pool.backoff.reset();
-            pool.idle.push(Idle { connection, rests_until });
+            pool.idle.push(Idle { channel, rests_until });
             drop(pool);
             self.bus.freed.notify_one();
         }
@@ -334,7 +386,7 @@ impl Lease<'_> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if self.counts {
-            self.connection = None;
+            self.channel = None;
             self.bus.pool().open -= 1;
             self.bus.freed.notify_one();
         }

@@ -22,6 +22,7 @@ mod buses;
 mod decode;
 mod device;
 mod dial;
+mod fault;
 mod gate;
 mod grid;
 mod groups;
@@ -35,7 +36,6 @@ mod rtu;
 mod serial;
 mod settle;
 mod spec;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod tap;
 mod tls;
 mod unit;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::{Channel, Terms};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -21,6 +22,7 @@ use crate::link::{Connection, LinkError, Reply, Request};
 use crate::rtu::{Gate, Shape, Timing, Witness};
 use crate::settle::{Settle, Verdict, part};
 use crate::spec::{LinkSpec, Transport, UnitId};
+use crate::tap::Tap;
 
 /// Silence after which nothing more is expected of what was asked before. USB adapters and serial
 /// servers hand over what they have after 16 to 20 ms.
@@ -58,8 +60,12 @@ impl Line {
     }
 
     /// Makes a connection of a stream, once the line is quiet.
-    pub(super) async fn connect(&self, stream: Box<dyn ByteStream>) -> io::Result<Connection> {
-        let gate = |stream| Gate::new(stream, self.timing, self.witness.clone());
+    pub(super) async fn connect(
+        &self,
+        stream: Box<dyn ByteStream>,
+        tap: &Tap,
+    ) -> io::Result<Connection> {
+        let gate = |stream| Gate::new(tap.on(stream), self.timing, self.witness.clone());
         let mut gate = match &self.berth {
             None => gate(stream),
             Some(berth) => {
@@ -74,23 +80,23 @@ impl Line {
     /// Sends a request, or first a part of it where its answer could be mistaken otherwise.
     pub(super) async fn ask(
         &self,
-        connection: &mut Connection,
+        channel: &mut Channel,
         unit: UnitId,
         request: Request,
-        timeout: Duration,
+        terms: Terms<'_>,
     ) -> Result<Reply, LinkError> {
         let verdict = self.may_ask(unit, request);
         if let Verdict::Other { or_from: until } = verdict {
             let Some(part) = self.part_of(unit, request) else {
                 return Err(LinkError::Unsettled { unit: unit.0, until });
             };
-            match self.exchange(connection, unit, part, timeout).await {
+            match self.exchange(channel, unit, part, terms).await {
                 Ok(_) | Err(LinkError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         match self.may_ask(unit, request) {
-            Verdict::Ask => self.exchange(connection, unit, request, timeout).await,
+            Verdict::Ask => self.exchange(channel, unit, request, terms).await,
             Verdict::Other { or_from: until } | Verdict::NotBefore(until) => {
                 Err(LinkError::Unsettled { unit: unit.0, until })
             }
@@ -99,18 +105,26 @@ impl Line {
 
     async fn exchange(
         &self,
-        connection: &mut Connection,
+        channel: &mut Channel,
         unit: UnitId,
         request: Request,
-        timeout: Duration,
+        terms: Terms<'_>,
     ) -> Result<Reply, LinkError> {
         let (now, shape) = (Instant::now(), shape_of(request));
-        self.settle().asked(unit, shape, now, timeout);
-        let outcome = connection.ask(unit, request, now + timeout).await;
+        self.settle().asked(unit, shape, now, terms.timeout);
+        let outcome = channel.ask(unit, request, terms).await;
         match outcome {
             Ok(_) => self.settle().answered(unit),
             Err(LinkError::Refused { code }) if !self.settle().refused(unit, shape) => {
                 let what = format!("exception {code} may answer an earlier request");
+                return Err(LinkError::Malformed { what });
+            }
+            Err(LinkError::Silent { waited, .. }) if self.witness.noise() > 0 => {
+                let noise = self.witness.noise();
+                let what = format!(
+                    "{noise} bytes in {waited:?} that are no frame; check baud-rate, parity and \
+                     stop-bits"
+                );
                 return Err(LinkError::Malformed { what });
             }
             Err(_) => {}
