@@ -32,6 +32,7 @@ mod proof;
 mod recipe;
 mod samples;
 mod segments;
+mod wording;
 
 use counting::Memory;
 
@@ -64,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     control::TARGET,
     proof::TARGET,
     headers::TARGET,
+    wording::TARGET,
 ];
 
 /// Runs the target of this name; for the crate of coverage-guided targets.
