@@ -162,6 +162,9 @@ fn values(tags: &[TagSpec], replayed: &Replayed) -> Vec<(String, Decoded)> {
 impl Again {
     fn show(&self, out: &mut impl Write, colour: bool) -> io::Result<()> {
         writeln!(out, "  → {}", wording::request(&self.exchange.sent))?;
+        if self.exchange.outcome != "answered" {
+            writeln!(out, "    then: {}", tame(&self.exchange.outcome))?;
+        }
         match &self.judged {
             Err(why) => writeln!(out, "    {}", Tone::Caution.paint(&tame(why), colour))?,
             Ok(Replayed { outcome: Err(why), .. }) => {
