@@ -30,6 +30,7 @@ mod modbus;
 pub mod mutate;
 mod proof;
 mod recipe;
+mod rtu;
 mod samples;
 mod segments;
 mod wording;
@@ -62,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     catalog::TARGET,
     samples::TARGET,
     modbus::TARGET,
+    rtu::TARGET,
     control::TARGET,
     proof::TARGET,
     headers::TARGET,
