@@ -33,6 +33,7 @@ mod recipe;
 mod rtu;
 mod samples;
 mod segments;
+mod taglist;
 mod wording;
 
 use counting::Memory;
@@ -68,6 +69,7 @@ pub const TARGETS: &[Target] = &[
     proof::TARGET,
     headers::TARGET,
     wording::TARGET,
+    taglist::TARGET,
 ];
 
 /// Runs the target of this name; for the crate of coverage-guided targets.
