@@ -34,6 +34,7 @@ mod rtu;
 mod samples;
 mod segments;
 mod taglist;
+mod wording;
 
 use counting::Memory;
 
@@ -67,6 +68,7 @@ pub const TARGETS: &[Target] = &[
     control::TARGET,
     proof::TARGET,
     headers::TARGET,
+    wording::TARGET,
     taglist::TARGET,
 ];
 

@@ -1,17 +1,20 @@
 //! The command line: arguments, and which function each command is.
 
 pub mod check;
+mod device;
 pub mod docs;
 pub(crate) mod exit;
 pub mod init;
 pub mod lab;
 mod man;
+pub mod probe;
 pub mod prove;
 pub mod sim;
 pub mod status;
 pub mod tags;
 pub mod tap;
 pub mod terminal;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -43,6 +46,7 @@ enum Command {
     Run(run::RunArgs),
     Init(init::InitArgs),
     Check(check::CheckArgs),
+    Probe(probe::ProbeArgs),
     Demo(demo::DemoArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
@@ -73,6 +77,7 @@ pub fn main() -> ExitCode {
             written(init::run(&args, Some(&host), &mut out, &mut err))
         }
         Command::Check(args) => check(&args),
+        Command::Probe(args) => probe::probe(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim(args),
         Command::Status(args) => status::status(&args),

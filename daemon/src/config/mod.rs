@@ -34,6 +34,7 @@ mod syntax;
 pub(crate) mod tag;
 mod value;
 
+pub(crate) use address::parse as register_address;
 pub use check::{Loaded, Origin, parse, parse_with_list};
 pub use difference::{ChangedDevice, Difference};
 pub(crate) use link::tls_files;

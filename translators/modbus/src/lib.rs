@@ -30,6 +30,7 @@ mod link;
 mod once;
 mod plan;
 mod poller;
+pub mod probe;
 mod replay;
 mod rtu;
 mod serial;
@@ -46,6 +47,7 @@ pub use decode::{Decoded, Interpretation, decode_bit, decode_registers, interpre
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;
+pub use link::{ConnectError, LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
 pub use replay::{Framing, Given, Question, Replayed, replay};
 pub use serial::{SerialDialer, SerialError};
