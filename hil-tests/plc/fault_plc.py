@@ -304,6 +304,10 @@ class Device:
     do_flood = do_silent
     do_close_at_once = do_silent
 
+    async def do_lie(self, _connection, request, _right, _came):
+        """A whole answer with values from elsewhere: nobody can tell, but whoever knows them."""
+        return self.framing.frame(request, with_count(request.function, request.body(1)))
+
     async def do_late(self, _connection, _request, right, came, seconds):
         """So many seconds after it was asked, on whatever connection is open by then."""
         await asyncio.sleep(max(0.0, came + float(seconds) - time.monotonic()))
