@@ -206,6 +206,10 @@ impl Field {
     /// When it runs already or does not come up.
     pub async fn start(&mut self) -> anyhow::Result<()> {
         self.gateway.start().await?;
+        wait::until(wait::SOON, "the gateway has tags", || async {
+            Ok((!self.tags()?.is_empty()).then_some(()))
+        })
+        .await?;
         let site = self.site()?;
         let mut command = self.gateway.command("tags")?;
         command.args(["--watch", "--json"]);
@@ -228,6 +232,10 @@ impl Field {
     pub fn tags(&self) -> anyhow::Result<Vec<Reading>> {
         let output = self.gateway.command("tags")?.arg("--json").output()?;
         let said = String::from_utf8_lossy(&output.stderr);
+        // It answers before it has begun to poll.
+        if said.contains("no tag matches") {
+            return Ok(Vec::new());
+        }
         ensure!(output.status.success(), "tags ended ({}): {said}", output.status);
         readings(&String::from_utf8_lossy(&output.stdout))
     }

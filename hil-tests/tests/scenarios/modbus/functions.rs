@@ -88,6 +88,7 @@ async fn names_every_exception(site: Site, peer: Peer, refused: u16) {
         assert!(named, "exception {code}: {shown:#}");
         assert_ne!(shown["state"], "live", "exception {code}: {shown:#}");
     }
+    peer.hears(200).await.unwrap();
     field.devices_good(&["healthy"], BACK).await.unwrap();
     let judgement = field.judge(CATCH_UP).await.unwrap();
     for code in codes {
