@@ -1,13 +1,14 @@
 //! From the configuration to running drivers, at the start and at each reload.
 //!
 //! # Invariants
-//! - A device that did not change is not touched.
+//! - A device that did not change is not touched, nor is its connection when others that share it
+//!   come or go.
 //! - A tag has its number before its first sample, and its number is in the record before that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::ModbusDevice;
+use tidegate_modbus::{Buses, ModbusDevice};
 use tidegate_record::catalog::Definition;
 use tidegate_translator::{Clock, Device as _, TagId, TagPath};
 use tokio::sync::Mutex;
@@ -37,6 +38,7 @@ pub(super) struct Devices {
     recorder: Handle,
     board: Arc<Board>,
     clock: Arc<dyn Clock>,
+    buses: Arc<Buses>,
     running: Mutex<Vec<Device>>,
     health: Mutex<Vec<(TagId, TagPath)>>,
 }
@@ -61,6 +63,7 @@ impl Devices {
             recorder,
             board,
             clock,
+            buses: Arc::new(Buses::new()),
             running: Mutex::default(),
             health: Mutex::default(),
         }
@@ -185,9 +188,10 @@ impl Devices {
     fn build(&self, device: &Device, ids: Vec<TagId>) -> DriverBuild {
         let (spec, ids) = (Arc::clone(&device.spec), Arc::<[TagId]>::from(ids));
         let sink = Arc::clone(&self.ingress);
-        let clock = Arc::clone(&self.clock);
+        let (clock, buses) = (Arc::clone(&self.clock), Arc::clone(&self.buses));
         Box::new(move |stop| {
-            match ModbusDevice::new(Arc::clone(&spec), Arc::clone(&ids), Arc::clone(&clock)) {
+            let clock = Arc::clone(&clock);
+            match ModbusDevice::new(Arc::clone(&spec), Arc::clone(&ids), clock, &buses) {
                 Ok(device) => Box::new(device).run(Arc::clone(&sink) as _, stop),
                 Err(error) => {
                     tracing::error!(device = spec.name, "{}", crate::causes::chain(&error));

@@ -1,4 +1,4 @@
-//! A configured Modbus TCP device.
+//! A configured Modbus device.
 
 use std::sync::Arc;
 
@@ -9,23 +9,24 @@ use tokio::time::Instant;
 
 use crate::blocks::Blocks;
 use crate::book::Book;
-use crate::dial::{Dialer, TcpDialer};
+use crate::bus::Bus;
+use crate::buses::Buses;
+use crate::dial::Dialer;
 use crate::grid::{Backoff, Grid, hash};
-use crate::link::TcpConnector;
 use crate::once::read_once;
 use crate::plan::{Plan, PlanError};
-use crate::poller::{Line, Poller};
-use crate::spec::{DeviceSpec, Transport};
+use crate::poller::Poller;
+use crate::spec::DeviceSpec;
 use crate::voice::Voice;
 
-/// One Modbus TCP device, ready to be polled.
+/// One Modbus device, ready to be polled.
 #[derive(Clone)]
 pub struct ModbusDevice {
     name: Arc<str>,
     spec: Arc<DeviceSpec>,
     ids: Arc<[TagId]>,
     plan: Plan,
-    dialer: Arc<dyn Dialer>,
+    bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
 }
 
@@ -55,7 +56,8 @@ pub enum DeviceError {
 }
 
 impl ModbusDevice {
-    /// A device behind TCP. `ids` are the catalog numbers of `spec.tags`, in their order.
+    /// A device on the bus that its link names. `ids` are the catalog numbers of `spec.tags`, in
+    /// their order.
     ///
     /// # Errors
     /// When a tag cannot be read as it is described, or the numbers are not as many as the tags.
@@ -63,26 +65,7 @@ impl ModbusDevice {
         spec: impl Into<Arc<DeviceSpec>>,
         ids: impl Into<Arc<[TagId]>>,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, DeviceError> {
-        let spec = spec.into();
-        let dialer = match &spec.link.transport {
-            Transport::Tcp(to) | Transport::Tls(to, _) | Transport::RtuOverTcp(to) => {
-                Arc::new(TcpDialer::new(to.host.clone(), to.port))
-            }
-            Transport::Rtu(_) => Arc::new(TcpDialer::new(String::new(), 0)),
-        };
-        Self::with_dialer(spec, ids, clock, dialer)
-    }
-
-    /// A device behind any byte stream that speaks Modbus TCP.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
-    pub fn with_dialer(
-        spec: impl Into<Arc<DeviceSpec>>,
-        ids: impl Into<Arc<[TagId]>>,
-        clock: Arc<dyn Clock>,
-        dialer: Arc<dyn Dialer>,
+        buses: &Buses,
     ) -> Result<Self, DeviceError> {
         let (spec, ids) = (spec.into(), ids.into());
         let device = || spec.name.clone();
@@ -101,7 +84,21 @@ impl ModbusDevice {
             }
         };
         let name = spec.name.as_str().into();
-        Ok(Self { name, spec, ids, plan, dialer, clock })
+        let bus = buses.bus(&spec.link);
+        Ok(Self { name, spec, ids, plan, bus, clock })
+    }
+
+    /// A device on a bus of its own, over any byte streams that speak its protocol.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_dialer(
+        spec: impl Into<Arc<DeviceSpec>>,
+        ids: impl Into<Arc<[TagId]>>,
+        clock: Arc<dyn Clock>,
+        dialer: Arc<dyn Dialer>,
+    ) -> Result<Self, DeviceError> {
+        Self::new(spec, ids, clock, &Buses::with_dialer(dialer))
     }
 
     /// The requests of one poll.
@@ -110,14 +107,14 @@ impl ModbusDevice {
         &self.plan
     }
 
-    fn poller(&self, sink: Arc<dyn Sink>) -> Poller<TcpConnector> {
+    fn poller(&self, sink: Arc<dyn Sink>) -> Poller {
         let now = Instant::now();
         let grid = Grid::new(now, self.spec.poll_every, &self.spec.name);
         let (first, largest) = self.spec.backoff;
         let seed = hash(&self.spec.name) ^ getrandom::u64().unwrap_or_default();
         Poller {
             spec: Arc::clone(&self.spec),
-            connector: TcpConnector::new(Arc::clone(&self.dialer)),
+            bus: Arc::clone(&self.bus),
             blocks: Blocks::new(&self.plan, now),
             book: Book::new(
                 Arc::clone(&self.name),
@@ -129,7 +126,6 @@ impl ModbusDevice {
             ),
             voice: Voice::new(Arc::clone(&self.name), sink, now),
             backoff: Backoff::new(first, largest, seed),
-            line: Line::closed(),
             retry_at: None,
             away: false,
             overran: false,
@@ -155,11 +151,11 @@ impl Device for ModbusDevice {
     }
 
     fn read_once(&self) -> ReadingFuture {
-        let connector = TcpConnector::new(Arc::clone(&self.dialer));
+        let bus = Arc::clone(&self.bus);
         let blocks = Blocks::new(&self.plan, Instant::now());
         let (spec, ids) = (Arc::clone(&self.spec), Arc::clone(&self.ids));
         Box::pin(async move {
-            let outcomes = read_once(&connector, &spec, blocks).await;
+            let outcomes = read_once(&bus, &spec, blocks).await;
             let readings = ids.iter().zip(outcomes).map(|(tag, outcome)| Reading {
                 tag: *tag,
                 value: outcome.value,

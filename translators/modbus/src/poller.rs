@@ -1,9 +1,9 @@
 //! The poll loop of one device: the thin shell around plan, blocks, book and link.
 //!
 //! # Invariants
-//! - A connection that broke after it had answered is reopened at once inside the slot, because
-//!   peers close idle connections, and some close after each answer. One that never answered is
-//!   not: attempts are then spaced by back-off, at most one per slot.
+//! - A request that broke a connection which had answered before is repeated at once inside the
+//!   slot, because peers close idle connections, and some close after each answer. On a connection
+//!   that never answered it is not: attempts are then spaced by back-off, at most one per slot.
 //! - No await is left without an end: requests and connects have deadlines, and the book tells
 //!   silence while they last.
 //! - Nothing awaits between an answer and handing its samples over, so cancellation loses none.
@@ -17,42 +17,27 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
 use crate::book::Book;
+use crate::bus::Bus;
 use crate::decode::{Decoded, decode_bit, decode_registers};
 use crate::grid::Backoff;
-use crate::link::{
-    Connector, GATEWAY_PATH, GATEWAY_TARGET, Link, LinkError, Read, Reply, exception_word,
-};
+use crate::link::{GATEWAY_PATH, GATEWAY_TARGET, LinkError, Reply, Request, exception_word};
 use crate::plan::{Block, Span};
 use crate::spec::{DeviceSpec, TagSpec};
 use crate::voice::Voice;
 
 /// Everything that polling one device needs.
-pub(crate) struct Poller<C: Connector> {
+pub(crate) struct Poller {
     pub(crate) spec: Arc<DeviceSpec>,
-    pub(crate) connector: C,
+    pub(crate) bus: Arc<Bus>,
     pub(crate) blocks: Blocks,
     pub(crate) book: Book,
     pub(crate) voice: Voice,
     pub(crate) backoff: Backoff,
-    pub(crate) line: Line<C::Link>,
     /// The device is left alone until then.
     pub(crate) retry_at: Option<Instant>,
     /// Whether the last attempt found nobody at all.
     pub(crate) away: bool,
     pub(crate) overran: bool,
-}
-
-/// The connection, if there is one.
-pub(crate) struct Line<L> {
-    link: Option<L>,
-    /// Whether the present connection has answered anything.
-    proven: bool,
-}
-
-impl<L> Line<L> {
-    pub(crate) const fn closed() -> Self {
-        Self { link: None, proven: false }
-    }
 }
 
 /// What one cycle has seen.
@@ -97,7 +82,7 @@ async fn watched<F: Future>(book: &mut Book, future: F) -> F::Output {
     }
 }
 
-impl<C: Connector> Poller<C> {
+impl Poller {
     /// Polls until dropped.
     pub(crate) async fn poll_forever(&mut self) {
         if self.book.tags() == 0 {
@@ -131,11 +116,8 @@ impl<C: Connector> Poller<C> {
     async fn cycle(&mut self, slot: u64) {
         let mut cycle = Cycle::default();
         self.blocks.begin(Instant::now());
-        if self.line.link.is_none()
-            && let Err(error) = self.open().await
-        {
-            return self.lost(slot, &error, None, &cycle);
-        }
+        let bus = Arc::clone(&self.bus);
+        let _poll = bus.poll();
         while let Some(step) = self.blocks.next() {
             let block = match step {
                 Step::Resting(spans, cause) => {
@@ -144,7 +126,8 @@ impl<C: Connector> Poller<C> {
                 }
                 Step::Read(block) => block,
             };
-            match self.transact(&block).await {
+            let (outcome, met_proven) = self.transact(&block).await;
+            match outcome {
                 Ok(reply) => {
                     cycle.answers += 1;
                     self.blocks.answered();
@@ -163,7 +146,7 @@ impl<C: Connector> Poller<C> {
                     }
                 }
                 Err(error) => {
-                    if let Err(error) = self.recover(slot, error, &mut cycle).await {
+                    if !self.may_go_on(slot, &error, met_proven, &mut cycle) {
                         return self.lost(slot, &error, Some(&block), &cycle);
                     }
                 }
@@ -172,61 +155,50 @@ impl<C: Connector> Poller<C> {
         self.conclude(&cycle);
     }
 
-    /// The connection broke. Opens another one where that may save the slot.
-    async fn recover(
+    /// A request had no answer. Tells whether the poll goes on, with the same block or another.
+    fn may_go_on(
         &mut self,
         slot: u64,
-        error: LinkError,
+        error: &LinkError,
+        met_proven: bool,
         cycle: &mut Cycle,
-    ) -> Result<(), LinkError> {
-        let was_proven = self.line.proven;
-        self.line = Line::closed();
+    ) -> bool {
+        if error.is_of_link() {
+            return false;
+        }
         if cycle.answers > 0
             && let Some(spans) = self.blocks.poisoned(error.reason())
         {
             self.fail(&spans, Cause::Poison(error.reason()), cycle);
-            return self.open().await;
+            return true;
         }
-        if !was_proven {
+        if !met_proven {
             if cycle.answers == 0 {
                 self.blocks.put_last();
             }
-            return Err(error);
+            return false;
         }
-        if Instant::now() >= self.book.grid.due(slot + 1) {
-            return Err(error);
-        }
-        self.open().await
+        Instant::now() < self.book.grid.due(slot + 1)
     }
 
-    async fn open(&mut self) -> Result<(), LinkError> {
-        let deadline = Instant::now() + self.spec.timeout;
-        let link = watched(&mut self.book, self.connector.connect(deadline)).await?;
-        self.line = Line { link: Some(link), proven: false };
-        Ok(())
-    }
-
-    async fn transact(&mut self, block: &Block) -> Result<Reply, LinkError> {
-        let Some(link) = &mut self.line.link else {
-            return Err(LinkError::Closed { source: std::io::ErrorKind::NotConnected.into() });
+    /// Asks for a block, and tells whether the connection had answered before.
+    async fn transact(&mut self, block: &Block) -> (Result<Reply, LinkError>, bool) {
+        let request = Request::Read { table: block.table, start: block.start, count: block.count };
+        let (bus, spec) = (&self.bus, &self.spec);
+        let asking = async {
+            let mut turn = bus.turn().await.with_backoff(spec.backoff);
+            let outcome = turn.ask(spec.unit, request, spec.timeout).await;
+            (outcome, turn.met_proven())
         };
-        let deadline = Instant::now() + self.spec.timeout;
-        let read = Read { table: block.table, start: block.start, count: block.count };
-        let outcome = watched(&mut self.book, link.transact(self.spec.unit, read, deadline)).await;
+        let (outcome, met_proven) = watched(&mut self.book, asking).await;
         match &outcome {
-            Ok(_) => {
-                self.line.proven = true;
+            Ok(_) => self.heard(),
+            Err(LinkError::Refused { code }) if !matches!(*code, GATEWAY_PATH | GATEWAY_TARGET) => {
                 self.heard();
-            }
-            Err(LinkError::Refused { code }) => {
-                self.line.proven = true;
-                if !matches!(*code, GATEWAY_PATH | GATEWAY_TARGET) {
-                    self.heard();
-                }
             }
             Err(_) => {}
         }
-        outcome
+        (outcome, met_proven)
     }
 
     fn heard(&mut self) {
@@ -306,9 +278,6 @@ impl<C: Connector> Poller<C> {
 
     /// The device, or the way to it, is gone.
     fn lost(&mut self, slot: u64, error: &LinkError, at: Option<&Block>, cycle: &Cycle) {
-        if !matches!(error, LinkError::Refused { .. }) {
-            self.line = Line::closed();
-        }
         self.book.lose(slot, error.reason(), error.status());
         if cycle.answers > 0 {
             // Not dead: the sooner it is tried again, the sooner the block that it cannot bear
@@ -317,9 +286,11 @@ impl<C: Connector> Poller<C> {
         } else {
             self.away = true;
         }
-        self.retry_at = Some(Instant::now() + self.backoff.next());
+        if !error.is_of_link() {
+            self.retry_at = Some(Instant::now() + self.backoff.next());
+        }
         let mut why = error.line();
-        if let Some(block) = at {
+        if let Some(block) = at.filter(|_| !error.is_of_link()) {
             why = format!("{why}, asked for {}", block.words());
         }
         self.voice.state(DeviceState::Down, Some(why));
@@ -334,5 +305,6 @@ pub(crate) fn decode(tag: &TagSpec, span: &Span, block: &Block, reply: &Reply) -
         Reply::Registers(registers) => {
             decode_registers(tag, registers.get(from..from + usize::from(span.width))?)
         }
+        Reply::Identity(_) => None,
     }
 }
