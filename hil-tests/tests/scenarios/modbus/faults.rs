@@ -102,6 +102,25 @@ const REFUSED: [&str; 8] = [
     "exception-storm",
 ];
 
+/// What a line does to a frame, and what stands beside it there.
+///
+/// Not among them is what no client can tell over RTU: a whole answer of the same unit, function and
+/// length that comes before the right one (`unasked`, `previous-first`). Over TCP both are.
+const LINE: [&str; 8] = [
+    "echo",
+    "wrong-crc",
+    "flipped",
+    "truncated",
+    "noise-before",
+    "noise-inside",
+    "other-unit-first",
+    "twice",
+];
+
+/// What is for nobody here, as far as a frame of RTU tells.
+const ASTRAY_RTU: [&str; 5] =
+    ["wrong-unit", "wrong-function", "other-table", "exception-of-other", "one-behind"];
+
 /// What the length and the numbers in MBAP's head can say.
 const MBAP: [&str; 8] = [
     "wrong-transaction",
@@ -147,4 +166,44 @@ async fn refusals_are_no_values_over_tcp() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_does_not_fit_its_frame_gives_no_value_over_tcp() {
     survives(Speaks::Tcp, &MBAP).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_for_nobody_here_are_no_values_over_rtu() {
+    survives(Speaks::Rtu, &ASTRAY_RTU).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_of_the_wrong_length_are_no_values_over_rtu() {
+    survives(Speaks::Rtu, &MISSHAPEN).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_come_late_or_never_are_no_values_over_rtu() {
+    survives(Speaks::Rtu, &UNTIMELY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn noise_is_no_value_over_rtu() {
+    survives(Speaks::Rtu, &NOISY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_line_does_to_a_frame_gives_no_value() {
+    survives(Speaks::Rtu, &LINE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_no_values_over_rtu() {
+    survives(Speaks::Rtu, &REFUSED).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_give_no_value_over_rtu_over_tcp() {
+    survives(Speaks::RtuOverTcp, &CUT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_line_does_to_a_frame_gives_no_value_over_rtu_over_tcp() {
+    survives(Speaks::RtuOverTcp, &LINE).await;
 }

@@ -1,10 +1,17 @@
 //! Devices in the field: other makes' servers, and one that breaks in every known way. Never a wrong
 //! value, and back once the fault ends.
 
+mod fairness;
 mod faults;
 mod functions;
 mod holes;
+mod hostile;
+mod late;
 mod order;
+mod ports;
+mod serial;
+mod tls;
+mod vectors;
 
 use std::time::Duration;
 
