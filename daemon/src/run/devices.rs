@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::{Buses, ModbusDevice};
+use tidegate_modbus::{Buses, ModbusDevice, TagSpec};
 use tidegate_record::catalog::Definition;
 use tidegate_translator::{Clock, Device as _, TagId, TagPath};
 use tokio::sync::Mutex;
@@ -149,22 +149,26 @@ impl Devices {
     fn tell(&self, numbered: &[Numbered<'_>], health: &[(TagId, TagPath)]) {
         let metas = numbered.iter().map(|n| DeviceMeta {
             name: n.device.spec.name.as_str().into(),
-            fresh_for: Some(fresh_for(n.device)),
+            fresh_for: Some(fresh_for(n.device, shortest_interval(n.device))),
         });
         // One after the other and nothing in lists of its own: there may be 50,000.
         let tags = || {
             numbered.iter().flat_map(|n| {
                 let device: Arc<str> = n.device.spec.name.as_str().into();
-                let pairs = n.ids.iter().zip(n.device.tags.iter());
-                pairs.map(move |(id, tag)| (*id, n.device, tag, Arc::clone(&device)))
+                let specs = n.device.spec.tags.iter();
+                let triples = n.ids.iter().zip(n.device.tags.iter()).zip(specs);
+                triples.map(move |((id, tag), spec)| {
+                    let fresh_for = fresh_for(n.device, interval(n.device, spec));
+                    (*id, fresh_for, tag, Arc::clone(&device))
+                })
             })
         };
-        let of_tags = tags().map(|(id, of, tag, device)| TagMeta {
+        let of_tags = tags().map(|(id, fresh_for, tag, device)| TagMeta {
             id,
             path: tag.path.clone(),
             unit: tag.manner.unit.clone(),
             device,
-            fresh_for: Some(fresh_for(of)),
+            fresh_for: Some(fresh_for),
         });
         let live = tags().map(|(id, _, tag, device)| LiveTag {
             id,
@@ -218,9 +222,20 @@ fn own_live(id: TagId, path: &TagPath, tag: &HealthTag) -> LiveTag {
     LiveTag { id, path: path.clone(), device: health::DEVICE.into(), manner }
 }
 
+/// The interval at which a tag is polled.
+fn interval(device: &Device, tag: &TagSpec) -> Duration {
+    tag.poll_every().unwrap_or(device.spec.poll_every)
+}
+
+/// The interval at which anything is heard of a device.
+fn shortest_interval(device: &Device) -> Duration {
+    let of_tags = device.spec.tags.iter().map(|tag| interval(device, tag));
+    of_tags.min().unwrap_or(device.spec.poll_every)
+}
+
 /// Two poll intervals and the time that one answer may take.
-fn fresh_for(device: &Device) -> Duration {
-    device.spec.poll_every.saturating_mul(2).saturating_add(device.spec.timeout)
+fn fresh_for(device: &Device, interval: Duration) -> Duration {
+    interval.saturating_mul(2).saturating_add(device.spec.timeout)
 }
 
 fn definitions(device: Device) -> impl Iterator<Item = Definition> {

@@ -9,8 +9,11 @@
 //!   one of them.
 //! - A connection whose last request had no verified answer is never used again. Dropping the
 //!   future of a request closes its connection.
+//! - Which unit may be asked is decided at each device's seat (`seat`).
 //! - While nobody can be reached, one attempt to connect is made for each back-off period, however
 //!   many units wait; everyone else learns at once why the last one failed.
+
+mod seat;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +25,9 @@ use crate::dial::Dialer;
 use crate::grid::{Backoff, hash};
 use crate::link::{ConnectError, Connection, LinkError, Reply, Request};
 use crate::spec::{LinkSpec, Transport, UnitId};
+
+use self::seat::Units;
+pub(crate) use self::seat::{Absence, Asked, Seat};
 
 /// The connect back-off of those who do not say which one they want: the configuration's default.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -36,6 +42,9 @@ pub(crate) struct Bus {
     /// Told when a connection was given back or is gone.
     freed: Notify,
     pool: Mutex<Pool>,
+    units: Mutex<Units>,
+    /// Told when a probe ended.
+    changed: Notify,
 }
 
 /// The connections, and whether there can be any.
@@ -101,6 +110,8 @@ impl Bus {
             dialling: tokio::sync::Mutex::default(),
             freed: Notify::new(),
             pool: Mutex::new(pool),
+            units: Mutex::default(),
+            changed: Notify::new(),
         }
     }
 
@@ -130,6 +141,10 @@ impl Bus {
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn units(&self) -> MutexGuard<'_, Units> {
+        self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection that nobody else uses, an idle one or a new one.

@@ -1,18 +1,21 @@
 //! A configured Modbus device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tidegate_translator::{
     CancellationToken, Clock, Device, DeviceFuture, Reading, ReadingFuture, Sink, TagId,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::blocks::Blocks;
 use crate::book::Book;
-use crate::bus::Bus;
+use crate::bus::{Bus, Seat};
 use crate::buses::Buses;
 use crate::dial::Dialer;
 use crate::grid::{Backoff, Grid, hash};
+use crate::groups::{Group, groups};
 use crate::once::read_once;
 use crate::plan::{Plan, PlanError};
 use crate::poller::Poller;
@@ -25,7 +28,8 @@ pub struct ModbusDevice {
     name: Arc<str>,
     spec: Arc<DeviceSpec>,
     ids: Arc<[TagId]>,
-    plan: Plan,
+    /// The tags by their interval, with the requests of one poll.
+    groups: Vec<(Group, Plan)>,
     bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
 }
@@ -73,19 +77,21 @@ impl ModbusDevice {
             let (tags, ids) = (spec.tags.len(), ids.len());
             return Err(DeviceError::TagIds { device: device(), tags, ids });
         }
-        let plan = match Plan::new(&spec) {
-            Ok(plan) => plan,
-            Err(errors) => {
-                let more = errors.len().saturating_sub(1);
-                let Some(first) = errors.into_iter().next() else {
-                    return Err(DeviceError::TagIds { device: device(), tags: 0, ids: 0 });
-                };
-                return Err(DeviceError::UnreadableTags { device: device(), first, more });
+        let mut planned = Vec::new();
+        let mut wrong = Vec::new();
+        for group in groups(&spec, &ids) {
+            match Plan::new(&group.spec) {
+                Ok(plan) => planned.push((group, plan)),
+                Err(errors) => wrong.extend(errors),
             }
-        };
+        }
+        let more = wrong.len().saturating_sub(1);
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(DeviceError::UnreadableTags { device: device(), first, more });
+        }
         let name = spec.name.as_str().into();
         let bus = buses.bus(&spec.link);
-        Ok(Self { name, spec, ids, plan, bus, clock })
+        Ok(Self { name, spec, ids, groups: planned, bus, clock })
     }
 
     /// A device on a bus of its own, over any byte streams that speak its protocol.
@@ -101,35 +107,41 @@ impl ModbusDevice {
         Self::new(spec, ids, clock, &Buses::with_dialer(dialer))
     }
 
-    /// The requests of one poll.
-    #[must_use]
-    pub const fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    fn poller(&self, sink: Arc<dyn Sink>) -> Poller {
+    fn pollers(&self, sink: &Arc<dyn Sink>) -> Vec<Poller> {
         let now = Instant::now();
-        let grid = Grid::new(now, self.spec.poll_every, &self.spec.name);
-        let (first, largest) = self.spec.backoff;
-        let seed = hash(&self.spec.name) ^ getrandom::u64().unwrap_or_default();
-        Poller {
-            spec: Arc::clone(&self.spec),
-            bus: Arc::clone(&self.bus),
-            blocks: Blocks::new(&self.plan, now),
-            book: Book::new(
-                Arc::clone(&self.name),
-                Arc::clone(&self.spec),
-                &self.ids,
-                grid,
-                Arc::clone(&self.clock),
-                Arc::clone(&sink),
-            ),
-            voice: Voice::new(Arc::clone(&self.name), sink, now),
-            backoff: Backoff::new(first, largest, seed),
-            retry_at: None,
-            away: false,
-            overran: false,
-        }
+        let (name, count) = (&self.name, self.groups.len());
+        let voice = Voice::new(Arc::clone(name), Arc::clone(sink), count, now);
+        let voice = Arc::new(Mutex::new(voice));
+        let poller = |(at, (group, plan)): (usize, &(Group, Plan))| {
+            let spec = &group.spec;
+            // The groups of one device do not poll in step either.
+            let phase = if count == 1 { name.to_string() } else { format!("{name}/{at}") };
+            let grid = Grid::new(now, spec.poll_every, &phase);
+            let (first, largest) = spec.backoff;
+            let seed = hash(&phase) ^ getrandom::u64().unwrap_or_default();
+            Poller {
+                group: at,
+                spec: Arc::clone(spec),
+                seat: Seat::new(Arc::clone(&self.bus), spec.unit),
+                blocks: Blocks::new(plan, now),
+                book: Book::new(
+                    Arc::clone(name),
+                    Arc::clone(spec),
+                    &group.ids,
+                    grid,
+                    Arc::clone(&self.clock),
+                    Arc::clone(sink),
+                ),
+                voice: Arc::clone(&voice),
+                watch: Box::pin(sleep_until(now)),
+                backoff: Backoff::new(first, largest, seed),
+                retry_at: None,
+                returns: 0,
+                away: false,
+                overran: false,
+            }
+        };
+        self.groups.iter().enumerate().map(poller).collect()
     }
 }
 
@@ -140,21 +152,25 @@ impl Device for ModbusDevice {
 
     fn run(self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {
         Box::pin(async move {
-            let mut poller = self.poller(sink);
+            let mut pollers = self.pollers(&sink);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = poller.poll_forever() => {}
+                () = poll_all(&mut pollers) => {}
             }
-            poller.book.close(Instant::now());
+            for poller in &mut pollers {
+                poller.book.close(Instant::now());
+            }
         })
     }
 
     fn read_once(&self) -> ReadingFuture {
         let bus = Arc::clone(&self.bus);
-        let blocks = Blocks::new(&self.plan, Instant::now());
+        // A person does not wait for intervals: all groups together take fewer requests.
+        let blocks = Plan::new(&self.spec).map(|plan| Blocks::new(&plan, Instant::now()));
         let (spec, ids) = (Arc::clone(&self.spec), Arc::clone(&self.ids));
         Box::pin(async move {
+            let Ok(blocks) = blocks else { return Vec::new() };
             let outcomes = read_once(&bus, &spec, blocks).await;
             let readings = ids.iter().zip(outcomes).map(|(tag, outcome)| Reading {
                 tag: *tag,
@@ -165,4 +181,13 @@ impl Device for ModbusDevice {
             readings.collect()
         })
     }
+}
+
+/// Polls every group side by side until dropped.
+async fn poll_all(pollers: &mut [Poller]) {
+    if let [only] = pollers {
+        return only.poll_forever().await;
+    }
+    let mut all: FuturesUnordered<_> = pollers.iter_mut().map(Poller::poll_forever).collect();
+    while all.next().await.is_some() {}
 }

@@ -153,6 +153,8 @@ pub(crate) const ILLEGAL_FUNCTION: u8 = 1;
 pub(crate) const ILLEGAL_ADDRESS: u8 = 2;
 /// Illegal data value: what devices say that read fewer cells at once.
 pub(crate) const ILLEGAL_VALUE: u8 = 3;
+/// The device has no time for the request at present.
+pub(crate) const BUSY: u8 = 6;
 /// A gateway has no path to the unit.
 pub(crate) const GATEWAY_PATH: u8 = 0x0A;
 /// A gateway got no answer from the unit.
@@ -166,7 +168,7 @@ pub(crate) const fn exception_word(code: u8) -> &'static str {
         ILLEGAL_VALUE => "illegal data value",
         4 => "server device failure",
         5 => "acknowledge",
-        6 => "server device busy",
+        BUSY => "server device busy",
         8 => "memory parity error",
         GATEWAY_PATH => "gateway path unavailable",
         GATEWAY_TARGET => "gateway target device failed to respond",
