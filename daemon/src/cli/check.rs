@@ -144,6 +144,14 @@ fn warnings(config: &Config) -> Vec<String> {
             out.push(format!("{key}: there is no file {} on this machine", path.display()));
         }
     }
+    for device in &config.devices {
+        for (key, path) in config::tls_files(&device.spec.link) {
+            if !path.exists() {
+                let (name, file) = (&device.spec.name, path.display());
+                out.push(format!("{name}: tls.{key}: there is no file {file} on this machine"));
+            }
+        }
+    }
     if config.devices.is_empty() {
         out.push("there is no [[device]]: nothing is polled".to_owned());
     }

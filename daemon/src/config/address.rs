@@ -1,6 +1,6 @@
 //! Register addresses as a person writes them.
 
-use tidegate_modbus::{Address, DataType, Table};
+use tidegate_modbus::{Address, DataType, Forbidden, Table};
 
 use super::suggest;
 
@@ -57,6 +57,12 @@ pub(crate) enum AddressError {
         /// Which table.
         table: &'static str,
     },
+    /// A bit where whole registers are meant.
+    #[error("a range is of whole registers, not of their bits")]
+    BitOfRange,
+    /// A range that ends elsewhere than it begins, or before.
+    #[error("the range does not end after its beginning")]
+    Backwards,
 }
 
 impl AddressError {
@@ -74,6 +80,9 @@ impl AddressError {
             Self::Range { first, last, .. } => format!("{first} to {last}"),
             Self::Bit { .. } => "bit 0, the least significant, to 15".to_owned(),
             Self::BitOfBit { table } => format!("\"{table}:NUMBER\" without a bit"),
+            Self::BitOfRange | Self::Backwards => {
+                "\"holding:100-199\", \"coil:5\" or \"40101-40200\"".to_owned()
+            }
         }
     }
 }
@@ -121,6 +130,29 @@ pub(crate) fn parse(text: &str, base: u16) -> Result<Address, AddressError> {
         }
     };
     Ok(Address { table, offset, bit })
+}
+
+/// Reads `holding:100-199`, `coil:5` or `40101-40200`.
+pub(crate) fn parse_range(text: &str, base: u16) -> Result<Forbidden, AddressError> {
+    let text = text.trim();
+    let (first, last) = match text.split_once('-') {
+        None => (parse(text, base)?, parse(text, base)?),
+        Some((first, last)) => {
+            // The table is written once: `holding:100-199`.
+            let last = match first.split_once(':') {
+                Some((table, _)) if !last.contains(':') => format!("{table}:{}", last.trim()),
+                _ => last.to_owned(),
+            };
+            (parse(first, base)?, parse(&last, base)?)
+        }
+    };
+    if first.bit.is_some() || last.bit.is_some() {
+        return Err(AddressError::BitOfRange);
+    }
+    if first.table != last.table || first.offset > last.offset {
+        return Err(AddressError::Backwards);
+    }
+    Ok(Forbidden { table: first.table, first: first.offset, last: last.offset })
 }
 
 /// `40001` or `400001`: the first digit is the table, the rest counts from 1.
@@ -213,7 +245,30 @@ mod tests {
         assert_eq!(near.suggestion(), Some("holding:5"));
     }
 
+    #[test]
+    fn ranges_are_read_in_both_styles() {
+        let holding = |first, last| Forbidden { table: Table::HoldingRegister, first, last };
+        for (text, base, range) in [
+            ("holding:100-199", 0, holding(100, 199)),
+            ("holding:100 - 199", 1, holding(99, 198)),
+            ("holding:7", 0, holding(7, 7)),
+            ("holding:7-holding:8", 0, holding(7, 8)),
+            ("40101-40200", 0, holding(100, 199)),
+        ] {
+            assert_eq!(parse_range(text, base), Ok(range), "{text}");
+        }
+        for text in ["holding:9-8", "holding:1-coil:2", "40001-30002", "holding:1.2-3", "x", "1-2"]
+        {
+            assert!(parse_range(text, 0).is_err(), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_text_is_a_range_or_not_but_never_a_panic(text in ".{0,30}", base in 0_u16..2) {
+            let _ = parse_range(&text, base);
+        }
+
         #[test]
         fn any_text_is_an_address_or_not_but_never_a_panic(text in ".{0,30}", base in 0_u16..2) {
             let _ = parse(&text, base);

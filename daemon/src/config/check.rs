@@ -4,10 +4,13 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
-use super::fields::{Checker, Fields};
+use super::device::linked;
+use super::fields::{Checker, Fields, Table};
 use super::keys::Section;
+use super::list::{NO_LISTS, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
     Config, Device, Hub, Journal, Leaf, LeafMode, Metrics, TlsFiles, Uplink, WhenFull,
@@ -19,7 +22,8 @@ use crate::names::{GatewayId, Name};
 /// The longest path of a Unix socket: `sun_path` of Linux holds 108 bytes with its final zero.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Checks the text of a configuration file. Pure: files that it names are not looked at.
+/// Checks the text of a configuration file. Pure: files that it names are not looked at, and a tag
+/// list counts as one that is not there.
 ///
 /// Relative paths in the result start at the directory of `file`.
 ///
@@ -31,25 +35,48 @@ pub fn parse(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     arguments: &[Argument],
 ) -> Result<Config, Mistakes> {
-    parse_in(file.parent().unwrap_or(Path::new("")), file, text, environment, arguments)
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let read = parse_in(directory, file, text, environment, arguments, &NO_LISTS)?;
+    Ok(read.config)
 }
 
-/// The same, with the directory at which relative paths start.
+/// A configuration with what only whoever edits it wants to know.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was read.
+    pub config: Config,
+    /// Where the tags of each device come from, in the order of `config.devices`.
+    pub origins: Vec<Origin>,
+}
+
+/// Where the tags of a device come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The device's name.
+    pub device: String,
+    /// What its tags' paths begin with.
+    pub base_path: TagPath,
+    /// The file of its own `tag-list`, where it has one.
+    pub list: Option<PathBuf>,
+}
+
+/// The same, with the directory at which relative paths start, and with tag lists.
 pub(super) fn parse_in(
     directory: &Path,
     file: &Path,
     text: &str,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     arguments: &[Argument],
-) -> Result<Config, Mistakes> {
+    lists: &Source<'_>,
+) -> Result<Loaded, Mistakes> {
     let mut own = Vec::new();
     let settings = Settings::new(environment, arguments, &mut own);
     if own.is_empty()
-        && let Some(config) = piecemeal::read(directory, text, &settings)
+        && let Some(read) = piecemeal::read(directory, text, &settings, lists)
     {
-        return Ok(config);
+        return Ok(read);
     }
-    whole(directory, file, text, &settings, own)
+    whole(directory, file, text, &settings, lists, own)
 }
 
 /// Reads the file as one, and finds every mistake in it beside those that are known already.
@@ -58,20 +85,21 @@ pub(super) fn whole(
     file: &Path,
     text: &str,
     settings: &Settings,
+    lists: &Source<'_>,
     mut own: Vec<Mistake>,
-) -> Result<Config, Mistakes> {
+) -> Result<Loaded, Mistakes> {
     let mut repaired = syntax::repair(text);
     own.append(&mut repaired.mistakes);
-    let mut checker = Checker::new(&repaired, settings);
+    let mut checker = Checker::new(&repaired, settings, lists, directory);
     checker.mistakes = own;
     let config = match toml_span::parse(&repaired.text) {
-        Ok(root) => checker.config(&root, directory),
+        Ok(root) => checker.config(&root),
         // The repaired text parses; were it not so, its mistakes are already listed.
         Err(_) => None,
     };
-    let mut mistakes = checker.mistakes;
+    let Checker { mut mistakes, origins, counted, .. } = checker;
     match config {
-        Some(config) if mistakes.is_empty() => Ok(config),
+        Some(config) if mistakes.is_empty() => Ok(Loaded { config, origins }),
         _ => {
             if mistakes.is_empty() {
                 // Unreachable as long as each refusal says so; a silent refusal would be worse.
@@ -81,7 +109,7 @@ pub(super) fn whole(
                     "the file could not be understood",
                 ));
             }
-            Err(Mistakes::new(file.to_owned(), text.to_owned(), mistakes))
+            Err(Mistakes::new(file.to_owned(), text.to_owned(), mistakes).with_more(counted))
         }
     }
 }
@@ -117,14 +145,15 @@ impl Sections {
 }
 
 impl Checker<'_> {
-    fn config(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Config> {
-        let sections = self.sections(root, directory);
+    fn config(&mut self, root: &Toml<'_>) -> Option<Config> {
+        let sections = self.sections(root);
         let devices = self.devices(root, sections.gateway.as_ref());
         sections.with(devices)
     }
 
     /// Everything but the devices.
-    pub(super) fn sections(&mut self, root: &Toml<'_>, directory: &Path) -> Sections {
+    pub(super) fn sections(&mut self, root: &Toml<'_>) -> Sections {
+        let directory = self.directory;
         self.unknown_sections(root);
         let sections = Sections {
             gateway: self.gateway(root),
@@ -180,7 +209,8 @@ impl Checker<'_> {
             Some(list) => list.first(),
             None => table,
         };
-        self.fields(section, section.path().to_owned(), table, None)
+        let table = table.map_or(Table::Missing, Table::Toml);
+        self.fields(section, section.path().to_owned(), table, None, None)
     }
 
     fn gateway(&mut self, root: &Toml<'_>) -> Option<GatewayId> {
@@ -366,18 +396,25 @@ impl Checker<'_> {
         let no_parent = Fields::root();
         // With no legal plant the paths are compared under a stand-in.
         let plant = gateway.map_or("?", |gateway| gateway.plant.as_str());
-        let mut read = Vec::new();
+        let profiles = self.profiles(root);
+        let (mut read, mut ways) = (Vec::new(), Vec::new());
         for (index, table) in self.tables(Section::Device, &no_parent, root).into_iter().enumerate()
         {
             let index = index + self.repaired.lost_headers("device", 0..table.span.start);
-            read.push(self.device(index, table, plant));
+            let (device, way) = self.device(index, table, plant, &profiles);
+            read.push(device);
+            ways.push(way);
         }
+        let before = self.mistakes.len();
+        let links = self.links(&ways);
+        self.unused_profiles(&profiles);
         self.duplicate_names(&read);
         self.duplicate_paths(&read);
         for device in &read {
             self.overlaps(device);
         }
-        read.into_iter().map(|read| read.device).collect()
+        self.tell_once(before);
+        linked(read.into_iter().map(|read| read.device).collect::<Option<_>>()?, links)
     }
 }
 

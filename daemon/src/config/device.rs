@@ -1,49 +1,59 @@
-//! Checks devices and their tags, each by itself; [`super::overlap`] compares them.
+//! Checks devices, each by itself; [`super::tag`] checks their tags, [`super::link`] the way to
+//! them, and [`super::overlap`] compares.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::{Address, DataType, DeviceSpec, LinkSpec, Order, TagSpec, UnitId};
+use tidegate_modbus::{DeviceSpec, Forbidden, LinkSpec, TagSpec, UnitId};
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
 use super::address;
-use super::fields::{Checker, Fields};
+use super::check::Origin;
+use super::fields::{Checker, Fields, Table};
 use super::keys::Section;
+use super::link::{Protocol, Way};
+use super::list::{Item, List};
 use super::mistake::{Mistake, Place, shorten};
-use super::model::{Deadband, Device, Manner, RecordMode, Tag};
+use super::model::{Device, Tag};
+use super::profile::{Profile, TagTable};
+use super::suggest;
+use super::tag::ReadTag;
 
-/// Live values are repeated after this, unless polls are rarer.
-const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// Bounds of the time-out that follows from the poll interval.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// How many mistakes of one list are kept while it is read; the first of them are told.
+const KEPT_OF_A_LIST: usize = 1000;
 
 /// A device as far as it could be read, with the places that later comparisons name.
 pub(crate) struct Read {
     pub(crate) fields: Fields,
-    /// `None` when a mistake of its own keeps it from being a device.
+    /// `None` when a mistake of its own keeps it from being a device. Its link is not yet known.
     pub(crate) device: Option<Device>,
-    /// Its tags, in the order of the file.
+    /// Its tags: its own, those of its list, those of its profile.
     pub(crate) tags: Vec<ReadTag>,
-}
-
-/// A tag as far as it could be read.
-pub(crate) struct ReadTag {
-    pub(crate) fields: Fields,
-    pub(crate) allow_overlap: bool,
-    pub(crate) tag: Option<(TagSpec, Tag)>,
-    /// Where the address was understood, even when other things were not.
-    pub(crate) path: Option<TagPath>,
 }
 
 /// A device whose own keys were read, and whose tags are still to come.
 pub(super) struct Begun {
     fields: Fields,
-    poll_every: Option<Duration>,
+    tls: Option<Fields>,
     base_path: Option<TagPath>,
+    forbidden: Vec<(Forbidden, Place)>,
+    profile: Option<usize>,
+    /// Whether numbers may count from 0 or 1: a profile that no device uses.
+    any_base: bool,
 }
 
 impl Begun {
+    /// A profile that no device uses, to be checked all the same.
+    pub(super) fn unused(fields: Fields, forbidden: Vec<(Forbidden, Place)>) -> Self {
+        let base_path = TagPath::new("?").ok();
+        let any_base = !fields.written("address-base");
+        Self { fields, tls: None, base_path, forbidden, profile: None, any_base }
+    }
+
     pub(super) fn name(&self) -> Option<&str> {
         self.fields.text("name")
     }
@@ -51,45 +61,140 @@ impl Begun {
     pub(super) const fn fields(&self) -> &Fields {
         &self.fields
     }
+
+    pub(super) const fn tls(&self) -> Option<&Fields> {
+        self.tls.as_ref()
+    }
+
+    pub(super) const fn base_path(&self) -> Option<&TagPath> {
+        self.base_path.as_ref()
+    }
+
+    pub(super) fn forbidden(&self) -> &[(Forbidden, Place)] {
+        &self.forbidden
+    }
+
+    pub(super) const fn takes_any_base(&self) -> bool {
+        self.any_base
+    }
+}
+
+/// The shortest interval of a device's tags, and where it is written.
+pub(super) type Fastest = Option<(Duration, Place)>;
+
+/// The shorter one.
+pub(super) fn faster(known: Fastest, read: &ReadTag) -> Fastest {
+    let own = read.tag.as_ref().and_then(|(spec, _)| spec.poll_every());
+    match (known, own) {
+        (Some(known), Some(own)) if own >= known.0 => Some(known),
+        (_, Some(own)) => Some((own, read.fields.place("poll-every-ms"))),
+        (known, None) => known,
+    }
 }
 
 impl Checker<'_> {
-    /// Reads one `[[device]]`.
-    pub(crate) fn device(&mut self, index: usize, table: &Toml<'_>, plant: &str) -> Read {
-        let begun = self.begin_device(index, table, plant);
+    /// Reads one `[[device]]`, and what it says about its link.
+    pub(crate) fn device(
+        &mut self,
+        index: usize,
+        table: &Toml<'_>,
+        plant: &str,
+        profiles: &[Profile<'_>],
+    ) -> (Read, Option<Way>) {
+        let before = self.mistakes.len();
+        let begun = self.begin_device(index, table, plant, profiles);
         let table_start = table.span.start;
         let mut tags = Vec::new();
         let tables = self.tables(Section::Tag, &begun.fields, table);
         for (index, table) in tables.into_iter().enumerate() {
             let above = table_start..table.span.start;
             let index = index + self.repaired.lost_headers("device.tag", above);
-            tags.push(self.tag(index, table, &begun));
+            let path = format!("{}.tag[{index}]", begun.fields.path);
+            tags.push(self.tag(path, Table::Toml(table), &begun, None));
         }
+        let known = self.more_tags(&begun, profiles, &mut |_, tag| tags.push(tag));
         let fields = &begun.fields;
-        if tags.is_empty() && !self.repaired.lost_section(Section::Tag.path()) {
+        if tags.is_empty() && known && !self.repaired.lost_section(Section::Tag.path()) {
             self.mistakes.push(
                 Mistake::new(fields.path.clone(), fields.header.clone(), "the device has no tag")
-                    .legal("at least one [[device.tag]] with path and address")
+                    .legal(
+                        "at least one [[device.tag]] with path and address, a tag-list, or a \
+                         profile with tags",
+                    )
                     .context(fields.context.clone()),
             );
         }
-        let spec = self.device_spec(&begun);
-        for read in &tags {
-            self.fits_a_request(read, &begun.fields);
-        }
+        let fastest = tags.iter().fold(None, faster);
+        let spec = self.device_spec(&begun, fastest);
+        let way = self.way(&begun.fields, begun.tls.as_ref());
+        self.tell_once(before);
         let device = spec.map(|spec| {
             let (specs, tags) = tags.iter().filter_map(|read| read.tag.clone()).unzip();
             device_of(spec, specs, tags)
         });
-        Read { fields: begun.fields, device, tags }
+        (Read { fields: begun.fields, device, tags }, way)
     }
 
-    /// Reads the keys of a device that are its own.
-    pub(super) fn begin_device(&mut self, index: usize, table: &Toml<'_>, plant: &str) -> Begun {
-        let name = table.as_table().and_then(|t| t.get("name")).and_then(Toml::as_str);
-        let context = name.map(|name| format!("device {:?}", shorten(name)));
-        let fields = self.fields(Section::Device, format!("device[{index}]"), Some(table), context);
-        let poll_every = fields.duration("poll-every-ms");
+    /// Takes away what was said of a profile before, for another device.
+    pub(super) fn tell_once(&mut self, before: usize) {
+        for mistake in self.mistakes.split_off(before) {
+            let said = (mistake.place.clone(), mistake.message.clone());
+            if !mistake.path.starts_with("profile[") || self.told.insert(said) {
+                self.mistakes.push(mistake);
+            }
+        }
+    }
+
+    /// Reads the keys of a device that are its own or its profile's.
+    pub(super) fn begin_device(
+        &mut self,
+        index: usize,
+        table: &Toml<'_>,
+        plant: &str,
+        profiles: &[Profile<'_>],
+    ) -> Begun {
+        let text = |key: &str| table.as_table().and_then(|t| t.get(key)).and_then(Toml::as_str);
+        let context = text("name").map(|name| format!("device {:?}", shorten(name)));
+        let wanted = text("profile");
+        let profile = profiles.iter().position(|p| wanted.is_some() && p.name() == wanted);
+        let taken = profile.and_then(|index| profiles.get(index));
+        let path = format!("device[{index}]");
+        let own_tls = table.as_table().and_then(|table| table.get("tls"));
+        let tls = match own_tls {
+            Some(tls) => {
+                let (path, context) = (format!("{path}.tls"), context.clone());
+                Some(self.fields(Section::DeviceTls, path, Table::Toml(tls), context, None))
+            }
+            None => taken.and_then(|profile| profile.tls.clone()),
+        };
+        let fields = self.fields(
+            Section::Device,
+            path,
+            Table::Toml(table),
+            context,
+            taken.map(|profile| &profile.fields),
+        );
+        match (profile, fields.text("profile")) {
+            (Some(index), _) => {
+                if let Some(profile) = profiles.get(index) {
+                    profile.used.set(true);
+                }
+            }
+            (None, Some(name)) if !self.repaired.lost_section("profile") => {
+                let names = || profiles.iter().filter_map(Profile::name);
+                let known: Vec<_> = names().map(|name| format!("{name:?}")).collect();
+                let legal = match known.as_slice() {
+                    [] => "the name of a [[profile]], of which this file has none".to_owned(),
+                    known => format!("the name of a [[profile]]: {}", known.join(", ")),
+                };
+                let mistake = fields
+                    .mistake("profile", format!("there is no profile {name:?}"))
+                    .legal(legal)
+                    .suggest(suggest::nearest(name, names()));
+                self.mistakes.push(mistake);
+            }
+            _ => {}
+        }
         let base_path = match fields.path("base-path") {
             Some(path) => Some(path.clone()),
             // Compared under a stand-in of its own.
@@ -99,7 +204,170 @@ impl Checker<'_> {
                 TagPath::new(format!("{plant}/{name}")).ok()
             }
         };
-        Begun { fields, poll_every, base_path }
+        let forbidden = self.forbidden(&fields);
+        if let (Some(name), Some(base_path)) = (fields.text("name"), base_path.clone()) {
+            let list = fields.file("tag-list").map(|file| self.directory.join(file));
+            self.origins.push(Origin { device: name.to_owned(), base_path, list });
+        }
+        Begun { fields, tls, base_path, forbidden, profile, any_base: false }
+    }
+
+    /// What must not be read, with the place of each entry; sorted.
+    pub(super) fn forbidden(&mut self, fields: &Fields) -> Vec<(Forbidden, Place)> {
+        // With an illegal base no number can be judged.
+        let Some(base) = fields.integer("address-base") else { return Vec::new() };
+        let mut out = Vec::new();
+        for (index, (text, place)) in fields.texts("forbidden").iter().enumerate() {
+            match address::parse_range(text, base) {
+                Ok(range) => out.push((range, place.clone())),
+                Err(error) => {
+                    let mut mistake = fields
+                        .mistake("forbidden", error.to_string())
+                        .value(format!("{:?}", shorten(text)))
+                        .legal(error.legal())
+                        .suggest(error.suggestion());
+                    mistake.path += &format!("[{index}]");
+                    mistake.place = place.clone();
+                    self.mistakes.push(mistake);
+                }
+            }
+        }
+        out.sort_by_key(|(range, _)| *range);
+        out
+    }
+
+    /// The tags of a device that do not stand below it: those of its list, of its profile, and of
+    /// the profile's list. `false` when a mistake keeps some of them from being known.
+    pub(super) fn more_tags(
+        &mut self,
+        begun: &Begun,
+        profiles: &[Profile<'_>],
+        each: &mut dyn FnMut(&mut Self, ReadTag),
+    ) -> bool {
+        let fields = &begun.fields;
+        let mut known = true;
+        let instead = self.lists.instead.filter(|instead| begun.name() == Some(instead.device));
+        let list = if let Some(instead) = instead {
+            let path = format!("{}.tag-list", fields.path);
+            let (list, mut mistakes) = List::new(instead.file, path, instead.bytes);
+            self.mistakes.append(&mut mistakes);
+            known = list.is_some();
+            list
+        } else {
+            let list = self.list(fields);
+            known &= list.is_some() || !fields.attempted("tag-list");
+            list
+        };
+        if let Some(list) = &list {
+            self.rows(begun, list, None, true, each);
+        }
+        let Some(profile) = begun.profile.and_then(|index| profiles.get(index)) else {
+            return known && !fields.attempted("profile");
+        };
+        self.tags_of_profile(begun, profile, each);
+        known && !profile.lost_tags
+    }
+
+    /// The tags of a profile, read for one device.
+    pub(super) fn tags_of_profile(
+        &mut self,
+        begun: &Begun,
+        profile: &Profile<'_>,
+        each: &mut dyn FnMut(&mut Self, ReadTag),
+    ) {
+        let name = profile.name().unwrap_or_default();
+        for (index, table) in &profile.tags {
+            let path = format!("{}.tag[{index}]", profile.fields.path);
+            match table {
+                TagTable::Tree(table) => {
+                    let read = self.tag(path, Table::Toml(table), begun, Some(name));
+                    each(self, read);
+                }
+                TagTable::Text(text) => {
+                    let parsed = toml_span::parse(text).ok();
+                    let table =
+                        parsed.as_ref().and_then(|root| super::piecemeal::tag_of("profile", root));
+                    if let Some(table) = table {
+                        let read = self.tag(path, Table::Toml(table), begun, Some(name));
+                        each(self, read);
+                    } else {
+                        // Whoever reads the whole file says what it is.
+                        self.mistakes.push(Mistake::new(path, Place::WholeFile, "not a tag"));
+                    }
+                }
+            }
+        }
+        if let Some(list) = &profile.list {
+            let first = !profile.counted.replace(true);
+            self.rows(begun, list, Some(name), first, each);
+        }
+    }
+
+    /// The list that `tag-list` of a table names; `None` without one, or with a mistake.
+    pub(super) fn list(&mut self, fields: &Fields) -> Option<List> {
+        let named = fields.file("tag-list")?;
+        let file = self.directory.join(named);
+        let bytes = match (self.lists.read)(&file) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let (message, legal) = match error.kind() {
+                    std::io::ErrorKind::NotFound => (
+                        format!("there is no file {}", file.display()),
+                        "a CSV file; a relative path starts at the configuration file's directory",
+                    ),
+                    _ => (
+                        format!("{} cannot be read: {error}", file.display()),
+                        "a file that this user may read",
+                    ),
+                };
+                self.refuse(fields, "tag-list", message, legal);
+                return None;
+            }
+        };
+        if u64::try_from(bytes.len()).is_ok_and(|length| length > super::list::MAX_LIST_BYTES) {
+            let message = format!(
+                "{} is larger than {}",
+                file.display(),
+                super::size::format(super::list::MAX_LIST_BYTES)
+            );
+            self.refuse(fields, "tag-list", message, "a tag list; is it the right file?");
+            return None;
+        }
+        let (list, mut mistakes) = List::new(named, format!("{}.tag-list", fields.path), &bytes);
+        self.mistakes.append(&mut mistakes);
+        list
+    }
+
+    /// The rows of a list as tags of a device. Beyond the first mistakes the others are counted,
+    /// and only where `counts` is set.
+    fn rows(
+        &mut self,
+        begun: &Begun,
+        list: &List,
+        profile: Option<&str>,
+        counts: bool,
+        each: &mut dyn FnMut(&mut Self, ReadTag),
+    ) {
+        let before = self.mistakes.len();
+        let mut more = 0;
+        list.each(|item| {
+            match item {
+                Item::Row(row) => {
+                    let path = format!("{}[{}]", list.path, row.number());
+                    let read = self.tag(path, Table::Row(&row), begun, profile);
+                    each(self, read);
+                }
+                Item::Refused(mistake) => {
+                    self.mistakes.push(mistake.context(begun.fields.context.clone()));
+                }
+            }
+            let most = before + KEPT_OF_A_LIST;
+            more += self.mistakes.len().saturating_sub(most);
+            self.mistakes.truncate(most.max(before));
+        });
+        if more > 0 && counts {
+            self.counted.push((list.name(), more));
+        }
     }
 
     /// The tables of an array; a single table counts as one, with a mistake.
@@ -120,10 +388,11 @@ impl Checker<'_> {
             format!("{}.{name}", parent.path)
         };
         let orphans = value.as_table().is_some_and(|table| {
-            section == Section::Device && table.keys().all(|key| key.name == "tag")
+            matches!(section, Section::Device | Section::Profile)
+                && table.keys().all(|key| key.name == "tag")
         });
         let message = if orphans {
-            "a tag stands before the first [[device]]".to_owned()
+            format!("a tag stands before the first {}", section.header())
         } else {
             format!("there can be many: the header takes double brackets, {}", section.header())
         };
@@ -131,29 +400,11 @@ impl Checker<'_> {
         if orphans { Vec::new() } else { vec![value] }
     }
 
-    /// The device without its tags.
-    pub(super) fn device_spec(&mut self, begun: &Begun) -> Option<DeviceSpec> {
-        let Begun { fields, poll_every, .. } = begun;
-        let poll_every = *poll_every;
-        let timeout = match (fields.duration("timeout-ms"), poll_every) {
-            (Some(timeout), Some(poll)) => {
-                let longest = poll.max(TIMEOUT.1);
-                if timeout > longest {
-                    let message = format!(
-                        "{} ms is longer than the poll interval of {} ms",
-                        timeout.as_millis(),
-                        poll.as_millis()
-                    );
-                    let legal =
-                        format!("at most {} milliseconds for this device", longest.as_millis());
-                    self.refuse(fields, "timeout-ms", message, &legal);
-                }
-                Some(timeout)
-            }
-            (Some(timeout), None) => Some(timeout),
-            (None, Some(poll)) => Some(poll.clamp(TIMEOUT.0, TIMEOUT.1)),
-            (None, None) => None,
-        };
+    /// The device without its tags and its link.
+    pub(super) fn device_spec(&mut self, begun: &Begun, fastest: Fastest) -> Option<DeviceSpec> {
+        let fields = &begun.fields;
+        let poll_every = fields.duration("poll-every-ms");
+        let timeout = self.timeout(fields, poll_every, fastest);
         let backoff = (fields.duration("retry-after-ms")?, fields.duration("retry-at-most-ms")?);
         if backoff.0 > backoff.1 {
             let key = if fields.written("retry-at-most-ms") {
@@ -168,206 +419,62 @@ impl Checker<'_> {
             );
             self.refuse(fields, key, message, "retry-after-ms not above retry-at-most-ms");
         }
-        let (host, port) = fields.endpoint("address")?;
-        fields.text("protocol")?;
+        let unit = fields.integer("unit");
+        if let Some(protocol) = Protocol::of(fields).filter(|protocol| protocol.frames_rtu()) {
+            let message = match unit {
+                Some(0) => "unit 0 is the broadcast, which no unit answers".to_owned(),
+                Some(255) => format!("{} has no unit 255", protocol.word()),
+                _ => String::new(),
+            };
+            if !message.is_empty() {
+                self.refuse(fields, "unit", message, "1 to 247");
+            }
+        }
         Some(DeviceSpec {
             name: fields.text("name")?.to_owned(),
-            link: Arc::new(LinkSpec::tcp(host.into(), port)),
-            unit: UnitId(fields.integer("unit")?),
+            // What it is follows from all devices of the endpoint.
+            link: Arc::new(LinkSpec::tcp(String::new(), 0)),
+            unit: UnitId(unit?),
             poll_every: poll_every?,
             timeout: timeout?,
-            pause_between: Duration::ZERO,
+            pause_between: fields.duration("pause-between-ms")?,
             max_gap: fields.integer("max-gap")?,
             max_registers: fields.integer("max-registers")?,
             max_bits: fields.integer("max-bits")?,
-            forbidden: Arc::default(),
+            forbidden: begun.forbidden.iter().map(|(range, _)| *range).collect(),
             backoff,
             tags: Arc::default(),
         })
     }
 
-    pub(super) fn fits_a_request(&mut self, read: &ReadTag, device: &Fields) {
-        let Some((spec, _)) = &read.tag else { return };
-        let Some(max_registers) = device.integer::<u16>("max-registers") else { return };
-        let extent = address::extent(spec.kind);
-        if extent > max_registers && !address::is_bit_table(spec.address.table) {
+    /// The time-out: no longer than the interval of any tag, unless that is short anyway.
+    fn timeout(
+        &mut self,
+        fields: &Fields,
+        poll_every: Option<Duration>,
+        fastest: Fastest,
+    ) -> Option<Duration> {
+        let Some(timeout) = fields.duration("timeout-ms") else {
+            return poll_every.map(|poll| poll.clamp(TIMEOUT.0, TIMEOUT.1));
+        };
+        let poll = poll_every?;
+        let faster = fastest.filter(|(every, _)| *every < poll);
+        let shortest = faster.as_ref().map_or(poll, |(every, _)| *every);
+        let longest = shortest.max(TIMEOUT.1);
+        if timeout > longest {
             let message = format!(
-                "the value takes {extent} registers, and max-registers allows {max_registers} per request"
+                "{} ms is longer than the poll interval of {} ms",
+                timeout.as_millis(),
+                shortest.as_millis()
             );
-            let mistake = read
-                .fields
-                .mistake("address", message)
-                .legal(format!(
-                    "types of at most {max_registers} registers, or a larger max-registers"
-                ))
-                .other(device.place("max-registers"), "the limit stands here");
+            let legal = format!("at most {} milliseconds for this device", longest.as_millis());
+            let mut mistake = fields.mistake("timeout-ms", message).legal(legal);
+            if let Some((_, place)) = faster {
+                mistake = mistake.other(place, "the interval of this tag");
+            }
             self.mistakes.push(mistake);
         }
-    }
-
-    /// Reads one `[[device.tag]]`.
-    pub(super) fn tag(&mut self, index: usize, table: &Toml<'_>, begun: &Begun) -> ReadTag {
-        let Begun { fields: device, base_path, .. } = begun;
-        let name = table.as_table().and_then(|t| t.get("path")).and_then(Toml::as_str);
-        let context = match (&device.context, name) {
-            (Some(device), Some(name)) => Some(format!("{device}, tag {:?}", shorten(name))),
-            (Some(device), None) => Some(device.clone()),
-            (None, Some(name)) => Some(format!("tag {:?}", shorten(name))),
-            (None, None) => None,
-        };
-        let path = format!("{}.tag[{index}]", device.path);
-        let mut fields = self.fields(Section::Tag, path, Some(table), context);
-        let allow_overlap = fields.flag("allow-overlap");
-        let full = self.full_path(&fields, base_path.as_ref());
-        // With an illegal base no number can be judged.
-        let base = device.integer("address-base");
-        let address = base.and_then(|base| self.address(&fields, base));
-        let kind = address.and_then(|address| self.kind(&fields, address));
-        self.numbers_of_a_bit(&fields, kind);
-        let deadband = self.deadband(&fields);
-        let max_silence = self.max_silence(&fields, device.duration("poll-every-ms"));
-        let tag = full.clone().zip(address.zip(kind)).and_then(|(path, (address, kind))| {
-            let spec = TagSpec {
-                path: path.clone(),
-                address,
-                kind,
-                order: order(fields.text("order")?)?,
-                scale: fields.number("scale")?,
-                offset: fields.number("offset")?,
-                special: None,
-            };
-            let tag = Tag {
-                path,
-                address: fields.text("address")?.into(),
-                manner: self.manners.one_of(Manner {
-                    unit: fields.text("unit").map(Arc::from),
-                    deadband,
-                    max_silence: max_silence?,
-                    record: match fields.text("record")? {
-                        "changes" => RecordMode::Changes,
-                        _ => RecordMode::All,
-                    },
-                }),
-            };
-            Some((spec, tag))
-        });
-        fields.keep_only(&["path", "address"]);
-        ReadTag { fields, allow_overlap, tag, path: full }
-    }
-
-    fn full_path(&mut self, fields: &Fields, base: Option<&TagPath>) -> Option<TagPath> {
-        let (base, own) = (base?, fields.path("path")?);
-        match TagPath::new(format!("{base}/{own}")) {
-            Ok(path) => Some(path),
-            Err(error) => {
-                let message = format!("with the device's base-path: {error}");
-                self.refuse(fields, "path", message, "a shorter path or base-path");
-                None
-            }
-        }
-    }
-
-    fn address(&mut self, fields: &Fields, base: u16) -> Option<Address> {
-        let text = fields.text("address")?;
-        match address::parse(text, base) {
-            Ok(address) => Some(address),
-            Err(error) => {
-                let mistake = fields
-                    .mistake("address", error.to_string())
-                    .legal(error.legal())
-                    .suggest(error.suggestion());
-                self.mistakes.push(mistake);
-                None
-            }
-        }
-    }
-
-    /// The type, checked against the table and the end of the address space.
-    fn kind(&mut self, fields: &Fields, address: Address) -> Option<DataType> {
-        let one_bit = address::is_bit_table(address.table) || address.bit.is_some();
-        let kind = match fields.text("type") {
-            Some(word) => data_type(word)?,
-            None if fields.attempted("type") => return None,
-            None if one_bit => DataType::Bool,
-            None => DataType::Uint16,
-        };
-        let word = fields.text("type").unwrap_or_default();
-        if one_bit && kind != DataType::Bool {
-            let what = match address.bit {
-                Some(_) => "a bit of a register".to_owned(),
-                None => format!("a {}", address::word(address.table)),
-            };
-            self.refuse(fields, "type", format!("{what} is no {word}"), "\"bool\", or nothing");
-            return None;
-        }
-        if !one_bit && kind == DataType::Bool {
-            let message = "a whole register is no bool".to_owned();
-            let written = fields.text("address").unwrap_or_default();
-            let legal =
-                format!("a bit of it, such as address = \"{written}.0\", or a type of 16 bits");
-            self.refuse(fields, "type", message, &legal);
-            return None;
-        }
-        let extent = address::extent(kind);
-        if address.offset.checked_add(extent - 1).is_none() {
-            let message = format!("a value of {extent} registers reaches beyond the last one");
-            self.refuse(
-                fields,
-                "address",
-                message,
-                &format!(
-                    "a first register of at most {} on the wire (0-based)",
-                    u16::MAX - (extent - 1)
-                ),
-            );
-            return None;
-        }
-        Some(kind)
-    }
-
-    /// One bit has no order, no scale and no deadband: each written one is a misunderstanding.
-    fn numbers_of_a_bit(&mut self, fields: &Fields, kind: Option<DataType>) {
-        if kind != Some(DataType::Bool) {
-            return;
-        }
-        for key in ["scale", "offset", "deadband", "deadband-percent"] {
-            if fields.written(key) {
-                self.refuse(fields, key, format!("a bool has no {key}"), "nothing for a bool");
-            }
-        }
-    }
-
-    fn deadband(&mut self, fields: &Fields) -> Deadband {
-        match (fields.number("deadband"), fields.number("deadband-percent")) {
-            (Some(_), Some(_)) => {
-                let mistake = fields
-                    .mistake("deadband-percent", "there is a deadband already")
-                    .legal("deadband or deadband-percent")
-                    .other(fields.place("deadband"), "the other one");
-                self.mistakes.push(mistake);
-                Deadband::None
-            }
-            (Some(zero), None) | (None, Some(zero)) if zero == 0.0 => Deadband::None,
-            (Some(absolute), None) => Deadband::Absolute(absolute),
-            (None, Some(percent)) => Deadband::Percent(percent),
-            (None, None) => Deadband::None,
-        }
-    }
-
-    fn max_silence(&mut self, fields: &Fields, poll_every: Option<Duration>) -> Option<Duration> {
-        let Some(written) = fields.duration("max-silence-ms") else {
-            return poll_every.map(|poll| poll.max(MAX_SILENCE));
-        };
-        if let Some(poll) = poll_every.filter(|poll| *poll > written) {
-            let message = format!(
-                "{} ms is shorter than the poll interval of {} ms",
-                written.as_millis(),
-                poll.as_millis()
-            );
-            let legal = format!("{} milliseconds and more for this device", poll.as_millis());
-            self.refuse(fields, "max-silence-ms", message, &legal);
-        }
-        Some(written)
+        Some(timeout)
     }
 
     /// Names that two devices share.
@@ -395,27 +502,14 @@ pub(super) fn device_of(spec: DeviceSpec, specs: Vec<TagSpec>, tags: Vec<Tag>) -
     Device { spec: Arc::new(DeviceSpec { tags: specs.into(), ..spec }), tags: tags.into() }
 }
 
-fn data_type(word: &str) -> Option<DataType> {
-    Some(match word {
-        "bool" => DataType::Bool,
-        "int16" => DataType::Int16,
-        "uint16" => DataType::Uint16,
-        "int32" => DataType::Int32,
-        "uint32" => DataType::Uint32,
-        "int64" => DataType::Int64,
-        "uint64" => DataType::Uint64,
-        "float32" => DataType::Float32,
-        "float64" => DataType::Float64,
-        _ => return None,
-    })
-}
-
-fn order(word: &str) -> Option<Order> {
-    Some(match word {
-        "abcd" => Order::Abcd,
-        "cdab" => Order::Cdab,
-        "badc" => Order::Badc,
-        "dcba" => Order::Dcba,
-        _ => return None,
-    })
+/// Gives each device its link. `None` when one of them has none.
+pub(super) fn linked(
+    mut devices: Vec<Device>,
+    links: Vec<Option<Arc<LinkSpec>>>,
+) -> Option<Vec<Device>> {
+    for (device, link) in devices.iter_mut().zip(links) {
+        // Nobody else has it yet.
+        Arc::get_mut(&mut device.spec)?.link = link?;
+    }
+    Some(devices)
 }

@@ -6,16 +6,21 @@
 //! - What could not be read stands as the default with nothing `shown`, so that one mistake does
 //!   not cause others.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_modbus::{Special, States};
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
-use toml_span::value::Table;
+use toml_span::value::Table as TomlTable;
 
 use super::HubUrl;
+use super::check::Origin;
 use super::keys::{self, Default, Key, Section};
+use super::list::{self, Row};
 use super::mistake::{Mistake, Place};
 use super::model::Manner;
 use super::settings::Settings;
@@ -28,11 +33,59 @@ use crate::shared::Recent;
 pub(crate) struct Checker<'a> {
     pub(crate) repaired: &'a Repaired,
     pub(crate) settings: &'a Settings,
+    /// Where tag lists come from.
+    pub(crate) lists: &'a list::Source<'a>,
+    /// Where relative paths start.
+    pub(crate) directory: &'a Path,
     pub(crate) mistakes: Vec<Mistake>,
+    /// Mistakes of tag lists that were counted and not kept.
+    pub(crate) counted: Vec<(Arc<str>, usize)>,
     pub(crate) manners: Recent<Manner>,
+    pub(crate) specials: Recent<Special>,
+    /// What was said of a profile already.
+    pub(crate) told: HashSet<(Place, String)>,
+    /// Where the tags of each device come from.
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// Where the values of a table come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Table<'s> {
+    /// It is not written.
+    Missing,
+    /// From the file.
+    Toml(&'s Toml<'s>),
+    /// From a tag list.
+    Row(&'s Row<'s>),
+}
+
+impl<'s> Table<'s> {
+    /// What is written behind a key, where it is text.
+    pub(crate) fn text(self, key: &str) -> Option<&'s str> {
+        match self {
+            Self::Missing => None,
+            Self::Toml(table) => table.as_table()?.get(key)?.as_str(),
+            Self::Row(row) => match row.get(key)?.0 {
+                Raw::Cell { text, .. } => Some(text),
+                Raw::Toml(_) | Raw::Plain(_) => None,
+            },
+        }
+    }
+
+    fn get(self, key: &str) -> Option<(Raw<'s>, Place)> {
+        match self {
+            Self::Missing => None,
+            Self::Toml(table) => {
+                let toml = table.as_table()?.get(key)?;
+                Some((Raw::Toml(toml), toml.span.into()))
+            }
+            Self::Row(row) => row.get(key),
+        }
+    }
 }
 
 /// The legal values of one table.
+#[derive(Clone)]
 pub(crate) struct Fields {
     /// Its key path, such as `device[0]`.
     pub(crate) path: String,
@@ -45,31 +98,56 @@ pub(crate) struct Fields {
     attempted: Vec<&'static str>,
 }
 
+#[derive(Clone)]
 struct Field {
     value: Value,
     place: Place,
     /// As it was written; `None` for a default.
     shown: Option<String>,
+    /// The table it was taken over from, by its key path.
+    from: Option<Arc<str>>,
 }
 
 impl<'a> Checker<'a> {
     /// A check that has found nothing yet.
-    pub(crate) fn new(repaired: &'a Repaired, settings: &'a Settings) -> Self {
-        Self { repaired, settings, mistakes: Vec::new(), manners: Recent::default() }
+    pub(crate) fn new(
+        repaired: &'a Repaired,
+        settings: &'a Settings,
+        lists: &'a list::Source<'a>,
+        directory: &'a Path,
+    ) -> Self {
+        Self {
+            repaired,
+            settings,
+            lists,
+            directory,
+            mistakes: Vec::new(),
+            counted: Vec::new(),
+            manners: Recent::default(),
+            specials: Recent::default(),
+            told: HashSet::new(),
+            origins: Vec::new(),
+        }
     }
 
-    /// Reads the table `path` of the file, which may be missing.
+    /// Reads the table `path`. What is not written in it is taken over from `profile`, and only
+    /// then is it the default.
     pub(crate) fn fields(
         &mut self,
         section: Section,
         path: String,
-        table: Option<&Toml<'_>>,
+        table: Table<'_>,
         context: Option<String>,
+        profile: Option<&Fields>,
     ) -> Fields {
-        let header = table.map_or(Place::WholeFile, |table| self.header(table));
+        let header = match table {
+            Table::Missing => Place::WholeFile,
+            Table::Toml(table) => self.header(table),
+            Table::Row(row) => row.place(),
+        };
         let mut fields =
             Fields { path, header, context, values: Vec::new(), attempted: Vec::new() };
-        if let Some(value) = table {
+        if let Table::Toml(value) = table {
             match value.as_table() {
                 Some(table) => self.refuse_unknown(section, &mut fields, table),
                 None => {
@@ -82,37 +160,63 @@ impl<'a> Checker<'a> {
             }
         }
         for key in keys::of(section) {
-            self.read(key, table, &mut fields);
+            self.read(section, key, table, &mut fields, profile);
         }
         fields
     }
 
-    fn read(&mut self, key: &'static Key, table: Option<&Toml<'_>>, fields: &mut Fields) {
-        let path = format!("{}.{}", fields.path, key.name);
+    fn read(
+        &mut self,
+        section: Section,
+        key: &'static Key,
+        table: Table<'_>,
+        fields: &mut Fields,
+        profile: Option<&Fields>,
+    ) {
         let mut found = None;
-        let written = table.and_then(Toml::as_table).and_then(|table| table.get(key.name));
-        if let Some(toml) = written {
+        if let Some((raw, place)) = table.get(key.name) {
             fields.attempted.push(key.name);
-            let place = Place::from(toml.span);
-            found = self.check(key, &path, Raw::Toml(toml), place, &fields.context);
+            found = self.check(key, &fields.path, raw, place, &fields.context);
         }
-        for (value, place) in self.settings.of(key) {
+        // Only what is written once can be set from elsewhere.
+        let set = if section.is_of_many() { Vec::new() } else { self.settings.of(key) };
+        for (value, place) in set {
             fields.attempted.push(key.name);
-            found = self.check(key, &path, Raw::Plain(&value), place, &None).or(found);
+            found = self.check(key, &fields.path, Raw::Plain(&value), place, &None).or(found);
         }
         if let Some((value, place, shown)) = found {
-            fields.values.push((key.name, Field { value, place, shown: Some(shown) }));
+            let field = Field { value, place, shown: Some(shown), from: None };
+            fields.values.push((key.name, field));
             return;
         }
+        // Two lists are joined; everything else is the one or the other.
+        let profile = profile.filter(|_| key.name != "tag-list");
+        if let Some(profile) = profile.filter(|profile| profile.attempted(key.name))
+            && !fields.attempted.contains(&key.name)
+        {
+            fields.attempted.push(key.name);
+            if let Some(field) = profile.field(key.name).filter(|field| field.shown.is_some()) {
+                let field = Field { from: Some(profile.path.as_str().into()), ..field.clone() };
+                fields.values.push((key.name, field));
+                return;
+            }
+        }
         if let Some(value) = default(key) {
-            let place = fields.header.clone();
-            fields.values.push((key.name, Field { value, place, shown: None }));
+            // The header's place is the table's, and not worth a copy.
+            let field = Field { value, place: Place::WholeFile, shown: None, from: None };
+            fields.values.push((key.name, field));
+        }
+        // A profile need not say what each of its devices can say.
+        let optional = section == Section::Profile && key.section == Section::Device;
+        if key.default != Default::Required || fields.attempted.contains(&key.name) || optional {
+            return;
         }
         let lost = match fields.header {
             Place::File { start, .. } => self.repaired.lost_key(start, key.name),
             _ => self.repaired.lost_section(key.section.path()),
         };
-        if key.default == Default::Required && !fields.attempted.contains(&key.name) && !lost {
+        if !lost {
+            let path = format!("{}.{}", fields.path, key.name);
             let message = format!("{:?} is missing", key.name);
             let legal = format!("{}, for example {} = {}", key.kind.legal(), key.name, key.example);
             self.mistakes.push(
@@ -126,7 +230,7 @@ impl<'a> Checker<'a> {
     fn check(
         &mut self,
         key: &Key,
-        path: &str,
+        table: &str,
         raw: Raw<'_>,
         place: Place,
         context: &Option<String>,
@@ -134,10 +238,11 @@ impl<'a> Checker<'a> {
         match value::read(&key.kind, raw) {
             Ok(value) => Some((value, place, raw.shown())),
             Err(list) => {
+                let path = format!("{table}.{}", key.name);
                 for (element, illegal) in list {
                     let (path, place) = match element {
                         Some((index, place)) => (format!("{path}[{index}]"), place),
-                        None => (path.to_owned(), place.clone()),
+                        None => (path.clone(), place.clone()),
                     };
                     let mut mistake = Mistake::new(path, place, illegal.message)
                         .legal(illegal.legal.unwrap_or_else(|| key.kind.legal()))
@@ -151,7 +256,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn refuse_unknown(&mut self, section: Section, fields: &mut Fields, table: &Table<'_>) {
+    fn refuse_unknown(&mut self, section: Section, fields: &mut Fields, table: &TomlTable<'_>) {
         let legal: Vec<&str> =
             keys::of(section).map(|key| key.name).chain(below(section)).collect();
         for key in table.keys().filter(|key| !legal.contains(&key.name.as_ref())) {
@@ -200,17 +305,12 @@ fn default(key: &Key) -> Option<Value> {
     let text;
     let raw = match key.default {
         Default::Required | Default::Unset(_) | Default::Derived(_) => return None,
+        // Without a detour, for there may be a hundred thousand tags.
+        Default::Number(n) => return Some(Value::Number(n)),
+        Default::Flag(b) => return Some(Value::Flag(b)),
         Default::Text(text) => text,
         Default::Integer(n) => {
             text = n.to_string();
-            &text
-        }
-        Default::Number(n) => {
-            text = n.to_string();
-            &text
-        }
-        Default::Flag(b) => {
-            text = b.to_string();
             &text
         }
     };
@@ -246,7 +346,8 @@ impl Fields {
 
     /// Where a key is written; its table's header when it is not.
     pub(crate) fn place(&self, key: &str) -> Place {
-        self.field(key).map_or(&self.header, |field| &field.place).clone()
+        let written = self.field(key).filter(|field| field.shown.is_some());
+        written.map_or(&self.header, |field| &field.place).clone()
     }
 
     /// Whether the value was written, and legal.
@@ -261,7 +362,9 @@ impl Fields {
 
     /// A mistake of a key of this table.
     pub(crate) fn mistake(&self, key: &str, message: impl Into<String>) -> Mistake {
-        let mistake = Mistake::new(format!("{}.{key}", self.path), self.place(key), message);
+        let from = self.field(key).and_then(|field| field.from.as_deref());
+        let path = format!("{}.{key}", from.unwrap_or(&self.path));
+        let mistake = Mistake::new(path, self.place(key), message);
         let mistake = mistake.context(self.context.clone());
         match self.field(key).and_then(|field| field.shown.as_ref()) {
             Some(shown) => mistake.value(shown),
@@ -272,6 +375,7 @@ impl Fields {
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         match self.value(key)? {
             Value::Text(text) => Some(text),
+            Value::Word(word) => Some(word),
             _ => None,
         }
     }
@@ -323,11 +427,24 @@ impl Fields {
         }
     }
 
-    pub(crate) fn endpoint(&self, key: &str) -> Option<(&str, u16)> {
+    pub(crate) fn texts(&self, key: &str) -> &[(String, Place)] {
+        match self.value(key) {
+            Some(Value::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn states(&self, key: &str) -> Option<&Arc<States>> {
         match self.value(key)? {
-            Value::Endpoint { host, port } => Some((host, *port)),
+            Value::States(states) => Some(states),
             _ => None,
         }
+    }
+
+    /// What was written, with its place and the table it stands in.
+    pub(crate) fn as_written(&self, key: &str) -> Option<(&Value, &Place, &str)> {
+        let field = self.field(key).filter(|field| field.shown.is_some())?;
+        Some((&field.value, &field.place, field.from.as_deref().unwrap_or(&self.path)))
     }
 
     pub(crate) fn urls(&self, key: &str) -> Option<&[(HubUrl, Place)]> {
@@ -355,6 +472,12 @@ mod tests {
             let none =
                 matches!(key.default, Default::Required | Default::Unset(_) | Default::Derived(_));
             assert_eq!(default(key).is_none(), none, "{}", key.path());
+            let text = match (key.default, default(key)) {
+                (Default::Number(n), Some(found)) => (n.to_string(), found),
+                (Default::Flag(b), Some(found)) => (b.to_string(), found),
+                _ => continue,
+            };
+            assert_eq!(value::read(&key.kind, Raw::Plain(&text.0)), Ok(text.1), "{}", key.path());
         }
     }
 

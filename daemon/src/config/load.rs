@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::check::parse_in;
+use super::check::{Loaded, parse_in};
+use super::list::{self, Instead, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::{Argument, Config, size};
 
@@ -47,6 +48,19 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     arguments: &[Argument],
 ) -> Result<Config, LoadError> {
+    Ok(load_with(file, environment, arguments, None)?.config)
+}
+
+/// The same, with one tag list from elsewhere, and with where the tags come from.
+///
+/// # Errors
+/// When the file cannot be read, or with every mistake in it and in its tag lists.
+pub fn load_with(
+    file: &Path,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    arguments: &[Argument],
+    instead: Option<Instead<'_>>,
+) -> Result<Loaded, LoadError> {
     let unreadable = |source| LoadError::Unreadable { file: file.to_owned(), source };
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).map_err(unreadable)?;
@@ -58,7 +72,8 @@ pub fn load(
     // The daemon and its children may change their directory; what the file means stays.
     let absolute = std::path::absolute(file).map_err(unreadable)?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    Ok(parse_in(directory, file, &text, environment, arguments)?)
+    let lists = Source { read: &list::read_file, instead };
+    Ok(parse_in(directory, file, &text, environment, arguments, &lists)?)
 }
 
 fn not_utf8(file: &Path, error: &std::string::FromUtf8Error) -> Mistakes {

@@ -8,20 +8,49 @@
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 /// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Place {
     /// Bytes of the file.
     File { start: usize, end: usize },
+    /// A cell of a tag list.
+    Cell {
+        /// The list's file.
+        list: Arc<str>,
+        /// From 1, the header counted; 0 for the whole list.
+        row: u32,
+        /// From 1; 0 for the whole row.
+        column: u32,
+        /// What the header calls the column; empty for the whole row.
+        name: Arc<str>,
+    },
     /// Nowhere in particular: something is missing from the file.
     WholeFile,
     /// An environment variable, by its name.
     Variable(String),
     /// A command-line argument, as it is written there.
     Argument(String),
+}
+
+impl Place {
+    /// The place in a tag list, in words; `None` elsewhere.
+    fn in_list(&self) -> Option<String> {
+        match self {
+            Self::Cell { list, row: 0, .. } => Some(list.to_string()),
+            Self::Cell { list, row, column: 0, .. } => Some(format!("{list}: row {row}")),
+            Self::Cell { list, row, column, name } if name.is_empty() => {
+                Some(format!("{list}: row {row}, column {column}"))
+            }
+            Self::Cell { list, row, name, .. } => {
+                Some(format!("{list}: row {row}, column {name:?}"))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<toml_span::Span> for Place {
@@ -97,25 +126,60 @@ pub struct Mistakes {
     pub(crate) file: PathBuf,
     pub(crate) text: String,
     pub(crate) list: Vec<Mistake>,
+    /// Tag lists with more mistakes than are told, and how many more.
+    pub(crate) more: Vec<(Arc<str>, usize)>,
 }
+
+/// How many mistakes of one tag list are told; the others are counted. A list with the wrong type
+/// in each row is understood after a few, and a terminal keeps the first of them in sight.
+const MOST_OF_A_LIST: usize = 100;
 
 impl std::error::Error for Mistakes {}
 
 impl Mistakes {
-    /// Sorts by place: the file from top to bottom, then variables, then arguments.
+    /// Sorts by place: the file from top to bottom, then tag lists, then variables, then arguments.
     pub(crate) fn new(file: PathBuf, text: String, mut list: Vec<Mistake>) -> Self {
         list.sort_by(|a, b| a.place.cmp(&b.place));
         list.dedup();
-        Self { file, text, list }
+        let mut more: Vec<(Arc<str>, usize)> = Vec::new();
+        let mut of_this = 0;
+        let mut last: Option<Arc<str>> = None;
+        list.retain(|mistake| {
+            let Place::Cell { list, .. } = &mistake.place else { return true };
+            if last.as_ref() != Some(list) {
+                (last, of_this) = (Some(Arc::clone(list)), 0);
+            }
+            of_this += 1;
+            if of_this > MOST_OF_A_LIST {
+                match more.last_mut().filter(|(other, _)| other == list) {
+                    Some((_, count)) => *count += 1,
+                    None => more.push((Arc::clone(list), 1)),
+                }
+            }
+            of_this <= MOST_OF_A_LIST
+        });
+        Self { file, text, list, more }
+    }
+
+    /// The same with mistakes of tag lists that were counted and not kept.
+    pub(crate) fn with_more(mut self, counted: Vec<(Arc<str>, usize)>) -> Self {
+        for (list, count) in counted {
+            match self.more.iter_mut().find(|(other, _)| *other == list) {
+                Some((_, known)) => *known += count,
+                None => self.more.push((list, count)),
+            }
+        }
+        self
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.list.len()
+        self.list.len() + self.more.iter().map(|(_, count)| count).sum::<usize>()
     }
 
-    /// The key paths, in the order of the report; an empty one stands for broken TOML.
+    /// The key paths of those that are told, in the order of the report; an empty one stands for
+    /// broken TOML.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.list.iter().map(|mistake| mistake.path.as_str())
     }
@@ -124,35 +188,53 @@ impl Mistakes {
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let lines = Lines::of(&self.text);
         let file = self.file.display().to_string();
-        self.list.iter().map(move |mistake| {
-            let place = match &mistake.place {
-                Place::Variable(name) => format!("environment variable {name}"),
-                Place::Argument(text) => format!("argument {text}"),
-                place @ (Place::File { .. } | Place::WholeFile) => match lines.of_place(place) {
-                    (Some(line), _) => format!("{file}:{line}"),
-                    _ => file.clone(),
-                },
-            };
-            let mut text = format!("{place}: ");
-            if !mistake.path.is_empty() {
-                text += &format!("{}: ", mistake.path);
-            }
-            text += &mistake.message;
-            if let Some(legal) = &mistake.legal {
-                text += &format!("; legal: {legal}");
-            }
-            visible(&text)
-        })
+        self.list
+            .iter()
+            .map(move |mistake| {
+                let place = match &mistake.place {
+                    Place::Variable(name) => format!("environment variable {name}"),
+                    Place::Argument(text) => format!("argument {text}"),
+                    place @ Place::Cell { .. } => place.in_list().unwrap_or_default(),
+                    place @ (Place::File { .. } | Place::WholeFile) => {
+                        match lines.of_place(place) {
+                            (Some(line), _) => format!("{file}:{line}"),
+                            _ => file.clone(),
+                        }
+                    }
+                };
+                let mut text = format!("{place}: ");
+                if !mistake.path.is_empty() {
+                    text += &format!("{}: ", mistake.path);
+                }
+                text += &mistake.message;
+                if let Some(legal) = &mistake.legal {
+                    text += &format!("; legal: {legal}");
+                }
+                visible(&text)
+            })
+            .chain(
+                self.more
+                    .iter()
+                    .map(|(list, count)| visible(&format!("{list}: {count} more mistakes"))),
+            )
     }
 
-    /// All of them for programs: an array with one object for each.
+    /// All of them for programs: an array with one object for each. Where a tag list has more than
+    /// are told, an object with `file` and `more` counts the others.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let lines = Lines::of(&self.text);
         let file = self.file.display().to_string();
         let list: Vec<_> = self.list.iter().map(|m| Row::new(&file, &lines, m)).collect();
         // Strings and numbers only: this cannot fail.
-        serde_json::to_value(list).unwrap_or_default()
+        let mut list = serde_json::to_value(list).unwrap_or_default();
+        if let serde_json::Value::Array(list) = &mut list {
+            let more = self.more.iter();
+            list.extend(
+                more.map(|(file, count)| serde_json::json!({ "file": file, "more": count })),
+            );
+        }
+        list
     }
 }
 
@@ -168,6 +250,12 @@ struct Row<'a> {
     argument: Option<&'a str>,
     line: Option<usize>,
     column: Option<usize>,
+    /// Of a tag list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u32>,
+    /// What a tag list's header calls the column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column_name: Option<&'a str>,
     message: &'a str,
     value: Option<&'a str>,
     legal: Option<&'a str>,
@@ -178,8 +266,12 @@ struct Row<'a> {
 
 #[derive(Serialize)]
 struct Other<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
     line: Option<usize>,
     column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u32>,
     message: &'a str,
 }
 
@@ -189,12 +281,15 @@ impl<'a> Row<'a> {
         let (variable, argument) = match &mistake.place {
             Place::Variable(name) => (Some(name.as_str()), None),
             Place::Argument(text) => (None, Some(text.as_str())),
-            Place::File { .. } | Place::WholeFile => (None, None),
+            Place::File { .. } | Place::Cell { .. } | Place::WholeFile => (None, None),
         };
         let in_file = variable.is_none() && argument.is_none();
+        let (list, row, column_name) = of_cell(&mistake.place);
         Self {
             path: &mistake.path,
-            file: in_file.then_some(file),
+            file: list.or(in_file.then_some(file)),
+            row,
+            column_name,
             variable,
             argument,
             line,
@@ -206,9 +301,20 @@ impl<'a> Row<'a> {
             context: mistake.context.as_deref(),
             other: mistake.other.as_ref().map(|(place, message)| {
                 let (line, column) = lines.of_place(place);
-                Other { line, column, message }
+                let (file, row, _) = of_cell(place);
+                Other { file, line, column, row, message }
             }),
         }
+    }
+}
+
+/// File, row and column name of a cell.
+fn of_cell(place: &Place) -> (Option<&str>, Option<u32>, Option<&str>) {
+    match place {
+        Place::Cell { list, row, name, .. } => {
+            (Some(list), (*row > 0).then_some(*row), (!name.is_empty()).then_some(name))
+        }
+        _ => (None, None, None),
     }
 }
 
@@ -220,7 +326,10 @@ impl fmt::Display for Mistakes {
             render(f, &file, &lines, mistake)?;
             f.write_char('\n')?;
         }
-        match self.list.len() {
+        for (list, count) in &self.more {
+            writeln!(f, "{}: {count} more mistakes, not shown\n", visible(list))?;
+        }
+        match self.count() {
             1 => write!(f, "1 mistake in {file}"),
             n => write!(f, "{n} mistakes in {file}"),
         }
@@ -249,6 +358,12 @@ fn render(
             let hint = mistake.suggestion.as_ref().map(|word| format!("did you mean `{word}`?"));
             excerpt(f, lines, *start..*end, margin, '^', hint.as_deref())?;
         }
+        place @ Place::Cell { .. } => {
+            writeln!(f, " --> {}", visible(&place.in_list().unwrap_or_default()))?;
+            if let Some(value) = mistake.value.as_ref().filter(|v| !mistake.message.contains(*v)) {
+                writeln!(f, "  = found: {}", visible(value))?;
+            }
+        }
         Place::WholeFile => writeln!(f, " --> {file}")?,
         Place::Variable(name) => writeln!(f, " --> environment variable {}", visible(name))?,
         Place::Argument(text) => writeln!(f, " --> argument {}", visible(text))?,
@@ -263,6 +378,10 @@ fn render(
                 let at = lines.locate(*start);
                 writeln!(f, "{:margin$}::: {file}:{}:{}", "", at.line, at.column)?;
                 excerpt(f, lines, *start..*end, margin, '-', Some(text))?;
+            }
+            place @ Place::Cell { .. } => {
+                let place = visible(&place.in_list().unwrap_or_default());
+                writeln!(f, "{:margin$} = {}: {place}", "", visible(text))?;
             }
             _ => writeln!(f, "{:margin$} = {}", "", visible(text))?,
         }

@@ -4,6 +4,7 @@
 //! - One run shows every mistake: nothing returns at the first one.
 //! - [`keys::KEYS`] is the only list of what can be written.
 //! - Environment and arguments are passed in; nothing here reads the process's own.
+//! - Only [`load`] touches files: the configuration, and the tag lists that it names.
 
 mod address;
 mod check;
@@ -12,23 +13,29 @@ mod difference;
 pub mod estimate;
 mod fields;
 pub mod keys;
+mod link;
+pub(crate) mod list;
 mod load;
 mod mistake;
 mod model;
 mod overlap;
 mod piecemeal;
 mod pieces;
+mod profile;
 pub mod reference;
 mod settings;
 mod share;
 pub(crate) mod size;
 mod suggest;
 mod syntax;
+pub(crate) mod tag;
 mod value;
 
-pub use check::parse;
+pub use check::{Loaded, Origin, parse};
 pub use difference::{ChangedDevice, Difference};
-pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load};
+pub(crate) use link::tls_files;
+pub use list::{Instead, MAX_LIST_BYTES};
+pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub use model::{
     Config, Deadband, Device, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, RecordMode,

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use tidegate_modbus::{DataType, Table, TagSpec};
 
 use super::address;
-use super::device::{Read, ReadTag};
+use super::device::Read;
 use super::fields::Checker;
+use super::tag::ReadTag;
 use crate::subjects;
 
 /// Two tags of one device that read the same registers, by their places in the device's list.

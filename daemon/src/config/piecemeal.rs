@@ -8,67 +8,96 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
-use super::check::Sections;
-use super::device::{Begun, device_of};
-use super::fields::Checker;
-use super::model::{Config, Device, Tag};
+use super::check::{Loaded, Sections};
+use super::device::{Begun, Fastest, device_of, faster, linked};
+use super::fields::{Checker, Table};
+use super::link::Way;
+use super::list::Source;
+use super::model::{Device, Tag};
 use super::overlap::meetings;
 use super::pieces::{Kind, pieces};
+use super::profile::{Profile, TagTable};
 use super::settings::Settings;
 use super::syntax::Repaired;
+use super::tag::ReadTag;
 
 /// A device whose tags are being read.
 struct Open {
     begun: Begun,
+    taken: Taken,
+}
+
+/// Its tags so far.
+#[derive(Default)]
+struct Taken {
     specs: Vec<tidegate_modbus::TagSpec>,
     tags: Vec<Tag>,
     may_overlap: Vec<bool>,
+    fastest: Fastest,
+}
+
+impl Taken {
+    /// Keeps what is kept of a tag; `false` when there is a mistake.
+    fn take(&mut self, read: ReadTag, paths: &mut HashSet<TagPath>) -> bool {
+        self.fastest = faster(self.fastest.take(), &read);
+        let Some((spec, tag)) = read.tag else { return false };
+        let is_new = paths.insert(tag.path.clone());
+        self.specs.push(spec);
+        self.tags.push(tag);
+        self.may_overlap.push(read.allow_overlap);
+        is_new
+    }
+}
+
+/// The devices that are read, and what is compared between them.
+#[derive(Default)]
+struct Devices {
+    done: Vec<Device>,
+    ways: Vec<Option<Way>>,
+    names: HashSet<String>,
+    paths: HashSet<TagPath>,
 }
 
 /// Reads a text that holds no mistake; `None` when it may hold one.
-pub(super) fn read(directory: &Path, text: &str, settings: &Settings) -> Option<Config> {
+pub(super) fn read(
+    directory: &Path,
+    text: &str,
+    settings: &Settings,
+    lists: &Source<'_>,
+) -> Option<Loaded> {
     let nothing = Repaired::default();
-    let mut checker = Checker::new(&nothing, settings);
-    let sections = checker.sections_of(directory, text)?;
+    let mut checker = Checker::new(&nothing, settings, lists, directory);
+    let sections = checker.sections_of(text)?;
     let plant = sections.gateway.as_ref()?.plant.as_str().to_owned();
-    let mut devices = Vec::new();
-    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
+    let profiles = checker.profiles_of(text)?;
+    let mut devices = Devices::default();
     let mut open: Option<Open> = None;
-    for piece in pieces(text).filter(|piece| piece.kind != Kind::Rest) {
-        let root = toml_span::parse(text.get(piece.range)?).ok()?;
-        let device = only(&root, "device")?;
+    for piece in pieces(text) {
         match piece.kind {
-            Kind::Rest => {}
-            Kind::Device => {
-                if let Some(open) = open.take() {
-                    devices.push(checker.close(open)?);
-                }
-                let table = only_entry(device)?;
-                // Tags as a list behind a key.
-                if table.as_table()?.contains_key("tag") {
-                    return None;
-                }
-                let begun = checker.begin_device(devices.len(), table, &plant);
-                if !names.insert(begun.name()?.to_owned()) {
-                    return None;
-                }
-                let (specs, tags, may_overlap) = (Vec::new(), Vec::new(), Vec::new());
-                open = Some(Open { begun, specs, tags, may_overlap });
+            Kind::Rest | Kind::Profile | Kind::ProfileTag => continue,
+            Kind::Device | Kind::Tag => {}
+        }
+        let root = toml_span::parse(text.get(piece.range)?).ok()?;
+        if piece.kind == Kind::Device {
+            if let Some(open) = open.take() {
+                checker.close(open, &profiles, &mut devices)?;
             }
-            Kind::Tag => {
-                let table = only_entry(only(device, "tag")?)?;
-                let open = open.as_mut()?;
-                let read = checker.tag(open.tags.len(), table, &open.begun);
-                checker.fits_a_request(&read, open.begun.fields());
-                let (spec, tag) = read.tag?;
-                if !paths.insert(tag.path.clone()) {
-                    return None;
-                }
-                open.specs.push(spec);
-                open.tags.push(tag);
-                open.may_overlap.push(read.allow_overlap);
+            let table = own_keys("device", &root)?;
+            let begun = checker.begin_device(devices.done.len(), table, &plant, &profiles);
+            if !devices.names.insert(begun.name()?.to_owned()) {
+                return None;
+            }
+            open = Some(Open { begun, taken: Taken::default() });
+        } else {
+            let table = tag_of("device", &root)?;
+            let open = open.as_mut()?;
+            let path = format!("{}.tag[{}]", open.begun.fields().path, open.taken.tags.len());
+            let read = checker.tag(path, Table::Toml(table), &open.begun, None);
+            if !open.taken.take(read, &mut devices.paths) {
+                return None;
             }
         }
         if !checker.mistakes.is_empty() {
@@ -76,35 +105,84 @@ pub(super) fn read(directory: &Path, text: &str, settings: &Settings) -> Option<
         }
     }
     if let Some(open) = open {
-        devices.push(checker.close(open)?);
+        checker.close(open, &profiles, &mut devices)?;
     }
-    let config = sections.with(Some(devices))?;
-    checker.mistakes.is_empty().then_some(config)
+    checker.unused_profiles(&profiles);
+    let links = checker.links(&devices.ways);
+    if !checker.mistakes.is_empty() {
+        return None;
+    }
+    let config = sections.with(Some(linked(devices.done, links)?))?;
+    Some(Loaded { config, origins: checker.origins })
 }
 
 impl Checker<'_> {
     /// Everything but the devices: the other sections, put together again.
-    fn sections_of(&mut self, directory: &Path, text: &str) -> Option<Sections> {
+    fn sections_of(&mut self, text: &str) -> Option<Sections> {
         let rest = pieces(text).filter(|piece| piece.kind == Kind::Rest);
         let rest = rest.filter_map(|piece| text.get(piece.range)).collect::<String>();
         let root = toml_span::parse(&rest).ok()?;
-        if root.as_table()?.contains_key("device") {
+        if root.as_table()?.keys().any(|key| matches!(&*key.name, "device" | "profile")) {
             return None;
         }
-        let sections = self.sections(&root, directory);
+        let sections = self.sections(&root);
         self.mistakes.is_empty().then_some(sections)
     }
 
-    fn close(&mut self, open: Open) -> Option<Device> {
-        let Open { begun, specs, tags, may_overlap } = open;
+    /// The profiles; their tags stay text until a device takes them.
+    fn profiles_of<'t>(&mut self, text: &'t str) -> Option<Vec<Profile<'t>>> {
+        let mut profiles: Vec<Profile<'t>> = Vec::new();
+        let mut names = HashSet::new();
+        for piece in pieces(text) {
+            let source = text.get(piece.range)?;
+            match piece.kind {
+                Kind::Rest | Kind::Device | Kind::Tag => {}
+                Kind::Profile => {
+                    let root = toml_span::parse(source).ok()?;
+                    let table = own_keys("profile", &root)?;
+                    let profile = self.begin_profile(profiles.len(), table);
+                    if !names.insert(profile.name()?.to_owned()) {
+                        return None;
+                    }
+                    profiles.push(profile);
+                }
+                Kind::ProfileTag => {
+                    let tags = &mut profiles.last_mut()?.tags;
+                    tags.push((tags.len(), TagTable::Text(source)));
+                }
+            }
+        }
+        self.mistakes.is_empty().then_some(profiles)
+    }
+
+    fn close(&mut self, open: Open, profiles: &[Profile<'_>], devices: &mut Devices) -> Option<()> {
+        let Open { begun, mut taken } = open;
+        let (paths, mut all) = (&mut devices.paths, true);
+        let known = self.more_tags(&begun, profiles, &mut |_, read| {
+            all &= taken.take(read, paths);
+        });
+        let Taken { specs, tags, may_overlap, fastest } = taken;
         let each = specs.iter().zip(&may_overlap).enumerate();
         let each = each.map(|(index, (spec, allowed))| (index, spec, *allowed));
-        if tags.is_empty() || !meetings(each).is_empty() {
+        if !known || !all || tags.is_empty() || !meetings(each).is_empty() {
             return None;
         }
-        let spec = self.device_spec(&begun)?;
-        self.mistakes.is_empty().then(|| device_of(spec, specs, tags))
+        let spec = self.device_spec(&begun, fastest)?;
+        devices.ways.push(self.way(begun.fields(), begun.tls()));
+        devices.done.push(device_of(spec, specs, tags));
+        self.mistakes.is_empty().then_some(())
     }
+}
+
+/// The table of a device or profile whose tags do not stand in it as a list.
+fn own_keys<'t>(name: &str, root: &'t Toml<'t>) -> Option<&'t Toml<'t>> {
+    let table = only_entry(only(root, name)?)?;
+    (!table.as_table()?.contains_key("tag")).then_some(table)
+}
+
+/// The table of a tag that is parsed by itself.
+pub(super) fn tag_of<'t>(of: &str, root: &'t Toml<'t>) -> Option<&'t Toml<'t>> {
+    only_entry(only(only(root, of)?, "tag")?)
 }
 
 /// The value of a table that has this key and no other.

@@ -1,5 +1,5 @@
-//! Cuts a file at its `[[device]]` and `[[device.tag]]` headers, so that it can be parsed one
-//! table at a time: the tree of a whole file takes twenty times the memory of what is kept of it.
+//! Cuts a file at the headers of its devices and profiles and of their tags, so that it can be
+//! parsed one table at a time: the tree of a whole file takes twenty times the memory of what is kept of it.
 //!
 //! # Invariants
 //! - The pieces are the file: in order, without gap or overlap.
@@ -18,6 +18,10 @@ pub(super) enum Kind {
     Device,
     /// `[[device.tag]]`
     Tag,
+    /// `[[profile]]`
+    Profile,
+    /// `[[profile.tag]]`
+    ProfileTag,
 }
 
 /// A run of whole statements.
@@ -55,13 +59,15 @@ fn header(text: &str) -> Option<Kind> {
     let name = inner.strip_prefix('[').unwrap_or(inner).trim_start();
     let end = name.find([']', '.', ' ', '\t']).unwrap_or(name.len());
     let first = name.get(..end).unwrap_or_default();
-    if first != "device" {
+    if !matches!(first, "device" | "profile") {
         return Some(Kind::Rest);
     }
     let whole = line.split('#').next().unwrap_or_default().trim_end();
     match whole {
         "[[device]]" => Some(Kind::Device),
         "[[device.tag]]" => Some(Kind::Tag),
+        "[[profile]]" => Some(Kind::Profile),
+        "[[profile.tag]]" => Some(Kind::ProfileTag),
         _ => None,
     }
 }
@@ -168,7 +174,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn the_pieces_of_any_text_are_the_text(
-            text in "(?s)((\\[\\[device(\\.tag)?\\]\\])|\"\"\"|'''|[\\[\\]\"'=.,#{} \n\r\tabé0-9\\\\]|.){0,60}"
+            text in "(?s)((\\[\\[(device|profile)(\\.tag)?\\]\\])|\"\"\"|'''|[\\[\\]\"'=.,#{} \n\r\tabé0-9\\\\]|.){0,60}"
         ) {
             let joined: String = cut(&text).into_iter().map(|(_, piece)| piece).collect();
             prop_assert_eq!(joined, text);

@@ -240,7 +240,8 @@ fn key_path(text: &str, statement: &Statement) -> String {
     if !plain(&statement.name) {
         return String::new();
     }
-    let (mut section, mut device, mut tag) = (String::new(), None::<usize>, None::<usize>);
+    let (mut section, mut tag) = (String::new(), None::<usize>);
+    let (mut device, mut profile) = (None::<usize>, None::<usize>);
     let above = text.get(..statement.range.start).unwrap_or_default();
     let header = text.get(statement.range.clone()).filter(|_| statement.header);
     for line in above.lines().chain(header.and_then(|header| header.lines().next())) {
@@ -248,14 +249,19 @@ fn key_path(text: &str, statement: &Statement) -> String {
             continue;
         }
         section = match header_name(line) {
-            "device" => {
-                device = Some(device.map_or(0, |n| n + 1));
+            name @ ("device" | "profile") => {
+                let count = if name == "device" { &mut device } else { &mut profile };
+                *count = Some(count.map_or(0, |n| n + 1));
                 tag = None;
-                format!("device[{}]", device.unwrap_or(0))
+                format!("{name}[{}]", count.unwrap_or(0))
             }
-            "device.tag" => {
+            name @ ("device.tag" | "profile.tag") => {
+                let (name, count) = match name {
+                    "device.tag" => ("device", device),
+                    _ => ("profile", profile),
+                };
                 tag = Some(tag.map_or(0, |n| n + 1));
-                format!("device[{}].tag[{}]", device.unwrap_or(0), tag.unwrap_or(0))
+                format!("{name}[{}].tag[{}]", count.unwrap_or(0), tag.unwrap_or(0))
             }
             name if plain(name) => name.to_owned(),
             _ => return String::new(),

@@ -7,9 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_modbus::{Address, DataType, DeviceSpec, LinkSpec, Order, Table, TagSpec, UnitId};
+use tidegate_modbus::{
+    Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, NanPolicy, Order,
+    Outside, Parity, Rs485, SerialSpec, Special, States, StopBits, Table, TagSpec, TlsSpec,
+    Transport, UnitId,
+};
 use tidegate_translator::TagPath;
 
+use super::check::parse_in;
 use super::*;
 use crate::names::{GatewayId, Name};
 
@@ -19,8 +24,29 @@ fn root() -> PathBuf {
 }
 
 fn parse_text(text: &str) -> Result<Config, Mistakes> {
-    parse(Path::new("/etc/tidegate/tidegate.toml"), text, no_environment(), &[])
+    parse_in(DIRECTORY.as_ref(), FILE.as_ref(), text, no_environment(), &[], &LISTS)
+        .map(|read| read.config)
 }
+
+const DIRECTORY: &str = "/etc/tidegate";
+const FILE: &str = "/etc/tidegate/tidegate.toml";
+
+/// The lists that texts of these tests can name.
+const LISTS: list::Source<'static> = list::Source {
+    read: &|path| match path.strip_prefix(DIRECTORY).ok().and_then(Path::to_str) {
+        Some("meter.csv") => Ok(METER_LIST.into()),
+        Some("drive.csv") => Ok(b"path,address\ncurrent,input:9\n".into()),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    },
+    instead: None,
+};
+
+/// Every column that the keys of a tag are.
+const METER_LIST: &[u8] = b"\xef\xbb\xbfName;Register;Type;Length;Order;Scale;Offset;Unit;Min;Max;Outside;\
+NaN;States;Poll every ms;Deadband;Deadband_percent;Max silence ms;Record;Allow overlap;Comment\r\n\
+list/f;input:101;float32;;cdab;0,5;-3,25;kW;0;1e3;bad;bad;;100;;2,5;70000;changes;FALSE;\"a; b\"\r\n\
+list/t;input:201;text;10;badc;;;;;;;;;;;;;;;\r\n\
+list/s;input:301;;;;;;;;;;;\"0=off;1=on\";;;;;;true;\r\n";
 
 fn no_environment() -> Vec<(OsString, OsString)> {
     Vec::new()
@@ -213,7 +239,7 @@ protocol = "modbus-tcp"
 address = "[2001:db8::2]:1502"
 unit = 255
 poll-every-ms = 2000
-timeout-ms = 1500
+timeout-ms = 900
 retry-after-ms = 100
 retry-at-most-ms = 5000
 max-gap = 0
@@ -221,6 +247,13 @@ max-registers = 60
 max-bits = 100
 base-path = "Werk1/Halle 2"
 address-base = 1
+pause-between-ms = 20
+forbidden = ["holding:500-599", "40701", "coil:5"]
+tag-list = "meter.csv"
+turnaround-ms = 3
+pause-after-connect-ms = 100
+close-after-poll = true
+max-connections = 2
 [[device.tag]]
 path = "a/b"
 address = "input:7"
@@ -241,6 +274,72 @@ deadband-percent = 0
 path = "d"
 address = "holding:1"
 deadband-percent = 2.5
+[[device.tag]]
+path = "e"
+address = "holding:2"
+min = -1
+max = 100.5
+outside = "clamp"
+poll-every-ms = 60000
+[[device.tag]]
+path = "f"
+address = "holding:3"
+states = "0=stopped, 1 = running"
+[[device.tag]]
+path = "g"
+address = "holding:4"
+type = "text"
+length = 9
+[[device.tag]]
+path = "h"
+address = "holding:10"
+type = "float64"
+nan = "bad"
+[[device]]
+name = "drive-1"
+address = "/dev/ttyUSB0"
+unit = 1
+profile = "drive"
+[[device]]
+name = "drive-2"
+address = "/dev/ttyUSB0"
+unit = 2
+profile = "drive"
+max-gap = 8
+rs485 = "rts-low"
+rs485-delay-before-ms = 1
+rs485-delay-after-ms = 2
+[[device.tag]]
+path = "own"
+address = "coil:1"
+[[device]]
+name = "server"
+protocol = "modbus-rtu-over-tcp"
+address = "moxa:4001"
+unit = 247
+profile = "all"
+[[device]]
+name = "secret"
+protocol = "modbus-tls"
+address = "plc"
+profile = "all"
+tls = { ca = "ca.pem", cert = "gw.pem", key = "/gw.key", server-name = "plc.example.com" }
+[[profile]]
+name = "drive"
+protocol = "modbus-rtu"
+baud-rate = 9600
+parity = "none"
+stop-bits = 2
+max-gap = 4
+tag-list = "drive.csv"
+[[profile.tag]]
+path = "speed"
+address = "holding:200"
+[[profile]]
+name = "all"
+[[profile.tag]]
+path = "x"
+address = "coil:0"
 "#;
 
 #[test]
@@ -298,15 +397,25 @@ fn every_key_that_is_written_reaches_the_configuration() {
         *device.spec,
         DeviceSpec {
             name: "meter".into(),
-            link: Arc::new(LinkSpec::tcp("2001:db8::2".into(), 1502)),
+            link: Arc::new(LinkSpec {
+                transport: tcp("2001:db8::2", 1502),
+                max_connections: 2,
+                pause_after_connect: Duration::from_millis(100),
+                turnaround: Duration::from_millis(3),
+                close_after_poll: true,
+            }),
             unit: UnitId(255),
             poll_every: Duration::from_secs(2),
-            timeout: Duration::from_millis(1500),
-            pause_between: Duration::ZERO,
+            timeout: Duration::from_millis(900),
+            pause_between: Duration::from_millis(20),
             max_gap: 0,
             max_registers: 60,
             max_bits: 100,
-            forbidden: Arc::default(),
+            forbidden: Arc::new([
+                Forbidden { table: Table::Coil, first: 4, last: 4 },
+                Forbidden { table: Table::HoldingRegister, first: 499, last: 598 },
+                Forbidden { table: Table::HoldingRegister, first: 700, last: 700 },
+            ]),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
             tags: device.spec.tags.clone(),
         }
@@ -338,6 +447,121 @@ fn every_key_that_is_written_reaches_the_configuration() {
     );
     assert_eq!(device.spec.tags[1].kind, DataType::Bool);
     assert_eq!(device.tags[2].manner.deadband, Deadband::Percent(2.5));
+}
+
+fn tcp(host: &str, port: u16) -> Transport {
+    Transport::Tcp(Endpoint { host: host.into(), port })
+}
+
+fn whole_config() -> Config {
+    parse_text(&EVERYTHING.replace("deadband-percent = 0\n", ""))
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"))
+}
+
+#[test]
+fn what_only_some_tags_have_reaches_them() {
+    let config = whole_config();
+    let specs = &config.devices[0].spec.tags;
+    let special = |index: usize| specs[index].special.as_deref().unwrap();
+    assert_eq!(specs[0].special, None);
+    let range = LegalRange { min: -1.0, max: 100.5, outside: Outside::Clamp };
+    let every = Some(Duration::from_mins(1));
+    assert_eq!(
+        *special(3),
+        Special { poll_every: every, range: Some(range), ..Special::default() }
+    );
+    assert_eq!(config.devices[0].tags[3].manner.max_silence, Duration::from_mins(1));
+    let states = |names: [(i64, &str); 2]| {
+        let names = names.map(|(number, name)| (number, name.into()));
+        Some(Arc::new(States::new(names.into())))
+    };
+    assert_eq!(special(4).states, states([(0, "stopped"), (1, "running")]));
+    assert_eq!((specs[5].kind, &specs[5].special), (DataType::Text(9), &None));
+    assert_eq!(special(6).nan, NanPolicy::Bad);
+}
+
+#[test]
+fn every_column_of_a_tag_list_reaches_its_tag() {
+    let config = whole_config();
+    let device = &config.devices[0];
+    let [float, text, state] = &device.spec.tags[7..] else { panic!("{:?}", device.tags) };
+    let range = LegalRange { min: 0.0, max: 1000.0, outside: Outside::Bad };
+    let special = Special {
+        poll_every: Some(Duration::from_millis(100)),
+        range: Some(range),
+        nan: NanPolicy::Bad,
+        states: None,
+    };
+    assert_eq!(
+        *float,
+        TagSpec {
+            path: TagPath::new("Werk1/Halle 2/list/f").unwrap(),
+            address: Address { table: Table::InputRegister, offset: 100, bit: None },
+            kind: DataType::Float32,
+            order: Order::Cdab,
+            scale: 0.5,
+            offset: -3.25,
+            special: Some(Arc::new(special)),
+        }
+    );
+    assert_eq!(
+        *device.tags[7].manner,
+        Manner {
+            unit: Some("kW".into()),
+            deadband: Deadband::Percent(2.5),
+            max_silence: Duration::from_secs(70),
+            record: RecordMode::Changes,
+        }
+    );
+    assert_eq!((text.kind, text.order), (DataType::Text(10), Order::Badc));
+    let names = state.special.as_ref().unwrap().states.as_ref().unwrap();
+    assert_eq!(names.iter().collect::<Vec<_>>(), [(0, "off"), (1, "on")]);
+}
+
+#[test]
+fn devices_of_one_port_share_what_one_of_them_says() {
+    let config = whole_config();
+    let expected = LinkSpec {
+        transport: Transport::Rtu(SerialSpec {
+            port: "/dev/ttyUSB0".into(),
+            baud: 9600,
+            parity: Parity::None,
+            stop_bits: StopBits::Two,
+            rs485: Some(Rs485 {
+                rts_high_on_send: false,
+                delay_before_send: Duration::from_millis(1),
+                delay_after_send: Duration::from_millis(2),
+            }),
+        }),
+        max_connections: 1,
+        pause_after_connect: Duration::ZERO,
+        turnaround: Duration::ZERO,
+        close_after_poll: false,
+    };
+    let (one, two) = (&config.devices[1].spec, &config.devices[2].spec);
+    assert_eq!(*one.link, expected);
+    assert!(Arc::ptr_eq(&one.link, &two.link));
+    // What is the unit's own, or wins over the profile's.
+    assert_eq!((one.max_gap, two.max_gap), (4, 8));
+    let paths = |index: usize| -> Vec<String> {
+        config.devices[index].tags.iter().map(|tag| tag.path.to_string()).collect()
+    };
+    assert_eq!(paths(1), ["Werk1/drive-1/speed", "Werk1/drive-1/current"]);
+    assert_eq!(paths(2), ["Werk1/drive-2/own", "Werk1/drive-2/speed", "Werk1/drive-2/current"]);
+}
+
+#[test]
+fn each_transport_has_its_port_and_its_files() {
+    let config = whole_config();
+    let endpoint = |host: &str, port| Endpoint { host: host.into(), port };
+    let transport = |index: usize| &config.devices[index].spec.link.transport;
+    assert_eq!(*transport(3), Transport::RtuOverTcp(endpoint("moxa", 4001)));
+    let tls = TlsSpec {
+        ca: Path::new(DIRECTORY).join("ca.pem"),
+        identity: Some((Path::new(DIRECTORY).join("gw.pem"), "/gw.key".into())),
+        server_name: Some("plc.example.com".into()),
+    };
+    assert_eq!(*transport(4), Transport::Tls(endpoint("plc", 802), tls));
 }
 
 #[test]
@@ -564,8 +788,9 @@ fn mutate(text: &str, at: usize, how: u8, with: char) -> String {
 fn both_ways(text: &str) -> (Option<Config>, Result<Config, Mistakes>) {
     let settings = settings::Settings::default();
     let (dir, file) = (Path::new("/etc/tidegate"), Path::new("/etc/tidegate/tidegate.toml"));
-    let whole = check::whole(dir, file, text, &settings, Vec::new());
-    (piecemeal::read(dir, text, &settings), whole)
+    let whole = check::whole(dir, file, text, &settings, &LISTS, Vec::new());
+    let pieces = piecemeal::read(dir, text, &settings, &LISTS);
+    (pieces.map(|read| read.config), whole.map(|read| read.config))
 }
 
 #[test]

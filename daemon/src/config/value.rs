@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_modbus::States;
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 use toml_span::value::ValueInner;
@@ -16,6 +18,8 @@ use super::{HubUrl, size, suggest};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(String),
+    /// One of the words of its key.
+    Word(&'static str),
     Flag(bool),
     Integer(i64),
     Duration(Duration),
@@ -23,9 +27,11 @@ pub(crate) enum Value {
     Number(f64),
     Path(PathBuf),
     Listen(SocketAddr),
-    Endpoint { host: String, port: u16 },
     Urls(Vec<(HubUrl, Place)>),
+    /// What each entry says is up to whoever asks.
+    Texts(Vec<(String, Place)>),
     TagPath(TagPath),
+    States(Arc<States>),
 }
 
 /// Why a value is not legal.
@@ -53,27 +59,37 @@ impl Illegal {
 /// The place of a mistake in a list; `None` for the whole value.
 pub(crate) type Element = Option<(usize, Place)>;
 
-/// What stands in the file, or in a variable or argument.
+/// Every mistake of a value.
+type Wrong = Vec<(Element, Illegal)>;
+
+/// What stands in the file, in a tag list, or in a variable or argument.
 #[derive(Clone, Copy)]
 pub(crate) enum Raw<'a> {
     /// From the file, with its TOML type.
     Toml(&'a Toml<'a>),
     /// Plain text, whose type the key decides.
     Plain(&'a str),
+    /// A cell of a tag list.
+    Cell {
+        /// Without spaces around it.
+        text: &'a str,
+        /// Whether a comma may stand for the decimal point.
+        comma: bool,
+    },
 }
 
 impl Raw<'_> {
     /// As it is quoted in a message.
     pub(crate) fn shown(&self) -> String {
         match self {
-            Self::Plain(text) => format!("{:?}", shorten(text)),
+            Self::Plain(text) | Self::Cell { text, .. } => format!("{:?}", shorten(text)),
             Self::Toml(value) => shown(value.as_ref()),
         }
     }
 
     fn noun(&self) -> &'static str {
         match self {
-            Self::Plain(_) => "text",
+            Self::Plain(_) | Self::Cell { .. } => "text",
             Self::Toml(value) => match value.as_ref() {
                 ValueInner::String(_) => "text",
                 ValueInner::Integer(_) => "a whole number",
@@ -87,14 +103,14 @@ impl Raw<'_> {
 
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Plain(text) => Some(text),
+            Self::Plain(text) | Self::Cell { text, .. } => Some(text),
             Self::Toml(value) => value.as_str(),
         }
     }
 
     fn integer(&self) -> Option<i64> {
         match self {
-            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Plain(text) | Self::Cell { text, .. } => text.trim().parse().ok(),
             Self::Toml(value) => value.as_integer(),
         }
     }
@@ -102,7 +118,8 @@ impl Raw<'_> {
     #[expect(clippy::cast_precision_loss, reason = "2^53 and above is no scale that anyone writes")]
     fn number(&self) -> Option<f64> {
         match self {
-            Self::Plain(text) => text.trim().parse().ok(),
+            Self::Plain(text) | Self::Cell { text, comma: false } => text.trim().parse().ok(),
+            Self::Cell { text, comma: true } => decimal(text).parse().ok(),
             Self::Toml(value) => value.as_float().or_else(|| value.as_integer().map(|n| n as f64)),
         }
     }
@@ -110,8 +127,20 @@ impl Raw<'_> {
     fn flag(&self) -> Option<bool> {
         match self {
             Self::Plain(text) => text.trim().parse().ok(),
+            // As spreadsheets write it.
+            Self::Cell { text, .. } if text.eq_ignore_ascii_case("true") => Some(true),
+            Self::Cell { text, .. } if text.eq_ignore_ascii_case("false") => Some(false),
+            Self::Cell { .. } => None,
             Self::Toml(value) => value.as_bool(),
         }
+    }
+}
+
+/// A number with its one comma as the decimal point.
+pub(crate) fn decimal(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.matches(',').count() {
+        1 if !text.contains('.') => text.replace(',', ".").into(),
+        _ => text.into(),
     }
 }
 
@@ -127,9 +156,11 @@ fn shown(value: &ValueInner<'_>) -> String {
 }
 
 /// Checks a value by its key's kind; a list can hold many mistakes.
-pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
+pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
     match kind {
         Kind::Urls => urls(raw),
+        Kind::Ranges => texts(raw).map(Value::Texts),
+        Kind::States => states(raw),
         _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
     }
 }
@@ -137,7 +168,9 @@ pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Vec<(Element, Ill
 fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
     let wrong_type = |wanted: &str| {
         let message = match raw {
-            Raw::Plain(text) => format!("{:?} is not {wanted}", shorten(text)),
+            Raw::Plain(text) | Raw::Cell { text, .. } => {
+                format!("{:?} is not {wanted}", shorten(text))
+            }
             Raw::Toml(_) => format!("expected {wanted}, found {}", raw.noun()),
         };
         Illegal::new(message, raw.shown())
@@ -184,14 +217,18 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             Ok(Value::Text(text.to_owned()))
         }
         Kind::Text { max } => {
-            let text = text()?;
+            // Spaces around it cannot be seen, and no tag list can carry them.
+            let text = text()?.trim();
+            if text.is_empty() {
+                return Err(Illegal::new("it is empty", raw.shown()));
+            }
             at_most(text, max, &raw)?;
             Ok(Value::Text(text.to_owned()))
         }
         Kind::Word(words) => {
             let text = text()?;
             match words.iter().find(|word| word.name == text) {
-                Some(word) if word.built => Ok(Value::Text(word.name.to_owned())),
+                Some(word) if word.built => Ok(Value::Word(word.name)),
                 Some(word) => {
                     let message =
                         format!("{:?} ({}) is not yet in this version", word.name, word.doc);
@@ -260,15 +297,15 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
                 Illegal::new(message, raw.shown())
             })
         }
-        Kind::Endpoint { port } => {
-            let text = text()?;
-            let (host, port) = host_and_port(text, port)
-                .map_err(|why| Illegal::new(format!("{} {why}", raw.shown()), raw.shown()))?;
-            Ok(Value::Endpoint { host, port })
-        }
+        Kind::Host => match text()? {
+            text if is_host(text) => Ok(Value::Text(text.to_owned())),
+            _ => Err(Illegal::new(format!("{} names no host", raw.shown()), raw.shown())),
+        },
         Kind::TagPath => tag_path(text()?).map(Value::TagPath),
-        // Lists are read before; an address needs its device's base to be understood.
-        Kind::Address | Kind::Urls => Ok(Value::Text(text()?.to_owned())),
+        // Lists are read before; an address needs its device's base or protocol to be understood.
+        Kind::Address | Kind::DeviceAddress | Kind::Urls | Kind::Ranges | Kind::States => {
+            Ok(Value::Text(text()?.to_owned()))
+        }
     }
 }
 
@@ -355,11 +392,17 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-fn urls(raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
-    const MOST: usize = 16;
+/// Whether a text is a name or an address, without a port.
+fn is_host(text: &str) -> bool {
+    let v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
+    v6 || (!text.contains([':', '[']) && host_and_port(text, 1).is_ok())
+}
+
+/// The entries of a list of 1 to `most`.
+fn entries<'a>(raw: Raw<'a>, most: usize) -> Result<&'a [Toml<'a>], Wrong> {
     let list = match raw {
         Raw::Toml(value) => value.as_array(),
-        Raw::Plain(_) => None,
+        Raw::Plain(_) | Raw::Cell { .. } => None,
     };
     let Some(list) = list else {
         let mut wrong = Illegal::new(format!("expected a list, found {}", raw.noun()), raw.shown());
@@ -368,10 +411,112 @@ fn urls(raw: Raw<'_>) -> Result<Value, Vec<(Element, Illegal)>> {
         }
         return Err(vec![(None, wrong)]);
     };
-    if list.is_empty() || list.len() > MOST {
+    if list.is_empty() || list.len() > most {
         let wrong = Illegal::new(format!("it has {} entries", list.len()), "[…]");
         return Err(vec![(None, wrong)]);
     }
+    Ok(list)
+}
+
+/// A list of texts.
+fn texts(raw: Raw<'_>) -> Result<Vec<(String, Place)>, Wrong> {
+    let mut out = Vec::new();
+    let mut wrong = Vec::new();
+    for (index, item) in entries(raw, MOST_RANGES)?.iter().enumerate() {
+        match item.as_str() {
+            Some(text) => out.push((text.to_owned(), item.span.into())),
+            None => {
+                let item_raw = Raw::Toml(item);
+                let message = format!("expected text in quotes, found {}", item_raw.noun());
+                let illegal = Illegal::new(message, item_raw.shown());
+                wrong.push((Some((index, item.span.into())), illegal));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(out) } else { Err(wrong) }
+}
+
+/// Ranges that must not be read: more than this is a mistake of another kind.
+const MOST_RANGES: usize = 256;
+/// States of one value.
+const MOST_STATES: usize = 256;
+/// Characters of a state's name.
+const LONGEST_STATE: usize = 64;
+
+/// Reads `0=stopped, 1=running`; each mistake with the place of its entry.
+fn states(raw: Raw<'_>) -> Result<Value, Wrong> {
+    let Some(text) = raw.text() else {
+        let message = format!("expected text in quotes, found {}", raw.noun());
+        return Err(vec![(None, Illegal::new(message, raw.shown()))]);
+    };
+    let mut names: Vec<(i64, Box<str>)> = Vec::new();
+    let mut wrong = Vec::new();
+    let mut at = 0;
+    for entry in text.split([',', ';']) {
+        let index = names.len() + wrong.len();
+        let place = part_of(raw, text, at, entry);
+        at += entry.len() + 1;
+        match state(entry.trim()) {
+            Ok((number, _)) if names.iter().any(|(other, _)| *other == number) => {
+                let message = format!("{number} has a name already");
+                wrong.push((place.map(|place| (index, place)), illegal_state(message, entry)));
+            }
+            Ok(found) => names.push(found),
+            Err(message) => {
+                wrong.push((place.map(|place| (index, place)), illegal_state(message, entry)));
+            }
+        }
+        if index >= MOST_STATES {
+            let message = format!("more than {MOST_STATES} states");
+            wrong.push((None, Illegal::new(message, raw.shown())));
+            break;
+        }
+    }
+    if wrong.is_empty() { Ok(Value::States(Arc::new(States::new(names)))) } else { Err(wrong) }
+}
+
+fn illegal_state(message: String, entry: &str) -> Illegal {
+    Illegal::new(message, format!("{:?}", shorten(entry.trim())))
+}
+
+fn state(entry: &str) -> Result<(i64, Box<str>), String> {
+    let shown = shorten(entry);
+    let Some((number, name)) = entry.split_once('=') else {
+        return Err(if entry.is_empty() {
+            "an entry between two commas is empty".to_owned()
+        } else {
+            format!("{shown:?} is not written NUMBER=NAME")
+        });
+    };
+    let (number, name) = (number.trim(), name.trim());
+    let parsed = number.parse::<i64>();
+    let Ok(parsed) = parsed else {
+        return Err(format!("{:?} in {shown:?} is no whole number", shorten(number)));
+    };
+    match name.chars().count() {
+        0 => Err(format!("the name of {number} is empty")),
+        1..=LONGEST_STATE if name.chars().any(char::is_control) => {
+            Err(format!("the name of {number} holds a control character"))
+        }
+        1..=LONGEST_STATE => Ok((parsed, name.into())),
+        n => Err(format!("the name of {number} has {n} characters")),
+    }
+}
+
+/// Where a part of a text stands in the file; `None` where that cannot be told, because escapes
+/// moved it or it stands in no file.
+fn part_of(raw: Raw<'_>, whole: &str, at: usize, part: &str) -> Option<Place> {
+    let Raw::Toml(value) = raw else { return None };
+    if value.span.end.checked_sub(value.span.start) != Some(whole.len()) {
+        return None;
+    }
+    let indent = part.len() - part.trim_start().len();
+    let start = value.span.start + at + indent;
+    Some(Place::File { start, end: start + part.trim().len().max(1) })
+}
+
+fn urls(raw: Raw<'_>) -> Result<Value, Wrong> {
+    let list = entries(raw, 16)?;
     let mut out = Vec::new();
     let mut wrong = Vec::new();
     for (index, item) in list.iter().enumerate() {

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - A key exists when it stands in [`KEYS`], and nowhere else: the check refuses other keys, and
 //!   the reference, the man page and the JSON Schema are printed from the same rows.
+//! - A profile takes the rows of a device, and a column of a tag list is a row of a tag.
 //! - Every default in a row is legal by that row's own kind.
 
 mod table;
@@ -30,13 +31,21 @@ pub enum Section {
     Control,
     /// `[[device]]`
     Device,
+    /// `[device.tls]`
+    DeviceTls,
     /// `[[device.tag]]`
     Tag,
+    /// `[[profile]]`
+    Profile,
+    /// `[profile.tls]`
+    ProfileTls,
+    /// `[[profile.tag]]`
+    ProfileTag,
 }
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Gateway,
         Self::Hub,
         Self::HubTls,
@@ -46,7 +55,11 @@ impl Section {
         Self::Metrics,
         Self::Control,
         Self::Device,
+        Self::DeviceTls,
         Self::Tag,
+        Self::Profile,
+        Self::ProfileTls,
+        Self::ProfileTag,
     ];
 
     /// Its dotted name in the file, such as `hub.tls`.
@@ -62,14 +75,34 @@ impl Section {
             Self::Metrics => "metrics",
             Self::Control => "control",
             Self::Device => "device",
+            Self::DeviceTls => "device.tls",
             Self::Tag => "device.tag",
+            Self::Profile => "profile",
+            Self::ProfileTls => "profile.tls",
+            Self::ProfileTag => "profile.tag",
         }
     }
 
     /// Whether there may be many of it.
     #[must_use]
     pub const fn repeats(self) -> bool {
-        matches!(self, Self::Device | Self::Tag)
+        matches!(self, Self::Device | Self::Tag | Self::Profile | Self::ProfileTag)
+    }
+
+    /// Whether it is, or stands in, something of which there may be many: a device or a profile.
+    #[must_use]
+    pub const fn is_of_many(self) -> bool {
+        self.repeats() || matches!(self, Self::DeviceTls | Self::ProfileTls)
+    }
+
+    /// The section whose rows it takes over; itself for most.
+    #[must_use]
+    pub const fn rows_of(self) -> Self {
+        match self {
+            Self::ProfileTls => Self::DeviceTls,
+            Self::ProfileTag => Self::Tag,
+            other => other,
+        }
     }
 
     /// How its header is written, such as `[hub.tls]` or `[[device]]`.
@@ -100,7 +133,22 @@ impl Section {
             }
             Self::Control => "The Unix socket that `tidegate status` and `tidegate tags` ask.",
             Self::Device => "One device that is polled; written once for each.",
-            Self::Tag => "One value of the device above it; at least one for each device.",
+            Self::DeviceTls => {
+                "The certificate files for a `modbus-tls` device, in PEM; also written as \
+                 `tls = { ca = \"ca.pem\" }` in `[[device]]`. Required for `modbus-tls`, and for \
+                 nothing else."
+            }
+            Self::Tag => {
+                "One value of the device above it. A device has at least one, written here, in its \
+                 `tag-list` or in its `profile`."
+            }
+            Self::Profile => {
+                "What several devices have in common: any key of `[[device]]` but `address`, `unit`, \
+                 `base-path` and `profile`, and tags. A device takes it over with `profile = \
+                 \"NAME\"`; its own keys win, and its own tags come beside those of the profile."
+            }
+            Self::ProfileTls => "`[device.tls]` for every device with the profile.",
+            Self::ProfileTag => "One value of every device with the profile above it.",
         }
     }
 }
@@ -203,17 +251,20 @@ pub enum Kind {
     Path,
     /// An IP address with a port to listen on.
     Listen,
-    /// A host with an optional port to connect to.
-    Endpoint {
-        /// The port when none is written.
-        port: u16,
-    },
+    /// A host with an optional port to connect to, or a serial port: the protocol decides.
+    DeviceAddress,
+    /// A host name or an IP address.
+    Host,
     /// A list of leaf-node URLs.
     Urls,
     /// Segments joined by `/`.
     TagPath,
     /// Table and number, such as `holding:100`.
     Address,
+    /// A list of addresses and ranges of them, such as `holding:100-199`.
+    Ranges,
+    /// Numbers and their names, such as `0=stopped, 1=running`.
+    States,
 }
 
 /// One row.
@@ -245,7 +296,7 @@ impl Key {
     /// The environment variable that sets it; `None` for lists, devices and tags.
     #[must_use]
     pub fn variable(&self) -> Option<String> {
-        if self.section.repeats() || self.kind == Kind::Urls {
+        if self.section.is_of_many() || self.kind == Kind::Urls {
             return None;
         }
         let section = self.section.path().replace('.', "__");
@@ -256,9 +307,17 @@ impl Key {
 /// What the name of every environment variable that sets a key begins with.
 pub const VARIABLE_PREFIX: &str = "TIDEGATE_CFG_";
 
+/// What a profile does not say: each of these is a device's own.
+const NOT_IN_A_PROFILE: [&str; 5] = ["name", "address", "unit", "base-path", "profile"];
+
 /// The rows of one section, in the order of the reference.
 pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(move |key| key.section == section)
+    let of_a_device = move |key: &Key| {
+        section == Section::Profile
+            && key.section == Section::Device
+            && !NOT_IN_A_PROFILE.contains(&key.name)
+    };
+    KEYS.iter().filter(move |key| key.section == section.rows_of() || of_a_device(key))
 }
 
 impl Kind {
@@ -294,9 +353,10 @@ impl Kind {
             Self::Listen => {
                 "an IP address with a port, such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned()
             }
-            Self::Endpoint { port } => format!(
-                "\"host\", \"host:port\" or \"[IPv6 address]:port\"; the port is {port} when left out"
-            ),
+            Self::DeviceAddress => "\"host\", \"host:port\" or \"[IPv6 address]:port\"; for \
+                                    modbus-rtu a serial port, such as \"/dev/ttyUSB0\""
+                .to_owned(),
+            Self::Host => "a host name or an IP address, without a port".to_owned(),
             Self::Urls => "a list of 1 to 16 of \"tls://host:port\" (\"nats://host:port\" for \
                            plaintext); the port is 7422 when left out"
                 .to_owned(),
@@ -308,6 +368,12 @@ impl Kind {
                               register as \"holding:10.3\", or \"40001\" style"
                     .to_owned()
             }
+            Self::Ranges => "a list of 1 to 256 of \"holding:100-199\" or \"coil:5\"; also \
+                             \"40101-40200\""
+                .to_owned(),
+            Self::States => "\"0=stopped, 1=running\": 1 to 256 whole numbers, each with a name \
+                             of 1 to 64 characters"
+                .to_owned(),
         }
     }
 
@@ -325,10 +391,13 @@ impl Kind {
             Self::Number(_) => "number",
             Self::Path => "path",
             Self::Listen => "IP address and port",
-            Self::Endpoint { .. } => "host and port",
+            Self::DeviceAddress => "host and port, or serial port",
+            Self::Host => "host",
             Self::Urls => "list of URLs",
             Self::TagPath => "tag path",
             Self::Address => "register address",
+            Self::Ranges => "list of register ranges",
+            Self::States => "numbers and names",
         }
     }
 }

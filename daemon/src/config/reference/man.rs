@@ -55,7 +55,7 @@ pub(super) fn print() -> String {
         if keys::of(section).any(|key| key.reload == Reload::Device) {
             out.push_str("Changes apply on SIGHUP.\n");
         }
-        for key in keys::of(section) {
+        for key in keys::of(section).filter(|key| key.section == section) {
             let _ = writeln!(out, ".TP\n.B {}", escape(key.name));
             let _ = writeln!(out, "{}", text(key.doc));
             let _ = writeln!(out, ".br\nValue: {}.", text(&value_words(key)));
@@ -68,7 +68,10 @@ pub(super) fn print() -> String {
             }
             out.push_str(".RE\n");
         }
-        let _ = writeln!(out, ".PP\n.nf\n.RS\n{}.RE\n.fi", lines(&sample(section)));
+        let sample = sample(section);
+        if !sample.is_empty() {
+            let _ = writeln!(out, ".PP\n.nf\n.RS\n{}.RE\n.fi", lines(&sample));
+        }
     }
     out.push_str(TAIL);
     out

@@ -35,15 +35,18 @@ pub(super) fn print() -> String {
         if keys::of(section).any(|key| key.reload == Reload::Device) {
             out.push_str("Changes apply on SIGHUP.\n\n");
         }
-        out.push_str("| key | value | default | meaning |\n|---|---|---|---|\n");
-        for key in keys::of(section) {
+        let rows = || keys::of(section).filter(|key| key.section == section);
+        if rows().next().is_some() {
+            out.push_str("| key | value | default | meaning |\n|---|---|---|---|\n");
+        }
+        for key in rows() {
             let value = cell(&value_words(key));
             let default = literal(&key.default)
                 .map_or_else(|| default_words(key), |literal| format!("`{literal}`"));
             let default = cell(&default);
             let _ = writeln!(out, "| `{}` | {value} | {default} | {} |", key.name, cell(key.doc));
         }
-        for key in keys::of(section) {
+        for key in rows() {
             let Kind::Word(words) = key.kind else { continue };
             let _ = write!(out, "\nWords for `{}`:\n", key.name);
             for word in words {
@@ -51,7 +54,10 @@ pub(super) fn print() -> String {
                 let _ = writeln!(out, "- `{}`: {}{planned}", word.name, word.doc);
             }
         }
-        let _ = write!(out, "\n```toml\n{}```\n", sample(section));
+        let sample = sample(section);
+        if !sample.is_empty() {
+            let _ = write!(out, "\n```toml\n{sample}```\n");
+        }
     }
     out
 }

@@ -61,18 +61,89 @@ fn value_words(key: &Key) -> String {
     }
 }
 
-/// A section with every key, each with its example.
+/// A section with every key, each with its example. Keys that exclude each other stand in examples
+/// of their own.
 fn sample(section: Section) -> String {
+    let apart = match section {
+        Section::Device => SERIAL_DEVICE,
+        Section::DeviceTls => TLS_DEVICE,
+        Section::Profile => "[[profile]]\nname = \"drive\"\npoll-every-ms = 500\nmax-gap = 4\n",
+        Section::ProfileTag => PROFILE_TAG,
+        _ => "",
+    };
+    if matches!(section, Section::Profile | Section::ProfileTag | Section::ProfileTls) {
+        return apart.to_owned();
+    }
     let mut out = format!("{}\n", section.header());
+    if section == Section::DeviceTls {
+        out = format!("{apart}\n{out}");
+    }
     for key in super::keys::of(section).filter(|key| !excluded_from_sample(key)) {
         out.push_str(&format!("{} = {}\n", key.name, key.example));
+    }
+    if section == Section::Device {
+        out = format!("{out}\n{apart}");
+    }
+    if section == Section::Tag {
+        out.push_str(OTHER_TAGS);
     }
     out
 }
 
-/// Of two keys that exclude each other the sample shows the first, and nothing that weakens.
+const SERIAL_DEVICE: &str = r#"[[device]]
+name = "drive-3"
+protocol = "modbus-rtu"
+address = "/dev/ttyUSB0"
+unit = 3
+profile = "drive"
+baud-rate = 9600
+parity = "none"
+stop-bits = 2
+rs485 = "rts-high"
+rs485-delay-before-ms = 1
+rs485-delay-after-ms = 1
+"#;
+
+const TLS_DEVICE: &str = r#"[[device]]
+name = "plc-4"
+protocol = "modbus-tls"
+address = "plc-4.example.com"
+"#;
+
+const OTHER_TAGS: &str = r#"
+[[device.tag]]
+path = "order-number"
+address = "holding:600"
+type = "text"
+length = 16
+
+[[device.tag]]
+path = "state"
+address = "holding:610"
+states = "0=stopped, 1=running"
+"#;
+
+const PROFILE_TAG: &str = r#"[[profile.tag]]
+path = "speed"
+address = "holding:200"
+unit = "rpm"
+"#;
+
+/// What stands in an example of its own, and what weakens.
 fn excluded_from_sample(key: &Key) -> bool {
-    key.name.starts_with("allow-") || key.name == "deadband-percent"
+    const APART: [&str; 10] = [
+        "deadband-percent",
+        "length",
+        "states",
+        "baud-rate",
+        "parity",
+        "stop-bits",
+        "rs485",
+        "rs485-delay-before-ms",
+        "rs485-delay-after-ms",
+        "tag-list",
+    ];
+    key.name.starts_with("allow-") || APART.contains(&key.name)
 }
 
 #[cfg(test)]
@@ -93,7 +164,7 @@ mod tests {
                 .path()
                 .split('.')
                 .map(|s| match s {
-                    "device" | "tag" => format!("/properties/{s}/items"),
+                    "device" | "tag" | "profile" => format!("/properties/{s}/items"),
                     s => format!("/properties/{s}"),
                 })
                 .collect::<String>();

@@ -8,20 +8,18 @@ use serde_json::{Map, Value, json};
 use super::super::keys::{self, Default, Key, Kind, NumberRule, Section};
 
 pub(super) fn print() -> String {
-    let mut root = object(Section::Gateway, &[]);
+    let mut root = object(Section::Gateway);
     root.remove("required");
     root.remove("description");
     let mut properties = Map::new();
     for section in Section::ALL.into_iter().filter(|section| !section.path().contains('.')) {
         let inner = match section {
-            Section::Hub => with_child(object(section, &[]), "tls", object(Section::HubTls, &[])),
-            Section::Device => {
-                let tag = list(Section::Tag, object(Section::Tag, &[]));
-                let mut device = with_child(object(section, &["tag"]), "tag", tag);
-                device.remove("description");
-                list(section, device)
+            Section::Hub => with_child(object(section), "tls", object(Section::HubTls)),
+            Section::Device => list(section, device(section, Section::Tag, Section::DeviceTls)),
+            Section::Profile => {
+                list(section, device(section, Section::ProfileTag, Section::ProfileTls))
             }
-            _ => object(section, &[]),
+            _ => object(section),
         };
         properties.insert(section.path().to_owned(), Value::Object(inner));
     }
@@ -39,13 +37,34 @@ pub(super) fn print() -> String {
     text
 }
 
-fn object(section: Section, also_required: &[&str]) -> Map<String, Value> {
+/// A device or a profile, with its tags and its certificates.
+fn device(section: Section, tag: Section, tls: Section) -> Map<String, Value> {
+    let mut out = with_child(object(section), "tag", list(tag, object(tag)));
+    out = with_child(out, "tls", object(tls));
+    if section == Section::Device {
+        // Each may come from the profile.
+        let either = |names: &[&str]| -> Value {
+            names.iter().map(|name| json!({ "required": [name] })).collect()
+        };
+        out.insert(
+            "allOf".to_owned(),
+            json!([
+                { "anyOf": either(&["protocol", "profile"]) },
+                { "anyOf": either(&["tag", "tag-list", "profile"]) },
+            ]),
+        );
+    }
+    out.remove("description");
+    out
+}
+
+fn object(section: Section) -> Map<String, Value> {
     let properties: Map<String, Value> =
         keys::of(section).map(|key| (key.name.to_owned(), property(key))).collect();
+    let by_a_device = |key: &Key| key.section == Section::Device && key.name == "protocol";
     let required: Vec<&str> = keys::of(section)
-        .filter(|key| key.default == Default::Required)
+        .filter(|key| key.default == Default::Required && !by_a_device(key))
         .map(|key| key.name)
-        .chain(also_required.iter().copied())
         .collect();
     let mut out = Map::new();
     out.insert("type".to_owned(), json!("object"));
@@ -55,7 +74,7 @@ fn object(section: Section, also_required: &[&str]) -> Map<String, Value> {
     if !required.is_empty() {
         out.insert("required".to_owned(), json!(required));
     }
-    if section == Section::Tag {
+    if section.rows_of() == Section::Tag {
         out.insert("not".to_owned(), json!({ "required": ["deadband", "deadband-percent"] }));
     }
     out
@@ -137,13 +156,28 @@ fn kind(kind: &Kind) -> Value {
         Kind::Number(NumberRule::Percent) => {
             json!({ "type": "number", "minimum": 0, "maximum": 100 })
         }
-        Kind::Path | Kind::Endpoint { .. } => json!({ "type": "string", "minLength": 1 }),
+        Kind::Path | Kind::DeviceAddress | Kind::Host => {
+            json!({ "type": "string", "minLength": 1 })
+        }
         Kind::Listen => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),
         Kind::Urls => json!({
             "type": "array",
             "minItems": 1,
             "maxItems": 16,
             "items": { "type": "string", "pattern": "^(tls|nats|nats-leaf)://[^@]+$" },
+        }),
+        Kind::Ranges => json!({
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 256,
+            "items": {
+                "type": "string",
+                "pattern": "^ *((coil|discrete|input|holding) *: *[0-9]+|[0134][0-9]{4,5})( *- *[0-9]+)? *$",
+            },
+        }),
+        Kind::States => json!({
+            "type": "string",
+            "pattern": "^ *[+-]?[0-9]+ *=[^,;]+([,;] *[+-]?[0-9]+ *=[^,;]+)*$",
         }),
         Kind::TagPath => json!({ "type": "string", "pattern": "^[^/]+(/[^/]+)*$" }),
         Kind::Address => json!({
