@@ -149,6 +149,7 @@ class Connection:
         self.buffer = bytearray()
         self.outstanding = 0
         self.open = True
+        self.ending = False
         device.connections.append(self)
         device.note("connect", connection=self.number, connections=len(device.connections))
 
@@ -289,7 +290,7 @@ class Device:
         self.previous[request.unit] = framed
 
     def send(self, connection: Connection, raw: bytes) -> None:
-        if connection.open and raw:
+        if connection.open and raw and not connection.ending:
             self.note("answer", connection=connection.number, raw=raw.hex())
             connection.write(raw)
 
@@ -414,6 +415,8 @@ class Device:
 
     async def do_close_after(self, connection, _request, right, _came, count):
         self.send(connection, right[: int(count)])
+        # What other units have to say comes behind a piece of a frame on no line.
+        connection.ending = True
         await asyncio.sleep(0.01)
         self.hang_up(connection)
 

@@ -55,7 +55,7 @@ fn meant() -> Vec<(&'static str, Vec<u8>, Value)> {
     for value in [-3, i64::MIN, 0x1122_3344_5566_7788] {
         meant.push(("int64", value.to_be_bytes().to_vec(), whole(value.into())));
     }
-    for text in ["0.0", "-72.25", "1.5e-45", "3.4028235e38", "0.1"] {
+    for text in ["0.0", "-72.25", "1e-45", "3.4028235e38", "0.1"] {
         let value: f32 = text.parse().unwrap();
         meant.push(("float32", value.to_be_bytes().to_vec(), serde_json::from_str(text).unwrap()));
     }
