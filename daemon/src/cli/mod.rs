@@ -1,11 +1,13 @@
 //! The command line: arguments, and which function each command is.
 
 pub mod check;
+mod device;
 pub mod docs;
 pub(crate) mod exit;
 pub mod init;
 pub mod lab;
 mod man;
+pub mod probe;
 pub mod prove;
 pub mod sim;
 pub mod status;
@@ -41,6 +43,7 @@ enum Command {
     Run(run::RunArgs),
     Init(init::InitArgs),
     Check(check::CheckArgs),
+    Probe(probe::ProbeArgs),
     Demo(demo::DemoArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
             written(init::run(&args, Some(&host), &mut out, &mut err))
         }
         Command::Check(args) => check(&args),
+        Command::Probe(args) => probe::probe(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim(args),
         Command::Status(args) => status::status(&args),

@@ -1,17 +1,18 @@
 //! `tidegate status`: how the running daemon is doing.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tidegate_translator::DeviceState;
+use tidegate_translator::{DeviceState, Timestamp};
 
+use super::device::{self, DeviceTree};
 use super::exit::{self, Failure};
 use super::terminal::{self, Align, Table, Tone, age, count, tame};
 use crate::causes::chain;
 use crate::config::{self, LoadError, size};
-use crate::observe::control::{AskError, Client};
+use crate::observe::control::{AskError, Client, ErrorKind, Refusal};
 use crate::observe::state::{
     DeviceReport, JournalStatus, LinkStatus, PartState, StatusReport, UplinkState, UplinkStatus,
 };
@@ -62,12 +63,18 @@ pub struct StatusArgs {
     /// Which daemon is asked.
     #[command(flatten)]
     pub socket: SocketArgs,
+    /// Show one device in detail
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Show what went over the wire around its last faults
+    #[arg(long, requires = "device")]
+    pub trace: bool,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// Asks and prints. Exit code 0 when the daemon answered, 69 when none does, 77 when it may not be
+/// Asks and prints. Exit code 0 when the daemon answered, 1 when it has no such device, 69 when none does, 77 when it may not be
 /// asked.
 #[must_use]
 pub fn status(args: &StatusArgs) -> ExitCode {
@@ -77,11 +84,43 @@ pub fn status(args: &StatusArgs) -> ExitCode {
         Ok(socket) => socket,
         Err(error) => return misconfigured(&error),
     };
+    if let Some(name) = &args.device {
+        return match one_device(&socket, name) {
+            Ok((now, tree)) => {
+                let mut out = stdout.lock();
+                let DeviceTree { status, faults } = tree;
+                if args.json {
+                    let faults =
+                        if args.trace { faults } else { device::without_exchanges(faults) };
+                    return printed(json(&mut out, &DeviceTree { status, faults }));
+                }
+                printed(device::show(&mut out, now, &status, &faults, args.trace, colour))
+            }
+            Err(error) => failed(&error),
+        };
+    }
     let asked = Client::connect(&socket).and_then(|mut client| client.status());
     match asked {
         Ok(status) if args.json => printed(json(&mut stdout.lock(), &status)),
         Ok(status) => printed(human(&mut stdout.lock(), &status, colour)),
         Err(error) => failed(&error),
+    }
+}
+
+/// A device's line of the status, and its black box.
+fn one_device(socket: &Path, name: &str) -> Result<(Timestamp, DeviceTree), AskError> {
+    let mut client = Client::connect(socket)?;
+    // The black box first: the daemon says in words that there is no such device.
+    let faults = client.faults(name)?;
+    let status = client.status()?;
+    let now = status.now;
+    match status.devices.into_iter().find(|device| device.name == name) {
+        Some(status) => Ok((now, DeviceTree { status, faults })),
+        // It was taken out of the configuration between the two questions.
+        None => {
+            let text = format!("no device {name:?} is configured any more");
+            Err(AskError::Refused(Refusal { kind: ErrorKind::UnknownDevice, text }))
+        }
     }
 }
 
@@ -165,7 +204,7 @@ const fn tone_of(state: PartState) -> Tone {
     }
 }
 
-fn since(now_ms: i64, then_ms: i64) -> Duration {
+pub(super) fn since(now_ms: i64, then_ms: i64) -> Duration {
     Duration::from_millis(u64::try_from(now_ms.saturating_sub(then_ms)).unwrap_or(0))
 }
 
@@ -179,12 +218,7 @@ fn devices(devices: &[DeviceReport]) -> Table {
         ("WHY", Align::Left),
     ]);
     for device in devices {
-        let (word, tone) = match device.state {
-            DeviceState::Connecting => ("connecting", Tone::Caution),
-            DeviceState::Live => ("live", Tone::Good),
-            DeviceState::Degraded => ("degraded", Tone::Caution),
-            DeviceState::Down => ("down", Tone::Wrong),
-        };
+        let (word, tone) = state_of(device.state);
         let data_age = device.data_age_ms.map(|ms| age(Duration::from_millis(ms)));
         let missed: u64 = device.missed.values().map(|m| m.slots).fold(0, u64::saturating_add);
         let open = device.missed.values().any(|m| m.uncounted > 0);
@@ -200,6 +234,15 @@ fn devices(devices: &[DeviceReport]) -> Table {
         ]);
     }
     table
+}
+
+pub(super) const fn state_of(state: DeviceState) -> (&'static str, Tone) {
+    match state {
+        DeviceState::Connecting => ("connecting", Tone::Caution),
+        DeviceState::Live => ("live", Tone::Good),
+        DeviceState::Degraded => ("degraded", Tone::Caution),
+        DeviceState::Down => ("down", Tone::Wrong),
+    }
 }
 
 fn journal(j: &JournalStatus, now_ms: i64, colour: bool) -> String {

@@ -31,6 +31,7 @@ mod syntax;
 pub(crate) mod tag;
 mod value;
 
+pub(crate) use address::parse as register_address;
 pub use check::{Loaded, Origin, parse};
 pub use difference::{ChangedDevice, Difference};
 pub(crate) use link::tls_files;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tidegate_journal::{ClockState, Unsequenced};
 use tidegate_translator::{
-    Clock, DeviceState, LossCause, Missed, Quality, Reason, Sample, Sink, TagId, Timestamp, Value,
+    Clock, DeviceState, FaultReport, LossCause, Missed, Quality, Reason, Sample, Sink, TagId,
+    Timestamp, Value,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -287,6 +288,10 @@ impl Sink for Ingress {
 
     fn state(&self, device: &Arc<str>, state: DeviceState, why: Option<String>) {
         self.board.note_device(device, state, why);
+    }
+
+    fn fault(&self, device: &Arc<str>, fault: FaultReport) {
+        self.board.note_fault(device, fault);
     }
 }
 

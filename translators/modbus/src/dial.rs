@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 
 use crate::serial::SerialError;
+use crate::tls::TlsError;
 
 /// What requests and answers travel on.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -51,6 +52,9 @@ pub enum DialError {
     /// The serial port cannot be used.
     #[error(transparent)]
     Serial(#[from] SerialError),
+    /// There is no TLS over the connection.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Dials TCP with Nagle's algorithm off. The host name is resolved at every attempt, because a

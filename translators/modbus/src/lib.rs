@@ -29,12 +29,16 @@ mod link;
 mod once;
 mod plan;
 mod poller;
+pub mod probe;
 #[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod rtu;
 mod serial;
 #[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod settle;
 mod spec;
+#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
+mod tap;
+mod tls;
 mod unit;
 mod voice;
 mod words;
@@ -44,6 +48,7 @@ pub use decode::{Decoded, Interpretation, decode_bit, decode_registers, interpre
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;
+pub use link::{ConnectError, LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
 pub use serial::{SerialDialer, SerialError};
 pub use spec::{
@@ -51,3 +56,4 @@ pub use spec::{
     Order, Outside, Parity, Rs485, SerialSpec, Special, States, StopBits, Table, TagSpec, TlsSpec,
     Transport, UnitId,
 };
+pub use tls::{TlsDialer, TlsError, TlsSource};

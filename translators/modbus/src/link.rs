@@ -24,19 +24,29 @@ use crate::spec::{Table, UnitId};
 
 /// What is asked of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "the probe identifies")]
-pub(crate) enum Request {
+pub enum Request {
     /// A run of one table, with the function that reads it.
-    Read { table: Table, start: u16, count: u16 },
+    Read {
+        /// Which table.
+        table: Table,
+        /// The first address, 0-based.
+        start: u16,
+        /// How many registers or bits.
+        count: u16,
+    },
     /// Device identification, function 43/14: the objects of a category from `object` on, or
     /// `object` alone.
-    Identify { code: IdCode, object: u8 },
+    Identify {
+        /// How much is asked for.
+        code: IdCode,
+        /// The object to begin with.
+        object: u8,
+    },
 }
 
 /// How much of a device's identification is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "asked for by the probe")]
-pub(crate) enum IdCode {
+pub enum IdCode {
     /// Vendor, product and revision.
     Basic,
     /// The other objects that the specification names.
@@ -49,7 +59,7 @@ pub(crate) enum IdCode {
 
 /// What a unit answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// As many coils or discrete inputs as were asked for.
     Bits(Vec<bool>),
     /// As many registers as were asked for.
@@ -60,50 +70,65 @@ pub(crate) enum Reply {
 
 /// Part of a device's identification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code, reason = "read by the probe")]
-pub(crate) struct Identity {
+pub struct Identity {
     /// Numbers and contents of the objects.
-    pub(crate) objects: Vec<(u8, Box<[u8]>)>,
+    pub objects: Vec<(u8, Box<[u8]>)>,
     /// The object to ask for next, when there are more.
-    pub(crate) next: Option<u8>,
+    pub next: Option<u8>,
 }
 
 /// Why a request has no answer that can be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub enum LinkError {
     /// There is no connection: the attempt failed just now, or the last one did and it is too
     /// early for another.
     #[error(transparent)]
     Down(Arc<ConnectError>),
     /// Nobody answered. A late answer may still be on its way.
     #[error("unit {unit} silent for {waited:?}")]
-    Silent { unit: u8, waited: Duration },
+    Silent {
+        /// Who was asked.
+        unit: u8,
+        /// For how long.
+        waited: Duration,
+    },
     /// The connection broke while the answer was awaited.
     #[error("connection lost")]
     Closed {
+        /// How.
         #[source]
         source: io::Error,
     },
     /// An answer came that is not the answer to this request.
     #[error("answer thrown away: {what}")]
-    Malformed { what: String },
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The unit, or the gateway in front of it, answered "no".
     #[error("exception {code} ({})", exception_word(*.code))]
-    Refused { code: u8 },
+    Refused {
+        /// The exception.
+        code: u8,
+    },
 }
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
+pub enum ConnectError {
     /// Nobody took the connection.
     #[error("device cannot be reached")]
     Unreachable {
+        /// What is in the way.
         #[source]
         source: DialError,
     },
     /// Nobody answered the attempt to connect.
     #[error("no connection within {waited:?}")]
-    TimedOut { waited: Duration },
+    TimedOut {
+        /// For how long.
+        waited: Duration,
+    },
 }
 
 impl LinkError {
@@ -135,7 +160,8 @@ impl LinkError {
     }
 
     /// The error and its sources as one line for a person.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let mut line = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(error) = source {
@@ -161,7 +187,8 @@ pub(crate) const GATEWAY_PATH: u8 = 0x0A;
 pub(crate) const GATEWAY_TARGET: u8 = 0x0B;
 
 /// The specification's name of an exception.
-pub(crate) const fn exception_word(code: u8) -> &'static str {
+#[must_use]
+pub const fn exception_word(code: u8) -> &'static str {
     match code {
         ILLEGAL_FUNCTION => "illegal function",
         ILLEGAL_ADDRESS => "illegal data address",

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::protocol::{Answer, Ask, Refusal, Response};
-use super::{GROUP, TagQuery, VERSION};
+use super::{FaultQuery, GROUP, TagQuery, VERSION};
 use crate::cli::exit;
-use crate::observe::state::{StatusReport, TagPage};
+use crate::observe::state::{DeviceFaults, StatusReport, TagPage};
 
 /// How long the daemon may take. It answers from memory; a loaded small board needs a second.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -123,6 +123,17 @@ impl Client {
     pub fn tags(&mut self, query: TagQuery) -> Result<TagPage, AskError> {
         match self.ask(&Ask::Tags(query))? {
             Answer::Tags(page) => Ok(page),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Asks for the last faults of a device.
+    ///
+    /// # Errors
+    /// When the daemon does not answer, or refuses, for one because it has no such device.
+    pub fn faults(&mut self, device: &str) -> Result<DeviceFaults, AskError> {
+        match self.ask(&Ask::Faults(FaultQuery { device: device.to_owned() }))? {
+            Answer::Faults(faults) => Ok(faults),
             other => Err(self.unexpected(other)),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::protocol::{self, Answer, Ask, ErrorKind, Refusal, Response, TagQuery};
+use super::protocol::{self, Answer, Ask, ErrorKind, FaultQuery, Refusal, Response, TagQuery};
 use super::server::ControlLimits;
 use crate::observe::state::{Board, HealthLimits, MAX_PAGE, Pattern};
 
@@ -51,11 +51,11 @@ impl Conversation {
             };
             let answer = match protocol::parse(&line) {
                 Ok(ask) => self.answer(ask),
-                Err(refusal) => {
-                    self.board.counters.control_errors.one();
-                    Answer::Error(refusal)
-                }
+                Err(refusal) => Answer::Error(refusal),
             };
+            if matches!(answer, Answer::Error(_)) {
+                self.board.counters.control_errors.one();
+            }
             timeout(patience, send(stream, answer)).await??;
         }
     }
@@ -90,6 +90,15 @@ impl Conversation {
                 let limit = limit.unwrap_or(PAGE).min(MAX_PAGE);
                 Answer::Tags(self.board.tags(&pattern, after.as_deref(), limit))
             }
+            Ask::Faults(FaultQuery { device }) => match self.board.faults(&device) {
+                Some(faults) => Answer::Faults(faults),
+                None => {
+                    let text = format!(
+                        "no device {device:?} is configured; \"tidegate status\" lists them"
+                    );
+                    Answer::Error(Refusal::new(ErrorKind::UnknownDevice, text))
+                }
+            },
         }
     }
 }

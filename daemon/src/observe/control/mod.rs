@@ -3,6 +3,7 @@
 //! One JSON object per line each way, over a Unix stream socket:
 //! `{"v":1,"ask":"status"}` → `{"v":1,"status":{…}}`,
 //! `{"v":1,"ask":"tags","pattern":"PlantA/Line3","limit":100}` → `{"v":1,"tags":{…}}`,
+//! `{"v":1,"ask":"faults","device":"press-1"}` → `{"v":1,"faults":{…}}`,
 //! anything else → `{"v":1,"error":{"kind":"…","text":"…"}}`. Several questions may follow each
 //! other on a connection.
 //!
@@ -21,6 +22,6 @@ mod socket;
 
 pub use client::{AskError, Client};
 pub use conversation::Conversation;
-pub use protocol::{Answer, Ask, ErrorKind, Refusal, Response, TagQuery, VERSION};
+pub use protocol::{Answer, Ask, ErrorKind, FaultQuery, Refusal, Response, TagQuery, VERSION};
 pub use server::{ControlLimits, ControlServer};
 pub use socket::{ControlError, GROUP};

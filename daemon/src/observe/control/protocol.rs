@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::state::{StatusReport, TagPage};
+use crate::observe::state::{DeviceFaults, StatusReport, TagPage};
 
 /// The version of the protocol. A later one keeps answering this one.
 pub const VERSION: u64 = 1;
@@ -15,6 +15,15 @@ pub enum Ask {
     Status,
     /// The latest values.
     Tags(TagQuery),
+    /// What went over the wire around the last faults of a device.
+    Faults(FaultQuery),
+}
+
+/// Whose faults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FaultQuery {
+    /// The device's configured name.
+    pub device: String,
 }
 
 /// Which tags.
@@ -49,6 +58,8 @@ pub enum Answer {
     Status(Box<StatusReport>),
     /// To [`Ask::Tags`].
     Tags(TagPage),
+    /// To [`Ask::Faults`].
+    Faults(DeviceFaults),
     /// There is no answer.
     Error(Refusal),
 }
@@ -72,6 +83,8 @@ pub enum ErrorKind {
     UnknownVersion,
     /// A question that this daemon does not know.
     UnknownAsk,
+    /// A device that is not configured.
+    UnknownDevice,
     /// The request is longer than is taken.
     TooLong,
     /// Too many ask at once.
@@ -107,8 +120,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Ask, Refusal> {
         _ => return Err(bad(format!("\"v\" is missing; write {{\"v\":{VERSION},…}}"))),
     }
     let ask = request.get("ask").and_then(serde_json::Value::as_str).unwrap_or_default();
-    if !matches!(ask, "status" | "tags") {
-        let text = format!("{ask:?} cannot be asked; \"status\" and \"tags\" can");
+    if !matches!(ask, "status" | "tags" | "faults") {
+        let text = format!("{ask:?} cannot be asked; \"status\", \"tags\" and \"faults\" can");
         return Err(Refusal::new(ErrorKind::UnknownAsk, text));
     }
     serde_json::from_value(request.into()).map_err(|error| bad(error.to_string()))
@@ -126,6 +139,8 @@ mod tests {
         let tags = parse(br#"{"v":1,"ask":"tags","pattern":"A/**","limit":7,"later":true}"#);
         let query = TagQuery { pattern: Some("A/**".into()), limit: Some(7), after: None };
         assert_eq!(tags, Ok(Ask::Tags(query)));
+        let faults = parse(br#"{"v":1,"ask":"faults","device":"press-1"}"#);
+        assert_eq!(faults, Ok(Ask::Faults(FaultQuery { device: "press-1".into() })));
     }
 
     #[test]
@@ -136,6 +151,7 @@ mod tests {
             (r#"{"v":1}"#, ErrorKind::UnknownAsk),
             (r#"{"ask":"status"}"#, ErrorKind::BadRequest),
             (r#"{"v":1,"ask":"tags","limit":-1}"#, ErrorKind::BadRequest),
+            (r#"{"v":1,"ask":"faults"}"#, ErrorKind::BadRequest),
             (r#"[1]"#, ErrorKind::BadRequest),
             ("status", ErrorKind::BadRequest),
             ("", ErrorKind::BadRequest),
@@ -148,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_question_survives_the_wire() {
-        for ask in [Ask::Status, Ask::Tags(TagQuery::default())] {
+        for ask in [Ask::Status, Ask::Tags(TagQuery::default()), Ask::Faults(FaultQuery::default())]
+        {
             let mut line = serde_json::to_value(&ask).unwrap();
             line["v"] = VERSION.into();
             assert_eq!(parse(line.to_string().as_bytes()), Ok(ask));

@@ -3,12 +3,13 @@
 //!
 //! # Invariants
 //! - Bounded by configuration: one entry per configured device and tag, [`MAX_ALARMS`] alarms,
-//!   texts cut at [`MAX_TEXT`] bytes. Nothing received over a wire adds an entry.
+//!   texts cut at [`MAX_TEXT`] bytes, [`MAX_FAULTS`] faults for each device. Nothing received over a wire adds an entry.
 //! - A value does not stay good by being looked at: quality decays with monotonic age, so neither
 //!   a hung driver nor a step of the wall clock can keep it.
 //! - No lock is held across an await or while anything is rendered to a peer.
 
 mod counters;
+mod faults;
 mod health;
 mod parts;
 mod pattern;
@@ -19,10 +20,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_translator::{Clock, DeviceState, Missed, Sample, Timestamp};
+use tidegate_translator::{Clock, DeviceState, FaultReport, Missed, Sample, Timestamp};
 use tokio::time::Instant;
 
 pub use counters::{Counter, CounterReading, Counters};
+pub use faults::{
+    DeviceFaults, ExchangeShown, FaultShown, GroupReport, MAX_FAULT_BYTES, MAX_FAULTS, hex,
+};
 pub use health::{Health, HealthLimits, Part, PartState};
 pub use parts::{
     AlarmReport, CertificateStatus, JournalStatus, LinkStatus, UplinkState, UplinkStatus,
@@ -144,6 +148,17 @@ impl Board {
     /// Notes how a device is doing.
     pub fn note_device(&self, device: &str, state: DeviceState, why: Option<String>) {
         lock(&self.readings).note_state(device, state, why.map(cut), self.clock.now());
+    }
+
+    /// Notes what went over the wire around a fault.
+    pub fn note_fault(&self, device: &str, fault: FaultReport) {
+        lock(&self.readings).note_fault(device, fault);
+    }
+
+    /// The last faults of a device; `None` when no such device is configured.
+    #[must_use]
+    pub fn faults(&self, device: &str) -> Option<DeviceFaults> {
+        lock(&self.readings).faults(device, Instant::now())
     }
 
     /// Notes that the driver of a device had to be started again.
@@ -369,6 +384,31 @@ pub(crate) mod tests {
         let report = board.report(&HealthLimits::default());
         let counted = report.devices[0].missed[&LossCause::PollOverrun];
         assert_eq!((counted.slots, counted.uncounted), (6, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_are_kept_for_configured_devices_only_and_go_with_their_device() {
+        let board = board();
+        let fault = FaultReport {
+            number: 0,
+            at: Timestamp(0),
+            what: "unit 1 silent".into(),
+            exchanges: Vec::new(),
+        };
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), Value::I64(7))]);
+        tokio::time::advance(Duration::from_millis(1500)).await;
+        board.note_fault("press-1", fault.clone());
+        board.note_fault("nobody", fault);
+        let told = board.faults("press-1").unwrap();
+        assert_eq!((told.faults.len(), &*told.faults[0].what), (1, "unit 1 silent"));
+        let [group] = &told.groups[..] else { panic!("{told:?}") };
+        let ages = (group.data_age_ms, group.oldest_ms);
+        assert_eq!((group.tags, group.good, ages), (2, 1, (Some(1500), Some(1500))));
+        assert_eq!(board.faults("nobody"), None);
+        board.configure([device("press-1")], []);
+        assert_eq!(board.faults("press-1").unwrap().faults.len(), 1);
+        board.configure([device("press-2")], []);
+        assert_eq!(board.faults("press-1"), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_record::json::{Inexact, value_tree};
 use tidegate_translator::{
-    DeviceState, LossCause, Missed, Quality, Reason, Sample, TagId, TagPath, Timestamp, Value,
+    DeviceState, FaultReport, LossCause, Missed, Quality, Reason, Sample, TagId, TagPath,
+    Timestamp, Value,
 };
 use tokio::time::Instant;
 
 use super::Pattern;
+use super::faults::{DeviceFaults, Faults, GroupReport};
 use super::parts::{millis, millis_always};
 use crate::by_tag::ByTag;
 use crate::observe::health;
@@ -70,6 +72,7 @@ struct Device {
     data: Option<(Timestamp, Instant)>,
     missed: BTreeMap<LossCause, MissedCount>,
     restarts: u64,
+    faults: Faults,
 }
 
 /// A tag, as many at a time as there are.
@@ -209,6 +212,7 @@ impl Readings {
                 data: None,
                 missed: BTreeMap::new(),
                 restarts: 0,
+                faults: Faults::default(),
             });
             self.devices.insert(meta.name, device);
         }
@@ -301,6 +305,38 @@ impl Readings {
         if let Some(device) = self.devices.get_mut(device) {
             device.restarts = device.restarts.saturating_add(1);
         }
+    }
+
+    pub(super) fn note_fault(&mut self, device: &str, fault: FaultReport) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.faults.note(fault);
+        }
+    }
+
+    /// The black box of a device; `None` when no such device is configured.
+    pub(super) fn faults(&self, device: &str, at: Instant) -> Option<DeviceFaults> {
+        let (faults, dropped) = self.devices.get(device)?.faults.report();
+        let now = self.since_origin(at);
+        let mut groups: BTreeMap<Option<u64>, GroupReport> = BTreeMap::new();
+        for tag in self.tags.values().filter(|tag| &*tag.kin.device == device) {
+            let fresh_for_ms = tag.kin.fresh_for.map(as_millis);
+            let group = groups.entry(fresh_for_ms).or_insert(GroupReport {
+                fresh_for_ms,
+                tags: 0,
+                good: 0,
+                data_age_ms: None,
+                oldest_ms: None,
+            });
+            group.tags += 1;
+            group.good += usize::from(tag.quality(now).is_good());
+            if let Some(age) = tag.latest.as_ref().map(|latest| as_millis(latest.age(now))) {
+                let youngest = group.data_age_ms.map_or(age, |known| known.min(age));
+                group.data_age_ms = Some(youngest);
+                group.oldest_ms = Some(group.oldest_ms.map_or(age, |known| known.max(age)));
+            }
+        }
+        let groups = groups.into_values().collect();
+        Some(DeviceFaults { device: device.to_owned(), groups, faults, dropped })
     }
 
     pub(super) fn devices(&self, at: Instant) -> Vec<DeviceReport> {

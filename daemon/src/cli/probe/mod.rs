@@ -1,0 +1,34 @@
+//! `tidegate probe`: what a device is and holds, before it is configured.
+
+mod modbus;
+mod reason;
+mod screen;
+mod section;
+mod show;
+mod target;
+mod tree;
+
+use std::process::ExitCode;
+
+/// Find out what a device is and holds, before it is configured.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ProbeArgs {
+    /// What to probe.
+    #[command(subcommand)]
+    pub what: Probe,
+}
+
+/// What is probed.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Probe {
+    /// Look at a Modbus device: units, identification, readable registers, limits, times
+    Modbus(modbus::ModbusArgs),
+}
+
+/// Runs it.
+#[must_use]
+pub fn probe(args: &ProbeArgs) -> ExitCode {
+    match &args.what {
+        Probe::Modbus(args) => modbus::modbus(args),
+    }
+}
