@@ -9,8 +9,10 @@ mod hostile;
 mod late;
 mod order;
 mod ports;
+mod probe;
 mod serial;
 mod tls;
+mod trace;
 mod vectors;
 
 use std::time::Duration;
