@@ -45,7 +45,7 @@ impl Papers {
         std::fs::write(directory.join("ca.pem"), issuer.pem())?;
         let mut papers =
             Self { issuer, server: Paper { cert: PathBuf::new(), key: PathBuf::new() }, directory };
-        papers.server = papers.issue("device", Duration::from_secs(3600))?;
+        papers.server = papers.issue("device", Duration::from_secs(3 * 3600))?;
         Ok(papers)
     }
 

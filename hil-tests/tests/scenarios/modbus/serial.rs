@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidegate_hil_tests::field::{Devices, Field, Site};
-use tidegate_hil_tests::outage;
 use tidegate_hil_tests::peers::{FaultPlc, Line, Peer, Speaks};
+use tidegate_hil_tests::{Wishes, outage};
 
 use super::{BACK, TAGS};
 use crate::CATCH_UP;
@@ -83,6 +83,17 @@ async fn nothing_is_ever_broadcast_or_written_on_a_serial_line() {
         assert!([7, 9].contains(&one.unit) && (1..=4).contains(&one.function), "{one:?}");
     }
     assert_eq!(requests.iter().map(|one| one.outstanding).max(), Some(1), "one at a time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_that_means_everybody_is_refused_before_anything_runs() {
+    let site = Site::new().unwrap();
+    let plc = FaultPlc::start(&site, "plc", Speaks::Rtu, &[]).await.unwrap();
+    let devices = Devices::none().with("press", &plc.way(), "unit = 0", &["h1"]).unwrap();
+    let mut field = Field::idle(site, &devices, Wishes::default()).await.unwrap();
+    let error = format!("{:#}", field.start().await.unwrap_err());
+    assert!(error.contains("unit 0 is the broadcast"), "{error}");
+    assert_eq!(plc.requests().unwrap(), []);
 }
 
 /// An adapter that hears itself is a fault that lasts as long as the adapter does.

@@ -71,7 +71,7 @@ async fn a_device_that_wants_a_certificate_and_gets_none_is_not_read_and_named()
     let papers = Papers::issued(&site, "papers").unwrap();
     let peer = Peer::pymodbus_tls(&site, "pymodbus", &papers, true, &[]).await.unwrap();
     let devices = devices(&peer, &papers, None);
-    is_not_read(site, &peer, &devices, &["certificate"]).await;
+    is_not_read(site, &peer, &devices, &["tls.cert"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +81,7 @@ async fn a_device_that_is_shown_an_expired_certificate_is_not_read_and_named() {
     let expired = papers.issue("expired", HOUR / 2).unwrap();
     let peer = Peer::pymodbus_tls(&site, "pymodbus", &papers, true, &[]).await.unwrap();
     let devices = devices(&peer, &papers, Some(&expired));
-    is_not_read(site, &peer, &devices, &["certificate", "expired"]).await;
+    is_not_read(site, &peer, &devices, &["our certificate", "expired"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_device_that_another_authority_signed_is_not_read_and_named() {
     let others = Papers::issued(&site, "others").unwrap();
     let peer = Peer::pymodbus_tls(&site, "pymodbus", &others, false, &[]).await.unwrap();
     let devices = devices(&peer, &papers, None);
-    is_not_read(site, &peer, &devices, &["certificate"]).await;
+    is_not_read(site, &peer, &devices, &["authority"]).await;
 }
 
 /// The files are read again at each attempt, so a renewed certificate needs no restart.
