@@ -62,7 +62,7 @@ pub struct Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It is not there.
-    #[error("{file} file {path} does not exist; put it there or correct [hub] tls.{file}", path = path.display())]
+    #[error("{file} file {path} does not exist; put it there or correct tls.{file}", path = path.display())]
     Missing {
         /// Which one.
         file: PemFile,
@@ -187,10 +187,22 @@ impl OperatorFiles {
                 None
             }
         };
+        let identity = self.read_identity(&mut errors);
+        if let Some(identity) = &identity {
+            errors.extend(time_error(PemFile::Cert, &self.cert, identity.facts(), now));
+        }
+        match (trust, identity) {
+            (Some(trust), Some(identity)) if errors.is_empty() => Ok((trust, identity)),
+            _ => Err(errors),
+        }
+    }
+
+    /// Certificate and key, when nothing is wrong with them.
+    fn read_identity(&self, errors: &mut Vec<FileError>) -> Option<Identity> {
         let cert = read(PemFile::Cert, &self.cert).map_err(|error| errors.push(error)).ok();
         let key = read(PemFile::Key, &self.key).map_err(|error| errors.push(error)).ok();
-        let identity = match (cert, key) {
-            (Some(cert), Some(key)) => self.identity(&cert, &key, &mut errors),
+        match (cert, key) {
+            (Some(cert), Some(key)) => self.identity(&cert, &key, errors),
             // The one that is there is still looked at.
             (Some(cert), None) => {
                 errors.extend(self.certificate_error(certificates_of(&cert).err()));
@@ -204,13 +216,6 @@ impl OperatorFiles {
                 None
             }
             (None, None) => None,
-        };
-        if let Some(identity) = &identity {
-            errors.extend(time_error(PemFile::Cert, &self.cert, identity.facts(), now));
-        }
-        match (trust, identity) {
-            (Some(trust), Some(identity)) if errors.is_empty() => Ok((trust, identity)),
-            _ => Err(errors),
         }
     }
 
@@ -251,6 +256,17 @@ pub fn load_trust(path: &Path) -> Result<Trust, FileError> {
         .collect::<Result<Vec<_>, CertificateError>>()
         .map_err(|error| broken(PemFile::Ca, path, IdentityError::Certificate(error)))?;
     Ok(Trust { certificates, facts })
+}
+
+/// Reads a certificate with those between it and its authority, and its key. Validity in time is
+/// not looked at: ask [`Identity::facts`].
+///
+/// # Errors
+/// Everything that is wrong with the two files; never an empty list.
+pub fn load_identity(cert: &Path, key: &Path) -> Result<Identity, Vec<FileError>> {
+    let (ca, cert, key) = (PathBuf::new(), cert.to_owned(), key.to_owned());
+    let mut errors = Vec::new();
+    OperatorFiles { ca, cert, key }.read_identity(&mut errors).ok_or(errors)
 }
 
 fn broken(file: PemFile, path: &Path, error: IdentityError) -> FileError {
@@ -439,6 +455,21 @@ mod tests {
         let both = retired.certificate_pem() + &folder.ca.certificate_pem();
         std::fs::write(&folder.files.ca, both).unwrap();
         assert_eq!(folder.errors(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_identity_alone_is_read_without_looking_at_the_time() {
+        let folder = Folder::new();
+        folder.put(&folder.issue(NOW - 4 * 86_400, DAY));
+        let (cert, key) = (&folder.files.cert, &folder.files.key);
+        let identity = load_identity(cert, key).unwrap();
+        assert_eq!(identity.facts().subject, "CN=P/g,O=Tidegate");
+        std::fs::write(cert, "not PEM").unwrap();
+        std::fs::remove_file(key).unwrap();
+        let errors = load_identity(cert, key).unwrap_err();
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        says(&errors, &["key file", "does not exist"]);
+        says(&errors, &["cert file", "no certificate"]);
     }
 
     #[test]

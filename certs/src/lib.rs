@@ -14,7 +14,7 @@ mod key;
 pub mod lab;
 
 pub use certificate::{CertificateError, CertificateFacts, Validity};
-pub use files::{FileError, OperatorFiles, PemFile, Trust, load_trust};
+pub use files::{FileError, OperatorFiles, PemFile, Trust, load_identity, load_trust};
 pub use generations::{Generation, GenerationStore, Loaded, StoreError};
 pub use identity::{Identity, IdentityError};
 pub use key::{KeyError, PrivateKey};

@@ -14,6 +14,7 @@ pub mod status;
 pub mod tags;
 pub mod tap;
 pub mod terminal;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -29,6 +30,7 @@ use crate::demo;
 use crate::leaf::{EXEC_LEAF, exec_leaf};
 use crate::recorder::SystemClock;
 use crate::run;
+use crate::run::modbus_tls::TlsFromFiles;
 
 /// Reads PLCs, publishes live values, keeps a crash-proof record and delivers it exactly once.
 #[derive(Debug, clap::Parser)]
@@ -142,7 +144,7 @@ fn block(block: &tidegate_modbus::Block) -> (Table, u16, u16) {
 /// Reads every tag of every device once, the devices side by side as far as their links allow.
 fn read_once(config: &Config) -> check::Readings {
     let clock = std::sync::Arc::new(SystemClock);
-    let buses = Buses::new();
+    let buses = Buses::new(Arc::new(TlsFromFiles));
     let ask = async {
         let mut asked = Vec::new();
         for device in &config.devices {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::exit::{self, Failure};
 use super::status::{SocketArgs, failed, json, misconfigured, printed};
 use super::terminal::{self, Align, Table, Tone, age};
+use super::watch::{Canvas, View, Wait};
 use crate::observe::control::{AskError, Client, TagQuery};
 use crate::observe::state::TagReport;
 
@@ -47,11 +48,13 @@ pub fn tags(args: &TagsArgs) -> ExitCode {
     };
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
+    if args.watch && terminal && !args.json {
+        return watch(args, &socket);
+    }
     let mut screen = Screen {
         json: args.json,
         colour: terminal::colour(terminal),
-        redraw: args.watch && terminal && !args.json,
-        changes: args.watch && (!terminal || args.json),
+        changes: args.watch,
         seen: HashMap::new(),
     };
     loop {
@@ -73,6 +76,34 @@ pub fn tags(args: &TagsArgs) -> ExitCode {
     }
 }
 
+/// Draws the tags again and again, until the person has seen enough.
+fn watch(args: &TagsArgs, socket: &Path) -> ExitCode {
+    // Whoever mistyped the socket should not have to leave a screen first.
+    let mut tags = match all(args, socket) {
+        Ok(tags) => tags,
+        Err(error) => return failed(&error),
+    };
+    let title = args.pattern.as_deref().unwrap_or("all tags");
+    let mut draw = || -> io::Result<()> {
+        let canvas = Canvas::open(terminal::colour(true))?;
+        let mut view = View::default();
+        let mut trouble = None;
+        loop {
+            canvas.draw(&mut view, &tags, title, trouble.as_deref())?;
+            match canvas.wait(&mut view, Duration::from_secs(args.every))? {
+                Wait::Moved => {}
+                Wait::Quit => return Ok(()),
+                Wait::Over => match all(args, socket) {
+                    Ok(now) => (tags, trouble) = (now, None),
+                    // It may be restarting; the old values are shown as such.
+                    Err(error) => trouble = Some(crate::causes::chain(&error)),
+                },
+            }
+        }
+    };
+    printed(draw())
+}
+
 /// Every page.
 fn all(args: &TagsArgs, socket: &Path) -> Result<Vec<TagReport>, AskError> {
     let mut client = Client::connect(socket)?;
@@ -91,8 +122,6 @@ fn all(args: &TagsArgs, socket: &Path) -> Result<Vec<TagReport>, AskError> {
 struct Screen {
     json: bool,
     colour: bool,
-    /// Draw over what was drawn before.
-    redraw: bool,
     /// Print only what differs from what was printed before.
     changes: bool,
     seen: HashMap<String, Seen>,
@@ -124,10 +153,6 @@ impl Screen {
             }
             return out.flush();
         }
-        if self.redraw {
-            // Clear, and begin at the top.
-            write!(out, "\x1b[2J\x1b[H")?;
-        }
         let mut table = Table::new(&[
             ("TAG", Align::Left),
             ("VALUE", Align::Right),
@@ -138,7 +163,7 @@ impl Screen {
         for tag in &tags {
             table.row(cells(tag));
         }
-        if !tags.is_empty() || self.redraw {
+        if !tags.is_empty() {
             table.write(out, 0, self.colour)?;
         }
         out.flush()
@@ -183,7 +208,7 @@ mod tests {
     }
 
     fn screen(json: bool, changes: bool) -> Screen {
-        Screen { json, colour: false, redraw: false, changes, seen: HashMap::new() }
+        Screen { json, colour: false, changes, seen: HashMap::new() }
     }
 
     fn shown(screen: &mut Screen, tags: &[TagReport]) -> String {

@@ -20,6 +20,7 @@ use crate::names::GatewayId;
 use crate::observe::health::{self, GatewayHealth, HealthTag};
 use crate::observe::state::{Board, DeviceMeta, HealthLimits, TagMeta};
 use crate::recorder::{Handle, Ingress, RecorderGone};
+use crate::run::modbus_tls::TlsFromFiles;
 use crate::supervise::{DriverBuild, DriverId, Drivers, SupervisorGone};
 
 /// Why devices could not be applied.
@@ -63,7 +64,7 @@ impl Devices {
             recorder,
             board,
             clock,
-            buses: Arc::new(Buses::new()),
+            buses: Arc::new(Buses::new(Arc::new(TlsFromFiles))),
             running: Mutex::default(),
             health: Mutex::default(),
         }

@@ -7,6 +7,7 @@
 mod descriptors;
 mod devices;
 mod heap;
+pub mod modbus_tls;
 mod stages;
 mod watch;
 

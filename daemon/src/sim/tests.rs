@@ -4,6 +4,7 @@ use tidegate_modbus::{
 use tidegate_translator::{Clock, Device, Reading, TagId, TagPath, Timestamp, Value};
 
 use super::*;
+use crate::run::modbus_tls::TlsFromFiles;
 
 struct Fixed;
 
@@ -73,7 +74,8 @@ async fn readings(behaviour: Behaviour, tags: Vec<TagSpec>) -> Vec<Reading> {
         backoff: (Duration::from_secs(1), Duration::from_secs(1)),
         tags: tags.into(),
     };
-    let device = ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new()).unwrap();
+    let device =
+        ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new(Arc::new(TlsFromFiles))).unwrap();
     let readings = device.read_once().await;
     stop.cancel();
     serving.await.unwrap();

@@ -13,19 +13,23 @@
 //! - While nobody can be reached, one attempt to connect is made for each back-off period, however
 //!   many units wait; everyone else learns at once why the last one failed.
 
+mod line;
 mod seat;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_translator::{Clock, Exchange};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::dial::Dialer;
+use crate::dial::{ByteStream, Dialer};
 use crate::grid::{Backoff, hash};
 use crate::link::{ConnectError, Connection, LinkError, Reply, Request};
 use crate::spec::{LinkSpec, Transport, UnitId};
+use crate::tap::{Ring, Tap};
 
+use self::line::Line;
 use self::seat::Units;
 pub(crate) use self::seat::{Absence, Asked, Seat};
 
@@ -36,6 +40,10 @@ const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 pub(crate) struct Bus {
     link: Arc<LinkSpec>,
     dialer: Arc<dyn Dialer>,
+    /// How it is asked where it speaks RTU; `None` for Modbus TCP.
+    line: Option<Line>,
+    /// The bytes of the last exchanges.
+    ring: Arc<Ring>,
     turns: Semaphore,
     /// Held while a connection is made.
     dialling: tokio::sync::Mutex<()>,
@@ -59,9 +67,24 @@ struct Pool {
 
 /// A connection that nobody uses at present.
 struct Idle {
-    connection: Connection,
+    channel: Channel,
     /// The line is silent until then.
     rests_until: Instant,
+}
+
+/// A connection, and what records its bytes.
+struct Channel {
+    connection: Connection,
+    tap: Tap,
+}
+
+/// What goes with a request.
+#[derive(Clone, Copy)]
+struct Terms<'a> {
+    /// How long its answer may take.
+    timeout: Duration,
+    /// Tells when it was sent.
+    clock: Option<&'a dyn Clock>,
 }
 
 /// The last attempt to connect failed.
@@ -75,6 +98,7 @@ pub(crate) struct Turn<'a> {
     bus: &'a Bus,
     _permit: Option<SemaphorePermit<'a>>,
     backoff: (Duration, Duration),
+    clock: Option<&'a dyn Clock>,
     met_proven: bool,
 }
 
@@ -85,7 +109,10 @@ pub(crate) struct Poll<'a>(&'a Bus);
 /// A connection out of the pool. Dropping it closes it, unless it was given back.
 struct Lease<'a> {
     bus: &'a Bus,
-    connection: Option<Connection>,
+    /// `None` while it is being made, and once it was given back.
+    channel: Option<Channel>,
+    /// Whether it counts as open.
+    counts: bool,
 }
 
 impl Bus {
@@ -104,6 +131,8 @@ impl Bus {
             polls: 0,
         };
         Self {
+            line: Line::of(&link),
+            ring: Arc::default(),
             link,
             dialer,
             turns: Semaphore::new(connections),
@@ -121,7 +150,7 @@ impl Bus {
     pub(crate) async fn turn(&self) -> Turn<'_> {
         // The semaphore is never closed, so there always is a permit.
         let permit = self.turns.acquire().await.ok();
-        Turn { bus: self, _permit: permit, backoff: PATIENCE, met_proven: false }
+        Turn { bus: self, _permit: permit, backoff: PATIENCE, clock: None, met_proven: false }
     }
 
     /// Tells that a poll goes on until the returned guard is dropped.
@@ -136,7 +165,14 @@ impl Bus {
         let mut pool = self.pool();
         if self.link.close_after_poll && pool.polls == 0 {
             pool.close_idle();
+            drop(pool);
+            self.line.as_ref().and_then(Line::open_port);
         }
+    }
+
+    /// The bytes of the last exchanges with a unit, oldest first.
+    pub(crate) fn exchanges(&self, unit: UnitId) -> Vec<Exchange> {
+        self.ring.exchanges(unit)
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -176,7 +212,7 @@ impl Bus {
             let rests_until = {
                 let mut pool = self.pool();
                 if let Some(idle) = pool.idle.pop() {
-                    let lease = Lease { bus: self, connection: Some(idle.connection) };
+                    let lease = Lease { bus: self, channel: Some(idle.channel), counts: true };
                     (Some(lease), idle.rests_until)
                 } else {
                     match &pool.down {
@@ -210,6 +246,29 @@ impl Bus {
     }
 
     async fn dial(&self, timeout: Duration) -> Result<Lease<'_>, ConnectError> {
+        let stream = match self.line.as_ref().and_then(Line::open_port) {
+            Some(stream) => stream,
+            None => self.dial_anew(timeout).await?,
+        };
+        {
+            let mut pool = self.pool();
+            pool.open += 1;
+            pool.down = None;
+        }
+        let mut lease = Lease { bus: self, channel: None, counts: true };
+        let tap = Tap::new(Arc::clone(&self.ring));
+        let connection = match &self.line {
+            None => Connection::over(Box::new(tap.on(stream))),
+            Some(line) => {
+                let quiet = line.connect(stream, &tap).await;
+                quiet.map_err(|source| ConnectError::Restless { source })?
+            }
+        };
+        lease.channel = Some(Channel { connection, tap });
+        Ok(lease)
+    }
+
+    async fn dial_anew(&self, timeout: Duration) -> Result<Box<dyn ByteStream>, ConnectError> {
         let since = Instant::now();
         let deadline = since + timeout;
         let stream = match timeout_at(deadline, self.dialer.dial(deadline)).await {
@@ -217,16 +276,10 @@ impl Bus {
             Ok(Err(source)) => return Err(ConnectError::Unreachable { source }),
             Err(_) => return Err(ConnectError::TimedOut { waited: since.elapsed() }),
         };
-        {
-            let mut pool = self.pool();
-            pool.open += 1;
-            pool.down = None;
-        }
-        let lease = Lease { bus: self, connection: Some(Connection::over(stream)) };
         if !self.link.pause_after_connect.is_zero() {
             sleep(self.link.pause_after_connect).await;
         }
-        Ok(lease)
+        Ok(stream)
     }
 }
 
@@ -242,11 +295,35 @@ impl Pool {
     }
 }
 
-impl Turn<'_> {
+impl Channel {
+    async fn ask(
+        &mut self,
+        unit: UnitId,
+        request: Request,
+        terms: Terms<'_>,
+    ) -> Result<Reply, LinkError> {
+        let at = terms.clock.map(Clock::now).unwrap_or_default();
+        self.tap.begin(unit, at);
+        let outcome = self.connection.ask(unit, request, Instant::now() + terms.timeout).await;
+        match &outcome {
+            Ok(_) => self.tap.end("answered"),
+            Err(error) => self.tap.end(&error.line()),
+        }
+        outcome
+    }
+}
+
+impl<'a> Turn<'a> {
     /// Asks for another connect back-off, first and largest, where this request needs a connection
     /// and there is none.
     pub(crate) const fn with_backoff(mut self, backoff: (Duration, Duration)) -> Self {
         self.backoff = backoff;
+        self
+    }
+
+    /// Records when the request was sent by this clock.
+    pub(crate) const fn with_clock(mut self, clock: &'a dyn Clock) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -271,11 +348,15 @@ impl Turn<'_> {
     ) -> Result<Reply, LinkError> {
         self.met_proven = false;
         let mut lease = self.bus.connection(timeout, self.backoff).await?;
-        let Some(connection) = &mut lease.connection else {
+        let Some(channel) = &mut lease.channel else {
             return Err(LinkError::Closed { source: std::io::ErrorKind::NotConnected.into() });
         };
-        self.met_proven = connection.is_proven();
-        let outcome = connection.ask(unit, request, Instant::now() + timeout).await;
+        self.met_proven = channel.connection.is_proven();
+        let terms = Terms { timeout, clock: self.clock };
+        let outcome = match &self.bus.line {
+            None => channel.ask(unit, request, terms).await,
+            Some(line) => line.ask(channel, unit, request, terms).await,
+        };
         lease.settle(matches!(outcome, Err(LinkError::Closed { .. })));
         outcome
     }
@@ -285,14 +366,17 @@ impl Lease<'_> {
     /// Gives the connection back when it can be asked again. Where the peer closed it, it has
     /// probably closed the idle ones as well.
     fn settle(mut self, was_closed: bool) {
-        let rests_until = Instant::now() + self.bus.link.turnaround;
+        // An RTU line keeps its silences itself.
+        let turnaround = self.bus.line.is_none().then_some(self.bus.link.turnaround);
+        let rests_until = Instant::now() + turnaround.unwrap_or_default();
         let mut pool = self.bus.pool();
         if was_closed {
             pool.close_idle();
         }
-        if let Some(connection) = self.connection.take_if(|connection| connection.is_open()) {
+        if let Some(channel) = self.channel.take_if(|channel| channel.connection.is_open()) {
+            self.counts = false;
             pool.backoff.reset();
-            pool.idle.push(Idle { connection, rests_until });
+            pool.idle.push(Idle { channel, rests_until });
             drop(pool);
             self.bus.freed.notify_one();
         }
@@ -301,7 +385,8 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        if self.connection.take().is_some() {
+        if self.counts {
+            self.channel = None;
             self.bus.pool().open -= 1;
             self.bus.freed.notify_one();
         }

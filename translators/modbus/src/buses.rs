@@ -9,27 +9,35 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::bus::Bus;
 use crate::dial::{Dialer, TcpDialer};
+use crate::serial::SerialDialer;
 use crate::spec::{LinkSpec, Transport};
+use crate::tls::{TlsDialer, TlsSource};
 
 /// The buses that the devices of one process share.
-#[derive(Default)]
 pub struct Buses {
-    /// Opens every connection where it is set.
-    dialer: Option<Arc<dyn Dialer>>,
+    dialing: Dialing,
     open: Mutex<HashMap<Arc<LinkSpec>, Weak<Bus>>>,
 }
 
+/// How connections are opened.
+enum Dialing {
+    /// As the link says; TLS by what this source trusts and shows.
+    ByLink(Arc<dyn TlsSource>),
+    /// All of them with one dialer.
+    With(Arc<dyn Dialer>),
+}
+
 impl Buses {
-    /// No bus yet; each one will open connections as its link says.
+    /// No bus yet; each one will open connections as its link says, and TLS by `tls`.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(tls: Arc<dyn TlsSource>) -> Self {
+        Self { dialing: Dialing::ByLink(tls), open: Mutex::default() }
     }
 
     /// No bus yet; all of them will open their connections with `dialer`.
     #[must_use]
     pub fn with_dialer(dialer: Arc<dyn Dialer>) -> Self {
-        Self { dialer: Some(dialer), open: Mutex::default() }
+        Self { dialing: Dialing::With(dialer), open: Mutex::default() }
     }
 
     /// The bus of a link: the one that others use already, or a new one.
@@ -45,14 +53,16 @@ impl Buses {
     }
 
     fn dialer_to(&self, link: &LinkSpec) -> Arc<dyn Dialer> {
-        if let Some(dialer) = &self.dialer {
-            return Arc::clone(dialer);
-        }
+        let tls = match &self.dialing {
+            Dialing::With(dialer) => return Arc::clone(dialer),
+            Dialing::ByLink(tls) => tls,
+        };
         match &link.transport {
-            Transport::Tcp(to) | Transport::Tls(to, _) | Transport::RtuOverTcp(to) => {
+            Transport::Tcp(to) | Transport::RtuOverTcp(to) => {
                 Arc::new(TcpDialer::new(to.host.clone(), to.port))
             }
-            Transport::Rtu(_) => Arc::new(TcpDialer::new(String::new(), 0)),
+            Transport::Tls(to, spec) => Arc::new(TlsDialer::new(to, spec.clone(), Arc::clone(tls))),
+            Transport::Rtu(port) => Arc::new(SerialDialer::new(port.clone())),
         }
     }
 }

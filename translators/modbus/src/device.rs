@@ -14,6 +14,7 @@ use crate::book::Book;
 use crate::bus::{Bus, Seat};
 use crate::buses::Buses;
 use crate::dial::Dialer;
+use crate::fault::Fault;
 use crate::grid::{Backoff, Grid, hash};
 use crate::groups::{Group, groups};
 use crate::once::read_once;
@@ -122,7 +123,7 @@ impl ModbusDevice {
             Poller {
                 group: at,
                 spec: Arc::clone(spec),
-                seat: Seat::new(Arc::clone(&self.bus), spec.unit),
+                seat: Seat::new(Arc::clone(&self.bus), spec.unit, Arc::clone(&self.clock)),
                 blocks: Blocks::new(plan, now),
                 book: Book::new(
                     Arc::clone(name),
@@ -139,6 +140,10 @@ impl ModbusDevice {
                 returns: 0,
                 away: false,
                 overran: false,
+                device: Arc::clone(name),
+                sink: Arc::clone(sink),
+                fault: Fault::default(),
+                loss_told: false,
             }
         };
         self.groups.iter().enumerate().map(poller).collect()

@@ -22,6 +22,7 @@ mod buses;
 mod decode;
 mod device;
 mod dial;
+mod fault;
 mod gate;
 mod grid;
 mod groups;
@@ -30,13 +31,11 @@ mod once;
 mod plan;
 mod poller;
 pub mod probe;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
+mod replay;
 mod rtu;
 mod serial;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod settle;
 mod spec;
-#[allow(dead_code, reason = "the bus, which is to use it, comes with a later change")]
 mod tap;
 mod tls;
 mod unit;
@@ -50,6 +49,7 @@ pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;
 pub use link::{ConnectError, LinkError, exception_word};
 pub use plan::{Block, MAX_BITS, MAX_REGISTERS, Plan, PlanError, Span};
+pub use replay::{Framing, Given, Question, Replayed, replay};
 pub use serial::{SerialDialer, SerialError};
 pub use spec::{
     Address, DataType, DeviceSpec, Endpoint, Forbidden, LegalRange, LinkSpec, MAX_TEXT, NanPolicy,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_translator::Reason;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::prelude::{ReadCode, ReadDeviceIdentificationResponse};
@@ -105,6 +106,15 @@ pub enum LinkError {
         /// What is wrong with it.
         what: String,
     },
+    /// Nothing was sent: the unit owes an answer that could be mistaken for the one to this
+    /// request, until it comes or that time.
+    #[error("unit {unit} may still answer an earlier request")]
+    Unsettled {
+        /// Who was to be asked.
+        unit: u8,
+        /// When it may be asked at the latest.
+        until: Instant,
+    },
     /// The unit, or the gateway in front of it, answered "no".
     #[error("exception {code} ({})", exception_word(*.code))]
     Refused {
@@ -129,6 +139,13 @@ pub enum ConnectError {
         /// For how long.
         waited: Duration,
     },
+    /// Somebody else speaks all the time.
+    #[error("line in use by others")]
+    Restless {
+        /// How that showed.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl LinkError {
@@ -141,7 +158,7 @@ impl LinkError {
     pub(crate) const fn reason(&self) -> Reason {
         match self {
             Self::Down(_) | Self::Closed { .. } => Reason::NotConnected,
-            Self::Silent { .. } => Reason::Timeout,
+            Self::Silent { .. } | Self::Unsettled { .. } => Reason::Timeout,
             Self::Malformed { .. } => Reason::Malformed,
             Self::Refused { code } => match *code {
                 GATEWAY_PATH => Reason::NotConnected,
@@ -214,7 +231,15 @@ impl Connection {
     /// A connection that speaks Modbus TCP.
     pub(crate) fn over(stream: Box<dyn ByteStream>) -> Self {
         let first = u16::try_from(getrandom::u32().unwrap_or_default() >> 16);
-        let gate = Gate::new(stream, first.unwrap_or_default());
+        Self::through(Gate::new(stream, first.unwrap_or_default()))
+    }
+
+    /// A connection behind a gate, which lets whole answers to the request in flight pass and
+    /// nothing else.
+    pub(crate) fn through<G>(gate: G) -> Self
+    where
+        G: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
+    {
         Self { context: Some(tcp::attach(gate)), proven: false }
     }
 
@@ -266,6 +291,18 @@ const fn outgoing(request: Request) -> CrateRequest<'static> {
         },
         Request::Identify { code, object } => {
             CrateRequest::ReadDeviceIdentification(read_code(code), object)
+        }
+    }
+}
+
+impl IdCode {
+    /// Its number on the wire.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Basic => 1,
+            Self::Regular => 2,
+            Self::Extended => 3,
+            Self::Specific => 4,
         }
     }
 }

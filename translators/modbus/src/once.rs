@@ -105,7 +105,7 @@ fn explain(spec: &DeviceSpec, error: &LinkError) -> String {
         LinkError::Down(_) => {
             format!("{line}; check address {endpoint} and the network in between")
         }
-        LinkError::Silent { .. } => {
+        LinkError::Silent { .. } | LinkError::Unsettled { .. } => {
             format!("{line}; {endpoint} accepts connections, check the unit number and timeout-ms")
         }
         LinkError::Closed { .. } => {

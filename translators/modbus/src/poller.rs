@@ -18,12 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use tidegate_translator::{FaultReport, Sink};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
 use crate::book::Book;
 use crate::bus::{Absence, Asked, Seat};
 use crate::decode::{Decoded, decode_bit, decode_registers};
+use crate::fault::Fault;
 use crate::grid::Backoff;
 use crate::link::{BUSY, GATEWAY_PATH, GATEWAY_TARGET, LinkError, Reply, Request, exception_word};
 use crate::plan::{Block, Span};
@@ -53,6 +55,11 @@ pub(crate) struct Poller {
     /// Whether the last attempt found nobody at all.
     pub(crate) away: bool,
     pub(crate) overran: bool,
+    pub(crate) device: Arc<str>,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) fault: Fault,
+    /// Whether that nothing is answered was told as a fault.
+    pub(crate) loss_told: bool,
 }
 
 /// What one cycle has seen.
@@ -202,7 +209,7 @@ impl Poller {
         asked: &Asked,
         cycle: &mut Cycle,
     ) -> bool {
-        if error.is_of_link() {
+        if error.is_of_link() || matches!(error, LinkError::Unsettled { .. }) {
             return false;
         }
         if cycle.answers > 0
@@ -233,6 +240,9 @@ impl Poller {
         loop {
             let asking = self.seat.ask(request, &self.spec);
             let asked = watched(&mut self.book, &mut self.watch, asking).await?;
+            if self.fault.goes_on() {
+                self.fault.goes_on_with(self.seat.exchanges(), &self.device, &*self.sink);
+            }
             match &asked.outcome {
                 Err(LinkError::Refused { code: GATEWAY_PATH | GATEWAY_TARGET }) => {}
                 Ok(_) | Err(LinkError::Refused { .. }) => self.heard(),
@@ -247,8 +257,19 @@ impl Poller {
         }
     }
 
+    /// Something was lost: tells what went over the wire until now.
+    fn tell_fault(&mut self, what: String) {
+        let (at, exchanges) = (self.book.now(), self.seat.exchanges());
+        if !exchanges.is_empty() {
+            let number = self.voice().next_fault();
+            let report = FaultReport { number, at, what, exchanges };
+            self.fault.tell(report, &self.device, &*self.sink);
+        }
+    }
+
     fn heard(&mut self) {
         let now = Instant::now();
+        self.loss_told = false;
         self.retry_at = None;
         if std::mem::take(&mut self.away) {
             // It may come back as another device.
@@ -276,6 +297,7 @@ impl Poller {
 
     /// Some tags were not read, while the device answers.
     fn fail(&mut self, spans: &Range<usize>, cause: Cause, cycle: &mut Cycle) {
+        let lost_before = cycle.lost.tags;
         let mut samples = Vec::new();
         for span in self.blocks.spans(spans) {
             cycle.failed += 1;
@@ -287,6 +309,9 @@ impl Poller {
             }
         }
         self.book.hand_over(samples);
+        if lost_before == 0 && cycle.lost.tags > 0 {
+            self.tell_fault(cycle.why.clone().unwrap_or_default());
+        }
     }
 
     fn describe(&self, span: &Span, cause: Cause) -> String {
@@ -325,6 +350,9 @@ impl Poller {
         let mut why = error.line();
         if !error.is_of_link() {
             why = format!("{why}, asked for {}", at.words());
+        }
+        if !std::mem::replace(&mut self.loss_told, true) {
+            self.tell_fault(why.clone());
         }
         let gone = error.is_of_link() || {
             let (reason, status, line) = (error.reason(), error.status(), why.clone());

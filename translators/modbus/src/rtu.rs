@@ -39,6 +39,8 @@ use crate::spec::{LinkSpec, SerialSpec, Transport, UnitId};
 mod crc;
 mod find;
 
+#[cfg(test)]
+pub(crate) use self::crc::crc16;
 pub(crate) use self::find::{Asked, Shape};
 
 /// Bytes held at most: two frames, the one that is looked at and the one behind it.
@@ -58,8 +60,6 @@ const SHADOW: Duration = Duration::from_millis(25);
 /// Above this speed the silence between frames is fixed (MODBUS over Serial Line V1.02, 2.5.1.1).
 const FAST: u32 = 19_200;
 const FAST_SILENCE: Duration = Duration::from_micros(1750);
-/// Before the protocol data unit above: transaction, protocol, length, unit.
-const HEADER: usize = 7;
 /// Bytes that may come in the silence before a request before the line counts as broken.
 const MAX_UNQUIET: usize = 1024;
 /// Readings in one go while a line is to become quiet.
@@ -131,6 +131,7 @@ impl Witness {
     }
 
     /// What was thrown away since the beginning.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing shows it yet"))]
     pub(crate) fn counts(&self) -> Counts {
         self.seen().counts
     }

@@ -77,6 +77,7 @@ impl Settle {
     }
 
     /// Whether nothing is owed by the unit.
+    #[cfg(test)]
     pub(crate) fn is_settled(&self, unit: UnitId, now: Instant) -> bool {
         self.0.get(&unit).is_none_or(|owed| now >= owed.rest_ends)
     }

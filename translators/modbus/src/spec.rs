@@ -31,6 +31,16 @@ impl Table {
         matches!(self, Self::Coil | Self::DiscreteInput)
     }
 
+    /// The function that reads it.
+    pub(crate) const fn function(self) -> u8 {
+        match self {
+            Self::Coil => 1,
+            Self::DiscreteInput => 2,
+            Self::HoldingRegister => 3,
+            Self::InputRegister => 4,
+        }
+    }
+
     /// The word that stands before the colon of an address, such as `holding`.
     #[must_use]
     pub const fn word(self) -> &'static str {

@@ -27,6 +27,7 @@ pub(crate) struct Voice {
     left: u32,
     since: Instant,
     swallowed: u64,
+    faults: u64,
 }
 
 impl Voice {
@@ -35,7 +36,17 @@ impl Voice {
         let state = (DeviceState::Connecting, None);
         sink.state(&device, state.0, None);
         let groups = vec![None; groups];
-        Self { device, sink, groups, gone: false, state, left: BURST, since: now, swallowed: 0 }
+        Self {
+            device,
+            sink,
+            groups,
+            gone: false,
+            state,
+            left: BURST,
+            since: now,
+            swallowed: 0,
+            faults: 0,
+        }
     }
 
     /// A group reads all of its tags, or all but some.
@@ -90,6 +101,12 @@ impl Voice {
         }
         self.sink.state(&self.device, state, why.clone());
         self.state = (state, why);
+    }
+
+    /// The number of one more fault of the device.
+    pub(crate) const fn next_fault(&mut self) -> u64 {
+        self.faults += 1;
+        self.faults - 1
     }
 
     /// Tells that tags are not read any more, naming the first of them.

@@ -455,3 +455,49 @@ async fn a_group_that_costs_the_connection_does_not_take_the_other_groups_along(
         assert_eq!(told.states.last().unwrap().1, DeviceState::Degraded, "{fault:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_is_told_with_the_bytes_before_and_after_it() {
+    let run = Run::start(one_block(), Fault::None);
+    run.for_secs(10).await;
+    run.plc.set(Fault::Silent);
+    run.for_secs(5).await;
+    run.plc.set(Fault::None);
+    run.for_secs(10).await;
+    let told = run.stop().await;
+    // At once, and again after each of the two exchanges that followed.
+    let numbers: Vec<_> = told.faults.iter().map(|fault| fault.number).collect();
+    assert_eq!(numbers, [0, 0, 0]);
+    let outcomes = |at: usize| -> Vec<_> {
+        told.faults[at].exchanges.iter().map(|exchange| exchange.outcome.as_str()).collect()
+    };
+    let silent = "unit 7 silent for 400ms";
+    assert_eq!(outcomes(0)[4..], ["answered", "answered", silent, silent]);
+    assert_eq!(outcomes(0).len(), 8);
+    assert_eq!(outcomes(2)[..8], outcomes(0)[..], "it is replaced by more of the same");
+    assert_eq!(outcomes(2).len(), 10);
+    assert_eq!(told.faults[0].what, "unit 7 silent for 400ms, asked for holding:100 to 119");
+    let first = &told.faults[0].exchanges[0];
+    assert_eq!(first.sent[2..], [0, 0, 0, 6, 7, 3, 0, 100, 0, 20], "after the transaction");
+    assert_eq!(first.received[4..13], [0, 43, 7, 3, 40, 0, 100, 0, 101]);
+    assert_eq!(first.received[..2], first.sent[..2]);
+    assert!(told.faults[0].exchanges[7].received.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_register_is_one_fault_and_idle_closes_are_none() {
+    let run = Run::start(one_block(), Fault::Hole(107));
+    run.for_secs(300).await;
+    let told = run.stop().await;
+    let numbers: std::collections::BTreeSet<_> =
+        told.faults.iter().map(|fault| fault.number).collect();
+    assert_eq!(numbers.len(), 1);
+    let what = "holding:107 refused with exception 2 (illegal data address)";
+    assert_eq!(told.faults[0].what, what);
+    let last = told.faults[0].exchanges.last().unwrap();
+    assert_eq!(last.outcome, "exception 2 (illegal data address)");
+
+    let run = Run::start(three_blocks(), Fault::CloseAfter(13));
+    run.for_secs(60).await;
+    assert_eq!(run.stop().await.faults, []);
+}

@@ -3,12 +3,14 @@
 
 mod common;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Recorder, holding, spec};
-use tidegate_modbus::{Buses, DeviceSpec, LinkSpec, ModbusDevice};
+use rustls::ClientConfig;
+use tidegate_modbus::{Buses, DeviceSpec, LinkSpec, ModbusDevice, TlsSource, TlsSpec};
 use tidegate_translator::{CancellationToken, Clock, Device, DeviceState, TagId, Timestamp, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +39,19 @@ async fn serve(mut stream: TcpStream, requests: Arc<AtomicU32>) {
     }
 }
 
+/// No test here speaks TLS.
+struct NoTls;
+
+impl TlsSource for NoTls {
+    fn config(&self, _: &TlsSpec) -> Result<Arc<ClientConfig>, Box<dyn Error + Send + Sync>> {
+        Err("no TLS here".into())
+    }
+}
+
+fn buses() -> Buses {
+    Buses::new(Arc::new(NoTls))
+}
+
 fn device(host: &str, port: u16, period: Duration) -> ModbusDevice {
     let tags: Vec<_> = (0..10).map(holding).collect();
     let ids: Vec<_> = (0..10).map(TagId).collect();
@@ -45,7 +60,7 @@ fn device(host: &str, port: u16, period: Duration) -> ModbusDevice {
         poll_every: period,
         ..spec(tags)
     };
-    ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new()).unwrap()
+    ModbusDevice::new(spec, ids, Arc::new(Fixed), &buses()).unwrap()
 }
 
 /// Waits until `done` holds, for ten seconds at most.
@@ -142,7 +157,7 @@ async fn transactions_per_second_on_loopback() {
             ..spec((0..1_000).map(holding).collect())
         };
         let ids: Vec<_> = (0..1_000).map(TagId).collect();
-        let device = ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new()).unwrap();
+        let device = ModbusDevice::new(spec, ids, Arc::new(Fixed), &buses()).unwrap();
         let stop = CancellationToken::new();
         let recorder = Recorder::new();
         let running = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));

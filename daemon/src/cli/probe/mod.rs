@@ -2,6 +2,7 @@
 
 mod modbus;
 mod reason;
+mod replay;
 mod screen;
 mod section;
 mod show;
@@ -23,6 +24,8 @@ pub struct ProbeArgs {
 pub enum Probe {
     /// Look at a Modbus device: units, identification, readable registers, limits, times
     Modbus(modbus::ModbusArgs),
+    /// Judge and decode again what a device's black box holds, without the device
+    Replay(replay::ReplayArgs),
 }
 
 /// Runs it.
@@ -30,5 +33,6 @@ pub enum Probe {
 pub fn probe(args: &ProbeArgs) -> ExitCode {
     match &args.what {
         Probe::Modbus(args) => modbus::modbus(args),
+        Probe::Replay(args) => replay::again(args),
     }
 }

@@ -19,6 +19,7 @@ use crate::cli::exit::{self, Failure};
 use crate::cli::status::printed;
 use crate::cli::terminal;
 use crate::config;
+use crate::run::modbus_tls::TlsFromFiles;
 
 /// Progress is told when it takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -135,7 +136,7 @@ impl ModbusArgs {
     }
 
     fn way(&self, link: &Arc<LinkSpec>) -> Way {
-        Way::new(&Buses::new(), link, self.timeout())
+        Way::new(&Buses::new(Arc::new(TlsFromFiles)), link, self.timeout())
     }
 }
 

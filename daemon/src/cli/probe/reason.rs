@@ -21,6 +21,13 @@ pub(super) fn reason(transport: &Transport, error: &LinkError) -> (u8, String) {
                 ),
             ),
             ConnectError::Unreachable { source } => unreachable(&at, source),
+            ConnectError::Restless { source } => (
+                exit::PEER,
+                format!(
+                    "on {at} somebody else speaks all the time ({source}): stop the other master, \
+                     or correct the line's settings, which make noise of everything when wrong"
+                ),
+            ),
         },
         LinkError::Closed { source } => (
             exit::PEER,

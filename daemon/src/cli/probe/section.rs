@@ -200,7 +200,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use tidegate_modbus::probe::{End, Evidence, Run, Times};
-    use tidegate_modbus::{Endpoint, UnitId};
+    use tidegate_modbus::{Endpoint, SerialSpec, TlsSpec, UnitId};
 
     use super::*;
 
@@ -270,6 +270,31 @@ pub(super) mod tests {
         assert_eq!(spec.link.transport, tcp());
         assert_eq!(spec.tags.len(), 103);
         assert!(text.contains("# 80 more holding registers can be read."), "{text}");
+    }
+
+    #[test]
+    fn every_way_to_a_device_is_written_as_the_configuration_wants_it() {
+        let endpoint = Endpoint { host: "fd00::7".into(), port: 802 };
+        let serial = SerialSpec {
+            port: "/dev/ttyUSB0".into(),
+            baud: 9600,
+            parity: Parity::None,
+            stop_bits: StopBits::Two,
+            rs485: None,
+        };
+        let tls = TlsSpec {
+            ca: "/etc/tidegate/plc-ca.pem".into(),
+            identity: Some(("/etc/tidegate/gw.pem".into(), "/etc/tidegate/gw.key".into())),
+            server_name: Some("plc-7".into()),
+        };
+        for transport in [
+            Transport::RtuOverTcp(endpoint.clone()),
+            Transport::Tls(endpoint, tls),
+            Transport::Rtu(serial),
+        ] {
+            let config = checked(&sections(&transport, &findings()));
+            assert_eq!(config.devices[0].spec.link.transport, transport);
+        }
     }
 
     #[test]

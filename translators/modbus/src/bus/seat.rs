@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_translator::Reason;
+use tidegate_translator::{Clock, Exchange, Reason};
 use tokio::time::{Instant, sleep_until};
 
 use super::Bus;
@@ -51,6 +51,7 @@ pub(crate) struct Absence {
 pub(crate) struct Seat {
     bus: Arc<Bus>,
     unit: UnitId,
+    clock: Arc<dyn Clock>,
     pause: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
@@ -109,19 +110,24 @@ impl Units {
 
 impl Seat {
     /// Takes a seat at `bus` for one asker of `unit`.
-    pub(crate) fn new(bus: Arc<Bus>, unit: UnitId) -> Self {
+    pub(crate) fn new(bus: Arc<Bus>, unit: UnitId, clock: Arc<dyn Clock>) -> Self {
         let pause = {
             let mut units = bus.units();
             let entry = units.entry(unit);
             entry.unit.join();
             Arc::clone(&entry.pause)
         };
-        Self { bus, unit, pause }
+        Self { bus, unit, clock, pause }
     }
 
     /// The bus.
     pub(crate) const fn bus(&self) -> &Arc<Bus> {
         &self.bus
+    }
+
+    /// The bytes of the last exchanges with the unit, oldest first.
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        self.bus.exchanges(self.unit)
     }
 
     /// How often the unit came back after it had been given up.
@@ -152,7 +158,7 @@ impl Seat {
             *until = Some(Instant::now() + spec.pause_between);
             resting = Some(until);
         }
-        let mut turn = self.bus.turn().await.with_backoff(spec.backoff);
+        let mut turn = self.bus.turn().await.with_backoff(spec.backoff).with_clock(&*self.clock);
         let since = Instant::now();
         let outcome = turn.ask(self.unit, request, spec.timeout).await;
         let met_proven = turn.met_proven();
@@ -224,6 +230,7 @@ impl Permit<'_> {
                 }
                 Ok(_) | Err(LinkError::Refused { .. }) => unit.answered(),
                 Err(error) if error.is_of_link() => unit.abandoned(),
+                Err(LinkError::Unsettled { .. }) => unit.missed(),
                 Err(_) => {
                     unit.missed();
                     cost = Some(took);

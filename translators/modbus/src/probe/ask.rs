@@ -4,6 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::sleep_until;
+
 use crate::bus::Bus;
 use crate::buses::Buses;
 use crate::link::{LinkError, Reply, Request};
@@ -11,6 +13,10 @@ use crate::spec::{LinkSpec, UnitId};
 
 /// The connect back-off: a probe gives up by itself, so there is nobody to be spared.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(100));
+
+/// Rests after which an earlier answer no longer counts as one that may come: one is enough, unless
+/// somebody else asks the same unit.
+const MAX_RESTS: u8 = 3;
 
 /// A way to ask.
 pub trait Ask {
@@ -47,7 +53,16 @@ impl std::fmt::Debug for Way {
 
 impl Ask for Way {
     async fn ask(&mut self, unit: UnitId, request: Request) -> Result<Reply, LinkError> {
-        let mut turn = self.bus.turn().await.with_backoff(BACKOFF);
-        turn.ask(unit, request, self.timeout).await
+        for _ in 0..MAX_RESTS {
+            let mut turn = self.bus.turn().await.with_backoff(BACKOFF);
+            match turn.ask(unit, request, self.timeout).await {
+                Err(LinkError::Unsettled { until, .. }) => {
+                    drop(turn);
+                    sleep_until(until).await;
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(LinkError::Silent { unit: unit.0, waited: self.timeout })
     }
 }

@@ -128,6 +128,10 @@ impl Asked {
         &self.frame[..self.length]
     }
 
+    pub(crate) fn pdu(&self) -> &[u8] {
+        self.frame.get(1..self.length - 2).unwrap_or_default()
+    }
+
     pub(crate) const fn unit(&self) -> u8 {
         self.frame[0]
     }

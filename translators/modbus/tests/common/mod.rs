@@ -19,8 +19,8 @@ use tidegate_modbus::{
     ModbusDevice, Order, Special, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{
-    CancellationToken, Clock, Device, DeviceState, LossCause, Missed, Quality, Reason, Sample,
-    Sink, TagId, TagPath, Timestamp, Value,
+    CancellationToken, Clock, Device, DeviceState, FaultReport, LossCause, Missed, Quality, Reason,
+    Sample, Sink, TagId, TagPath, Timestamp, Value,
 };
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep};
@@ -345,6 +345,7 @@ pub struct Told {
     pub samples: Vec<(Duration, Sample)>,
     pub missed: Vec<(Duration, Missed)>,
     pub states: Vec<(Duration, DeviceState, Option<String>)>,
+    pub faults: Vec<FaultReport>,
 }
 
 pub struct Recorder {
@@ -373,6 +374,10 @@ impl Sink for Recorder {
     fn state(&self, _device: &Arc<str>, state: DeviceState, why: Option<String>) {
         let at = self.since.elapsed();
         self.told.lock().unwrap().states.push((at, state, why));
+    }
+
+    fn fault(&self, _device: &Arc<str>, fault: FaultReport) {
+        self.told.lock().unwrap().faults.push(fault);
     }
 }
 
