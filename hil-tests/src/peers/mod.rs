@@ -75,11 +75,12 @@ impl Peer {
                 if let Some(status) = ended? {
                     bail!("{name} ended ({status}): {said}");
                 }
-                said.split_inclusive('\n').find(|line| line.starts_with('{')).map(place).transpose()
+                said.split_inclusive('\n')
+                    .find(|line| line.starts_with('{'))
+                    .map_or(Ok(None), place)
             }
         })
-        .await?
-        .context("half a line")?;
+        .await?;
         Ok(Self { process, place, log })
     }
 
