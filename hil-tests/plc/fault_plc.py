@@ -303,6 +303,7 @@ class Device:
         return None
 
     do_flood = do_silent
+    do_chatter = do_silent
     do_close_at_once = do_silent
 
     async def do_lie(self, _connection, request, _right, _came):
@@ -444,6 +445,12 @@ class Device:
     async def do_exception_of_other(self, _connection, request, _right, _came):
         return self.framing.frame(request, bytes([0x80 | request.function ^ 1, 2]))
 
+    async def do_busy_some(self, connection, request, right, came):
+        """Every second request is refused with exception 6: ask again."""
+        if next(self.seen) % 2 == 0:
+            return await self.do_exception(connection, request, right, came, "6")
+        return right
+
     async def do_hole(self, connection, request, right, came, address):
         """Whatever touches this address is refused with exception 2."""
         if request.start <= int(address) < request.start + request.count:
@@ -536,6 +543,13 @@ class Device:
 
     # Commands.
 
+    async def chatter(self) -> None:
+        """Somebody else speaks on the line all the time, as long as that is the fault."""
+        while self.fault_of(None)[0] == "chatter":
+            for connection in list(self.connections):
+                connection.write(b"\x55")
+            await asyncio.sleep(0.003)
+
     async def command(self, line: str) -> str:
         word, *given = line.split()
         word, _, unit = word.partition("@")
@@ -547,6 +561,8 @@ class Device:
             else:
                 self.faults = {None: given}
                 self.kept.clear()
+                if given[0] == "chatter":
+                    asyncio.ensure_future(self.chatter())
         elif word == "drop":
             for connection in list(self.connections):
                 connection.close()

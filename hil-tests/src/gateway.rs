@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::family::{self, Family, Process};
@@ -318,6 +319,18 @@ impl Gateway {
     /// When the log cannot be read.
     pub fn log(&self) -> anyhow::Result<String> {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+    }
+
+    /// Has it read a configuration with these `[[device]]` tables in place of those that it has:
+    /// SIGHUP.
+    ///
+    /// # Errors
+    /// When it is down, or the file cannot be written.
+    pub fn reload_with(&self, devices: &str) -> anyhow::Result<()> {
+        let before = std::fs::read_to_string(&self.config)?;
+        let head = before.find("\n[[device]]").map_or(before.as_str(), |at| &before[..at]);
+        std::fs::write(&self.config, format!("{head}\n{devices}"))?;
+        self.process.as_ref().context("the gateway is down")?.signal(Signal::HUP)
     }
 
     /// SIGTERM; waits until it has ended in good order.

@@ -217,6 +217,30 @@ impl Field {
         Ok(())
     }
 
+    /// Has the running gateway take other devices over.
+    ///
+    /// # Errors
+    /// When it is down or its configuration cannot be written.
+    pub fn reload(&mut self, devices: &Devices) -> anyhow::Result<()> {
+        self.paths.clone_from(&devices.paths);
+        self.gateway.reload_with(&devices.text)
+    }
+
+    /// SIGKILL to the gateway, which is started again at once.
+    ///
+    /// # Errors
+    /// When it was down, or does not come up.
+    pub async fn kill_and_start(&mut self) -> anyhow::Result<()> {
+        self.gateway.kill9()?;
+        // It would end by itself, later.
+        if let Some(mut shown) = self.shown.take()
+            && shown.ended()?.is_none()
+        {
+            shown.kill9()?;
+        }
+        self.start().await
+    }
+
     /// Where everything is kept.
     ///
     /// # Errors
@@ -453,7 +477,8 @@ async fn watch_live(
 fn readings(lines: &str) -> anyhow::Result<Vec<Reading>> {
     let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
     let mut readings = Vec::new();
-    for line in whole.lines() {
+    // The others are what is said when the gateway goes away.
+    for line in whole.lines().filter(|line| line.starts_with('{')) {
         let value: Value = serde_json::from_str(line).with_context(|| format!("line {line}"))?;
         let path = value["path"].as_str().with_context(|| format!("no path: {line}"))?;
         readings.extend(of_device(path.to_owned(), &value));

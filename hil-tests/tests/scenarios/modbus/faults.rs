@@ -106,7 +106,8 @@ const REFUSED: [&str; 8] = [
 ///
 /// Not among them is what no client can tell over RTU: a whole answer of the same unit, function and
 /// length that comes before the right one (`unasked`, `previous-first`). Over TCP both are.
-const LINE: [&str; 8] = [
+const LINE: [&str; 9] = [
+    "chatter",
     "echo",
     "wrong-crc",
     "flipped",
