@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tidegate::config::{Config, Deadband, Device, LeafMode, RecordMode, Tag, WhenFull};
-use tidegate_modbus::{DataType, Order, TagSpec};
+use tidegate_modbus::{
+    DataType, DeviceSpec, NanPolicy, Order, Outside, Parity, StopBits, TagSpec, Transport,
+};
 
 /// The file. Addresses are counted from 0, whatever the file they came from counted from.
 pub(crate) fn write(config: &Config) -> String {
@@ -68,8 +70,7 @@ fn write_device(out: &mut String, device: &Device) {
     let spec = &device.spec;
     section(out, "[[device]]");
     text(out, "name", &spec.name);
-    text(out, "protocol", "modbus-tcp");
-    text(out, "address", &spec.link.transport.to_string());
+    write_link(out, spec);
     line(out, "unit", &spec.unit.0.to_string());
     line(out, "poll-every-ms", &spec.poll_every.as_millis().to_string());
     line(out, "timeout-ms", &spec.timeout.as_millis().to_string());
@@ -78,12 +79,65 @@ fn write_device(out: &mut String, device: &Device) {
     line(out, "max-gap", &spec.max_gap.to_string());
     line(out, "max-registers", &spec.max_registers.to_string());
     line(out, "max-bits", &spec.max_bits.to_string());
+    line(out, "pause-between-ms", &spec.pause_between.as_millis().to_string());
+    if !spec.forbidden.is_empty() {
+        let ranges = spec
+            .forbidden
+            .iter()
+            .map(|range| format!("\"{}:{}-{}\"", range.table.word(), range.first, range.last));
+        line(out, "forbidden", &format!("[{}]", ranges.collect::<Vec<_>>().join(", ")));
+    }
     // Any split of the whole path does, as long as all tags share the front.
     let front = |tag: &Tag| tag.path.segments().next().unwrap_or_default().to_owned();
     let base = device.tags.first().map(front).unwrap_or_default();
     text(out, "base-path", &base);
     for (spec, tag) in spec.tags.iter().zip(device.tags.iter()) {
         write_tag(out, &base, spec, tag);
+    }
+}
+
+/// What all devices of an endpoint share is written at each of them.
+fn write_link(out: &mut String, spec: &DeviceSpec) {
+    let link = &spec.link;
+    let protocol = match link.transport {
+        Transport::Tcp(_) => "modbus-tcp",
+        Transport::Tls(..) => "modbus-tls",
+        Transport::RtuOverTcp(_) => "modbus-rtu-over-tcp",
+        Transport::Rtu(_) => "modbus-rtu",
+    };
+    text(out, "protocol", protocol);
+    text(out, "address", &link.transport.to_string());
+    line(out, "turnaround-ms", &link.turnaround.as_millis().to_string());
+    line(out, "pause-after-connect-ms", &link.pause_after_connect.as_millis().to_string());
+    line(out, "close-after-poll", &link.close_after_poll.to_string());
+    line(out, "max-connections", &link.max_connections.to_string());
+    match &link.transport {
+        Transport::Tcp(_) | Transport::RtuOverTcp(_) => {}
+        Transport::Tls(_, tls) => {
+            let file = |path: &Path| quoted(path.to_str().expect("paths come from UTF-8 text"));
+            let mut keys = vec![format!("ca = {}", file(&tls.ca))];
+            if let Some((cert, key)) = &tls.identity {
+                keys.push(format!("cert = {}, key = {}", file(cert), file(key)));
+            }
+            keys.extend(tls.server_name.as_ref().map(|it| format!("server-name = {}", quoted(it))));
+            line(out, "tls", &format!("{{ {} }}", keys.join(", ")));
+        }
+        Transport::Rtu(serial) => {
+            line(out, "baud-rate", &serial.baud.to_string());
+            let parity = match serial.parity {
+                Parity::Even => "even",
+                Parity::Odd => "odd",
+                Parity::None => "none",
+            };
+            text(out, "parity", parity);
+            line(out, "stop-bits", if serial.stop_bits == StopBits::Two { "2" } else { "1" });
+            if let Some(rs485) = serial.rs485 {
+                text(out, "rs485", if rs485.rts_high_on_send { "rts-high" } else { "rts-low" });
+                let (before, after) = (rs485.delay_before_send, rs485.delay_after_send);
+                line(out, "rs485-delay-before-ms", &before.as_millis().to_string());
+                line(out, "rs485-delay-after-ms", &after.as_millis().to_string());
+            }
+        }
     }
 }
 
@@ -102,9 +156,16 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
         DataType::Uint64 => "uint64",
         DataType::Float32 => "float32",
         DataType::Float64 => "float64",
-        DataType::Bcd16 | DataType::Bcd32 | DataType::Bcd64 | DataType::Text(_) => "not yet",
+        DataType::Bcd16 => "bcd16",
+        DataType::Bcd32 => "bcd32",
+        DataType::Bcd64 => "bcd64",
+        DataType::Text(_) => "text",
     };
     text(out, "type", kind);
+    if let DataType::Text(length) = spec.kind {
+        line(out, "length", &length.to_string());
+    }
+    write_special(out, spec);
     let order = match spec.order {
         Order::Abcd => "abcd",
         Order::Cdab => "cdab",
@@ -112,7 +173,8 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
         Order::Dcba => "dcba",
     };
     text(out, "order", order);
-    if spec.kind != DataType::Bool {
+    let named = spec.special.as_ref().is_some_and(|special| special.states.is_some());
+    if !named && !matches!(spec.kind, DataType::Bool | DataType::Text(_)) {
         line(out, "scale", &format!("{:?}", spec.scale));
         line(out, "offset", &format!("{:?}", spec.offset));
         match tag.manner.deadband {
@@ -131,6 +193,33 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
     };
     text(out, "record", record);
     line(out, "allow-overlap", "true");
+}
+
+fn write_special(out: &mut String, spec: &TagSpec) {
+    let Some(special) = &spec.special else { return };
+    if let Some(every) = special.poll_every {
+        line(out, "poll-every-ms", &every.as_millis().to_string());
+    }
+    if let Some(range) = special.range {
+        for (key, end) in [("min", range.min), ("max", range.max)] {
+            if end.is_finite() {
+                line(out, key, &format!("{end:?}"));
+            }
+        }
+        let outside = match range.outside {
+            Outside::Mark => "mark",
+            Outside::Clamp => "clamp",
+            Outside::Bad => "bad",
+        };
+        text(out, "outside", outside);
+    }
+    if special.nan == NanPolicy::Bad {
+        text(out, "nan", "bad");
+    }
+    if let Some(states) = &special.states {
+        let names: Vec<_> = states.iter().map(|(n, name)| format!("{n}={name}")).collect();
+        text(out, "states", &names.join(", "));
+    }
 }
 
 fn section(out: &mut String, header: &str) {

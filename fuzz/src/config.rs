@@ -43,6 +43,19 @@ pub(crate) const TARGET: Target = Target {
         b"base-path = \"A\"\n",
         b"address-base = 1\n",
         b"[::1]:502",
+        b"[[profile]]\nname = \"p\"\n",
+        b"[[profile.tag]]\n",
+        b"profile = \"p\"\n",
+        b"protocol = \"modbus-rtu\"\naddress = \"/dev/ttyS1\"\n",
+        b"protocol = \"modbus-rtu-over-tcp\"\n",
+        b"protocol = \"modbus-tls\"\ntls = { ca = \"ca.pem\" }\n",
+        b"rs485 = \"rts-high\"\nrs485-delay-after-ms = 1\n",
+        b"forbidden = [\"holding:0-9\", \"40001-40010\"]\n",
+        b"tag-list = \"x.csv\"\n",
+        b"states = \"0=a, 1=b\"\n",
+        b"type = \"text\"\nlength = 250\n",
+        b"min = -1e308\nmax = 1e308\noutside = \"clamp\"\n",
+        b"nan = \"bad\"\ntype = \"float32\"\n",
         b"\0TIDEGATE_CFG_JOURNAL__DIR=/x",
         b"\0TIDEGATE_CFG_GATEWAY__NAME=\"y",
     ],
@@ -80,7 +93,7 @@ fn run(bytes: &[u8]) {
     }
 }
 
-fn says_the_same_again(config: &Config) {
+pub(crate) fn says_the_same_again(config: &Config) {
     let expected = from_zero(config.clone());
     let text = write(&expected);
     let again = parse(Path::new("/tidegate.toml"), &text, Vec::new(), &[])
@@ -117,6 +130,11 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         file!("sections", "daemon/src/config/snapshots/sections.toml"),
         file!("tags", "daemon/src/config/snapshots/tags.toml"),
         file!("network", "daemon/src/config/snapshots/network.toml"),
+        file!("field", "daemon/src/config/snapshots/field.toml"),
+        seed(
+            "modbus",
+            include_str!("../../examples/modbus.toml").replace("tag-list", "# tag-list"),
+        ),
         file!("broken", "daemon/src/config/snapshots/broken.toml"),
         seed("letter", "this is a letter, not a table\n".repeat(40)),
         seed("escape", "[gateway]\nplant = \"\\u001b[31m\"\nname = '\u{7}\u{9b}'\n"),

@@ -24,6 +24,7 @@ pub(crate) const TARGET: Target = Target {
         b",\"pattern\":\"**\"",
         b",\"after\":\"P/t1\"",
         b",\"limit\":1",
+        b"{\"v\":1,\"ask\":\"faults\",\"device\":\"press-1\"}\n",
         b"\n",
         b"[[[[[[[[",
         b"1e999",
@@ -161,6 +162,13 @@ fn judge(question: &[u8], answer: &[u8]) {
                 }
             }
         }
+        Some("faults") => match asked.get("device") {
+            Some(Json::String(device)) if device == "press-1" => {
+                assert!(matches!(answer, Answer::Faults(_)), "{answer:?}");
+            }
+            Some(Json::String(_)) => refused(&answer, ErrorKind::UnknownDevice),
+            _ => refused(&answer, ErrorKind::BadRequest),
+        },
         _ => refused(&answer, ErrorKind::UnknownAsk),
     }
 }
@@ -183,6 +191,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         ),
         seed("deep", [b"\x30".as_slice(), &b"[".repeat(200), b"\n"].concat()),
         seed("endless", [b"\x3f".as_slice(), &b"x".repeat(300)].concat()),
+        seed("faults", "\x3f{\"v\":1,\"ask\":\"faults\",\"device\":\"press-1\"}\n"),
         seed("exact", [b"\x3f".as_slice(), &b"x".repeat(255), b"\n"].concat()),
     ]
 }

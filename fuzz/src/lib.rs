@@ -30,8 +30,11 @@ mod modbus;
 pub mod mutate;
 mod proof;
 mod recipe;
+mod rtu;
 mod samples;
 mod segments;
+mod taglist;
+mod wording;
 
 use counting::Memory;
 
@@ -61,9 +64,12 @@ pub const TARGETS: &[Target] = &[
     catalog::TARGET,
     samples::TARGET,
     modbus::TARGET,
+    rtu::TARGET,
     control::TARGET,
     proof::TARGET,
     headers::TARGET,
+    wording::TARGET,
+    taglist::TARGET,
 ];
 
 /// Runs the target of this name; for the crate of coverage-guided targets.

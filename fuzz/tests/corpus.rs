@@ -169,9 +169,12 @@ targets! {
     a_catalog_grows_and_contradicts_itself_never: "catalog",
     samples_come_back_bit_for_bit_or_not_at_all: "samples",
     a_modbus_value_is_one_that_was_answered: "modbus",
+    a_line_never_makes_a_wrong_value_whatever_it_says: "rtu",
     every_question_on_the_control_socket_has_one_answer: "control",
     a_proof_is_balanced_only_when_everything_is_there: "proof",
     headers_and_records_come_back_as_they_were_read: "headers",
+    any_bytes_of_a_line_are_told_in_words_and_none_is_left_out: "wording",
+    a_tag_list_is_checked_or_its_mistakes_are_told: "taglist",
 }
 
 #[test]

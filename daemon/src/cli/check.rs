@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
-use tidegate_modbus::{DeviceSpec, Table};
+use tidegate_modbus::{DeviceSpec, Parity, StopBits, Table, Transport};
 use tidegate_record::json::{Inexact, value_tree};
 use tidegate_translator::{Quality, Reading, Reason};
 
@@ -17,6 +17,7 @@ use super::exit;
 use super::terminal::{self, Align, Tone};
 use crate::causes::chain;
 use crate::config::estimate::{Estimate, estimate};
+use crate::config::polls::{self, Group, Line, Plan};
 use crate::config::{self, Argument, Config, Device, LeafMode, LoadError, WhenFull, size};
 
 /// Check a configuration file and show what it would poll and cost.
@@ -43,9 +44,6 @@ pub struct SetArgs {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE", value_parser = Argument::from_set)]
     pub set: Vec<Argument>,
 }
-
-/// The requests of one cycle: table, first register on the wire, how many.
-pub type Plan = Vec<(Table, u16, u16)>;
 
 /// What each device answered, by its name.
 pub type Readings = Vec<(String, Vec<Reading>)>;
@@ -78,22 +76,23 @@ pub fn run(args: &CheckArgs, mut with: Surroundings<'_>) -> io::Result<u8> {
         Ok(config) => config,
         Err(error) => return refuse(&error, args.json, &mut with),
     };
-    let plans: Vec<_> = config.devices.iter().map(|device| (with.plan)(&device.spec)).collect();
-    let requests: Vec<usize> = plans.iter().map(Vec::len).collect();
-    let cost = estimate(&config, &requests);
+    let groups = polls::groups(&config, with.plan);
+    let cost = estimate(&config, &groups);
+    let lines = polls::lines(&config, &groups);
     let readings = args.connect.then(|| (with.read)(&config));
     let answers = readings.as_ref().map(|readings| answers(&config, readings));
     let code = answers.as_deref().map_or(exit::OK, exit_code);
-    let warnings = warnings(&config);
+    let warnings = warnings(&config, &lines);
     if args.json {
         let report = json!({
             "ok": code == exit::OK,
             "file": args.file.display().to_string(),
             "gateway": config.gateway.to_string(),
             "warnings": warnings,
-            "devices": config.devices.iter().zip(&plans).map(|(device, plan)| {
-                device_json(device, plan)
+            "devices": config.devices.iter().zip(&groups).map(|(device, groups)| {
+                device_json(device, groups)
             }).collect::<Vec<_>>(),
+            "lines": lines.iter().map(line_json).collect::<Vec<_>>(),
             "estimate": cost,
             "answers": answers.as_ref().map(|a| a.iter().map(answer_json).collect::<Vec<_>>()),
         });
@@ -106,7 +105,8 @@ pub fn run(args: &CheckArgs, mut with: Surroundings<'_>) -> io::Result<u8> {
         writeln!(with.err, "warning: {warning}")?;
     }
     write_settings(out, &config)?;
-    write_devices(out, &config, &plans, with.colour)?;
+    write_devices(out, &config, &groups, with.colour)?;
+    write_lines(out, &lines)?;
     write_estimate(out, &config, &cost)?;
     if let Some(answers) = &answers {
         write_answers(out, answers, with.colour)?;
@@ -130,8 +130,12 @@ fn refuse(error: &LoadError, json: bool, with: &mut Surroundings<'_>) -> io::Res
     Ok(exit::CONFIG)
 }
 
+/// The share of a serial line above which a warning is due: what is left is needed for units that
+/// answer late, and for attempts on those that do not.
+const BUSY: f64 = 0.8;
+
 /// Legal, but not what this machine can do now.
-fn warnings(config: &Config) -> Vec<String> {
+fn warnings(config: &Config, lines: &[Line]) -> Vec<String> {
     let mut out = Vec::new();
     let tls = config.hub.iter().filter_map(|hub| hub.tls.as_ref());
     let files = tls
@@ -151,6 +155,14 @@ fn warnings(config: &Config) -> Vec<String> {
                 out.push(format!("{name}: tls.{key}: there is no file {file} on this machine"));
             }
         }
+    }
+    for line in lines.iter().filter(|line| line.share > BUSY) {
+        out.push(format!(
+            "{}: the polls take about {:.0} % of the line, without the time that units take to \
+             answer; poll less often, read fewer blocks, or raise baud-rate",
+            line.port.display(),
+            line.share * 100.0
+        ));
     }
     if config.devices.is_empty() {
         out.push("there is no [[device]]: nothing is polled".to_owned());
@@ -204,7 +216,7 @@ const fn table_word(table: Table) -> &'static str {
 fn write_devices(
     out: &mut dyn Write,
     config: &Config,
-    plans: &[Plan],
+    groups: &[Vec<Group>],
     colour: bool,
 ) -> io::Result<()> {
     if config.devices.is_empty() {
@@ -212,6 +224,7 @@ fn write_devices(
     }
     let mut table = terminal::Table::new(&[
         ("DEVICE", Align::Left),
+        ("PROTOCOL", Align::Left),
         ("ENDPOINT", Align::Left),
         ("UNIT", Align::Right),
         ("EVERY", Align::Right),
@@ -219,30 +232,110 @@ fn write_devices(
         ("REQUESTS", Align::Right),
         ("REQUESTS/S", Align::Right),
     ]);
-    for (device, plan) in config.devices.iter().zip(plans) {
+    for (device, groups) in config.devices.iter().zip(groups) {
         let spec = &device.spec;
-        let cells = [
-            spec.name.clone(),
-            endpoint(spec),
-            spec.unit.0.to_string(),
-            seconds(spec.poll_every.as_secs_f64()),
-            device.tags.len().to_string(),
-            plan.len().to_string(),
-            format!("{:.1}", per_s(device, plan)),
-        ];
-        table.row(cells.map(|text| (text, Tone::Plain)));
+        for (index, group) in groups.iter().enumerate() {
+            let first = |text: String| if index == 0 { text } else { String::new() };
+            let cells = [
+                first(spec.name.clone()),
+                first(protocol(spec).to_owned()),
+                first(endpoint(spec)),
+                first(spec.unit.0.to_string()),
+                seconds(group.every.as_secs_f64()),
+                group.tags.to_string(),
+                group.plan.len().to_string(),
+                format!("{:.1}", group.requests_per_s()),
+            ];
+            table.row(cells.map(|text| (text, Tone::Plain)));
+        }
     }
     writeln!(out)?;
     table.write(out, 2, colour)?;
     writeln!(out)?;
-    for (device, plan) in config.devices.iter().zip(plans) {
-        writeln!(out, "  {}: {}", device.spec.name, blocks(plan))?;
+    for (device, groups) in config.devices.iter().zip(groups) {
+        for group in groups {
+            let name = &device.spec.name;
+            let every = match groups.len() {
+                1 => String::new(),
+                _ => format!(" every {}", seconds(group.every.as_secs_f64())),
+            };
+            writeln!(out, "  {name}{every}: {}", blocks(&group.plan))?;
+        }
     }
     Ok(())
 }
 
+/// The serial lines, and how busy they will be.
+fn write_lines(out: &mut dyn Write, lines: &[Line]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\nserial lines, estimated without the time that units take to answer:")?;
+    for line in lines {
+        let units = if line.units == 1 { "unit" } else { "units" };
+        writeln!(
+            out,
+            "  {}: {}, {} {units}, polls take {:.0} % of the line",
+            line.port.display(),
+            settings(line),
+            line.units,
+            line.share * 100.0
+        )?;
+    }
+    Ok(())
+}
+
+/// Speed, bits and direction, such as `9600 baud 8N2, RTS high to send`.
+fn settings(line: &Line) -> String {
+    let serial = &line.serial;
+    let direction = match serial.rs485 {
+        None => "",
+        Some(rs485) if rs485.rts_high_on_send => ", RTS high to send",
+        Some(_) => ", RTS low to send",
+    };
+    format!("{} baud 8{}{}{direction}", serial.baud, parity(line).0, stop_bits(line))
+}
+
+/// The letter and the word.
+const fn parity(line: &Line) -> (char, &'static str) {
+    match line.serial.parity {
+        Parity::Even => ('E', "even"),
+        Parity::Odd => ('O', "odd"),
+        Parity::None => ('N', "none"),
+    }
+}
+
+const fn stop_bits(line: &Line) -> u8 {
+    match line.serial.stop_bits {
+        StopBits::One => 1,
+        StopBits::Two => 2,
+    }
+}
+
+fn line_json(line: &Line) -> Json {
+    json!({
+        "port": line.port.display().to_string(),
+        "baud_rate": line.serial.baud,
+        "parity": parity(line).1,
+        "stop_bits": stop_bits(line),
+        "rs485": line.serial.rs485.map(|it| if it.rts_high_on_send { "rts-high" } else { "rts-low" }),
+        "units": line.units,
+        "share": line.share,
+    })
+}
+
+/// The protocol's word in the file.
+fn protocol(spec: &DeviceSpec) -> &'static str {
+    match spec.link.transport {
+        Transport::Tcp(_) => "modbus-tcp",
+        Transport::Tls(..) => "modbus-tls",
+        Transport::RtuOverTcp(_) => "modbus-rtu-over-tcp",
+        Transport::Rtu(_) => "modbus-rtu",
+    }
+}
+
 /// The requests of a cycle by their wire addresses, the first few of many.
-fn blocks(plan: &Plan) -> String {
+pub(super) fn blocks(plan: &Plan) -> String {
     const SHOWN: usize = 6;
     let mut parts: Vec<String> = plan
         .iter()
@@ -259,11 +352,6 @@ fn blocks(plan: &Plan) -> String {
         parts.push(format!("{} more", plan.len() - SHOWN));
     }
     parts.join(", ")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-fn per_s(device: &Device, plan: &Plan) -> f64 {
-    plan.len() as f64 / device.spec.poll_every.as_secs_f64().max(0.001)
 }
 
 fn seconds(seconds: f64) -> String {
@@ -309,7 +397,7 @@ fn days_words(days: f64) -> String {
     clippy::cast_sign_loss,
     reason = "never negative; a float-to-integer cast saturates"
 )]
-fn bytes(n: f64) -> String {
+pub(super) fn bytes(n: f64) -> String {
     size::format(n.round() as u64)
 }
 
@@ -411,21 +499,34 @@ impl<'a> Shown<'a> {
     }
 }
 
-fn device_json(device: &Device, plan: &Plan) -> Json {
-    let requests: Vec<Json> = plan
-        .iter()
-        .map(|(table, start, count)| {
+fn device_json(device: &Device, groups: &[Group]) -> Json {
+    let millis = |every: std::time::Duration| u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+    let requests = |plan: &Plan| -> Vec<Json> {
+        let each = plan.iter().map(|(table, start, count)| {
             json!({ "table": table_word(*table), "start": start, "count": count })
+        });
+        each.collect()
+    };
+    let each: Vec<Json> = groups
+        .iter()
+        .map(|group| {
+            json!({
+                "every_ms": millis(group.every),
+                "tags": group.tags,
+                "requests": requests(&group.plan),
+                "requests_per_s": group.requests_per_s(),
+            })
         })
         .collect();
     json!({
         "name": device.spec.name,
+        "protocol": protocol(&device.spec),
         "endpoint": endpoint(&device.spec),
         "unit": device.spec.unit.0,
-        "poll_every_ms": u64::try_from(device.spec.poll_every.as_millis()).unwrap_or(u64::MAX),
+        "poll_every_ms": millis(device.spec.poll_every),
         "tags": device.tags.len(),
-        "requests": requests,
-        "requests_per_s": per_s(device, plan),
+        "groups": each,
+        "requests_per_s": groups.iter().map(Group::requests_per_s).sum::<f64>(),
     })
 }
 

@@ -15,8 +15,9 @@ use crate::names::{Name, NameError};
 /// Write a commented configuration to start from.
 #[derive(Debug, Clone, clap::Args)]
 pub struct InitArgs {
-    /// The first device, a Modbus TCP server; the port is 502 when left out.
-    #[arg(long, value_name = "HOST[:PORT]")]
+    /// The first device: a Modbus TCP server, whose port is 502 when left out, or a serial port such
+    /// as /dev/ttyUSB0.
+    #[arg(long, value_name = "HOST[:PORT]|PORT")]
     pub modbus: String,
     /// Where to write; "-" is the terminal.
     #[arg(long, value_name = "FILE", default_value = "tidegate.toml")]
@@ -85,10 +86,19 @@ pub fn run(
 
 /// The text, or what is wrong with the arguments.
 fn file_text(args: &InitArgs, hostname: Option<&str>) -> Result<String, String> {
-    let (host, port) = config::host_and_port(&args.modbus, 502).map_err(|why| {
-        format!("--modbus {:?} {why}; write HOST:PORT, or [IPV6]:PORT", args.modbus)
-    })?;
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let device = if args.modbus.starts_with('/') {
+        if args.modbus.contains(['"', '\\']) || args.modbus.chars().any(char::is_control) {
+            return Err(format!("--modbus {:?} is no path of a serial port", args.modbus));
+        }
+        SERIAL.replace("{address}", &args.modbus)
+    } else {
+        let (host, port) = config::host_and_port(&args.modbus, 502).map_err(|why| {
+            let legal = "write HOST:PORT, [IPV6]:PORT, or a serial port such as /dev/ttyUSB0";
+            format!("--modbus {:?} {why}; {legal}", args.modbus)
+        })?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        NETWORK.replace("{address}", &format!("{host}:{port}"))
+    };
     let plant = Name::new(&*args.plant).map_err(|error| format!("--plant: {error}"))?;
     let name = match &args.name {
         Some(name) => Name::new(&**name),
@@ -102,7 +112,7 @@ fn file_text(args: &InitArgs, hostname: Option<&str>) -> Result<String, String> 
     Ok(TEMPLATE
         .replace("{plant}", plant.as_str())
         .replace("{name}", name.as_str())
-        .replace("{address}", &format!("{host}:{port}"))
+        .replace("{device}", &device)
         .replace("{places}", places))
 }
 
@@ -133,6 +143,19 @@ max-bytes = "1 GiB"
 socket = "tidegate-data/control.sock"
 "#;
 
+const NETWORK: &str = r#"protocol = "modbus-tcp"          # or modbus-rtu-over-tcp, modbus-tls
+address = "{address}"
+unit = 1                          # 255 for devices that ask for it
+"#;
+
+const SERIAL: &str = r#"protocol = "modbus-rtu"
+address = "{address}"
+unit = 1                          # 1 to 247; a [[device]] with the same address for each unit
+baud-rate = 19200                 # all units of a line use the same settings
+parity = "even"
+stop-bits = 1
+"#;
+
 const TEMPLATE: &str = r#"# Tidegate configuration. docs/configuration.md lists every key; after an edit run
 #   tidegate check --connect THIS-FILE
 
@@ -150,10 +173,7 @@ name = "{name}"                   # unique in the fleet, for ever
 
 [[device]]
 name = "plc-1"
-protocol = "modbus-tcp"
-address = "{address}"
-unit = 1                          # 255 for devices that ask for it
-poll-every-ms = 1000
+{device}poll-every-ms = 1000
 base-path = "{plant}/Line1/Plc1"  # each tag's path begins with this
 # address-base = 1                # where the manual counts registers from 1
 
@@ -165,7 +185,7 @@ address = "holding:0"
 # [[device.tag]]
 # path = "temperature"
 # address = "holding:100"
-# type = "float32"                # int16, uint16, int32, uint32, int64, uint64, float64
+# type = "float32"                # int16, uint16, int32, uint32, int64, uint64, float64, bcd16, text
 # order = "cdab"                  # when the value looks absurd, try this, badc or dcba
 # unit = "degC"
 # scale = 1
@@ -216,6 +236,20 @@ mod tests {
             assert_eq!(*spec.link, LinkSpec::tcp(address.0.into(), address.1));
             assert!(config.journal.dir.starts_with(dir.path()));
         }
+    }
+
+    #[test]
+    fn a_serial_port_can_be_the_first_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("x.toml");
+        let args = InitArgs { modbus: "/dev/ttyUSB0".into(), ..args(output.clone()) };
+        assert_eq!(outcome(&args).0, OK);
+        let config = config::load(&output, Vec::new(), &[]).unwrap();
+        let link = &config.devices[0].spec.link;
+        let tidegate_modbus::Transport::Rtu(serial) = &link.transport else { panic!("{link:?}") };
+        assert_eq!((serial.port.to_str(), serial.baud), (Some("/dev/ttyUSB0"), 19_200));
+        let wrong = InitArgs { modbus: "/dev/\"".into(), ..args };
+        assert_eq!(outcome(&wrong).0, USAGE);
     }
 
     #[test]

@@ -18,12 +18,18 @@ pub(super) fn pages() -> Vec<Generated> {
     all.build();
     let commands: Vec<_> = all.get_subcommands().filter(|c| !c.is_hide_set()).cloned().collect();
     let names: Vec<_> = commands.iter().map(|c| c.get_name().to_owned()).collect();
-    std::iter::once(all).chain(commands).filter_map(|command| page(command, &names)).collect()
+    let mut pages: Vec<_> = page(all, Some(&names)).into_iter().collect();
+    for command in commands {
+        let below: Vec<_> = command.get_subcommands().cloned().collect();
+        pages.extend(page(command, None));
+        pages.extend(below.into_iter().filter_map(|command| page(command, None)));
+    }
+    pages
 }
 
-/// `None` cannot occur: writing to memory does not fail.
-fn page(command: Command, commands: &[String]) -> Option<Generated> {
-    let is_whole = command.has_subcommands();
+/// `commands` are those of the whole. `None` cannot occur: writing to memory does not fail.
+fn page(command: Command, commands: Option<&[String]>) -> Option<Generated> {
+    let lists = command.has_subcommands();
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let man = Man::new(command);
     // An own title: the crate's one leaves out the quotes of an empty date.
@@ -33,17 +39,17 @@ fn page(command: Command, commands: &[String]) -> Option<Generated> {
     man.render_synopsis_section(&mut out).ok()?;
     man.render_description_section(&mut out).ok()?;
     man.render_options_section(&mut out).ok()?;
-    if is_whole {
+    if lists {
         man.render_subcommands_section(&mut out).ok()?;
     }
     // Each section repeats the definition of the apostrophe; it stands at the top once.
     let mut text = String::from_utf8(out).ok()?.replace(APOSTROPHE, "");
     text.insert_str(HEAD.len(), APOSTROPHE);
-    if is_whole {
+    if commands.is_some() {
         text.push_str(&exit_status());
     }
     text.push_str(".SH \"SEE ALSO\"\n");
-    if is_whole {
+    if let Some(commands) = commands {
         for command in commands {
             // Writing to a String cannot fail.
             let _ = writeln!(text, ".BR tidegate\\-{command} (1),");

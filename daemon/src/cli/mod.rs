@@ -22,10 +22,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser as _, Subcommand};
-use tidegate_modbus::{Buses, ModbusDevice, Table};
+use tidegate_modbus::{Buses, DeviceSpec, ModbusDevice, Table};
 use tidegate_translator::{Device as _, TagId};
 
 use crate::config::Config;
+use crate::config::polls::Plan;
 use crate::demo;
 use crate::leaf::{EXEC_LEAF, exec_leaf};
 use crate::recorder::SystemClock;
@@ -80,7 +81,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim(args),
         Command::Status(args) => status::status(&args),
-        Command::Tags(args) => tags::tags(&args),
+        Command::Tags(args) => tags(&args),
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
         Command::InternalDocs(args) => {
@@ -121,14 +122,30 @@ fn sim(args: sim::SimArgs) -> ExitCode {
     }
 }
 
+fn tags(args: &tags::TagsArgs) -> ExitCode {
+    use tags::TagsCommand::{Export, Import};
+    let environment = || std::env::vars_os().collect();
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    match &args.command {
+        None => tags::tags(args),
+        Some(Import(args)) => {
+            written(tags::import::run(args, environment(), &plan, &mut out, &mut err))
+        }
+        Some(Export(args)) => written(tags::export::run(args, environment(), &mut out, &mut err)),
+    }
+}
+
+/// The requests of one cycle.
+fn plan(spec: &DeviceSpec) -> Plan {
+    let plan = tidegate_modbus::Plan::new(spec);
+    let blocks = plan.as_ref().map(tidegate_modbus::Plan::blocks).unwrap_or_default();
+    blocks.iter().map(block).collect()
+}
+
 fn check(args: &check::CheckArgs) -> ExitCode {
     let surroundings = check::Surroundings {
         environment: std::env::vars_os().collect(),
-        plan: &|spec| {
-            let plan = tidegate_modbus::Plan::new(spec);
-            let blocks = plan.as_ref().map(tidegate_modbus::Plan::blocks).unwrap_or_default();
-            blocks.iter().map(block).collect()
-        },
+        plan: &plan,
         read: &mut read_once,
         colour: terminal::colour(std::io::stdout().is_terminal()),
         out: &mut std::io::stdout(),

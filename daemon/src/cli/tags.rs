@@ -1,4 +1,7 @@
-//! `tidegate tags`: the latest values.
+//! `tidegate tags`: the latest values, and tag lists in and out.
+
+pub mod export;
+pub mod import;
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write};
@@ -13,9 +16,13 @@ use super::watch::{Canvas, View, Wait};
 use crate::observe::control::{AskError, Client, TagQuery};
 use crate::observe::state::TagReport;
 
-/// Show the latest values.
+/// Show the latest values, or take tag lists in and out.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct TagsArgs {
+    /// What to do with a tag list; without it the latest values are shown.
+    #[command(subcommand)]
+    pub command: Option<TagsCommand>,
     /// A path, for it and all below, or a pattern: `*` within a segment, `**` across segments
     #[arg(value_name = "PATTERN")]
     pub pattern: Option<String>,
@@ -36,6 +43,15 @@ pub struct TagsArgs {
     /// Which daemon is asked.
     #[command(flatten)]
     pub socket: SocketArgs,
+}
+
+/// What to do with a tag list.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum TagsCommand {
+    /// Check a CSV tag list and make it the list of a device
+    Import(import::ImportArgs),
+    /// Print all tags of a device as a CSV tag list
+    Export(export::ExportArgs),
 }
 
 /// Asks and prints. Exit code 0 when a tag matched, 1 when none did, 69 when no daemon answers, 77

@@ -155,6 +155,11 @@ pub(super) enum Wait {
     Quit,
 }
 
+/// The width of the terminal.
+pub(super) fn columns() -> usize {
+    size().columns
+}
+
 fn size() -> Size {
     match termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {

@@ -40,6 +40,20 @@ pub fn parse(
     Ok(read.config)
 }
 
+/// The same with one tag list, in the place of that of a device.
+///
+/// # Errors
+/// With every mistake of the file and of the list.
+pub fn parse_with_list(
+    file: &Path,
+    text: &str,
+    instead: super::Instead<'_>,
+) -> Result<Loaded, Mistakes> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let lists = Source { instead: Some(instead), ..NO_LISTS };
+    parse_in(directory, file, text, Vec::new(), &[], &lists)
+}
+
 /// A configuration with what only whoever edits it wants to know.
 #[derive(Debug)]
 pub struct Loaded {

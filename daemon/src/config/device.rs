@@ -16,7 +16,9 @@ use super::link::{Protocol, Way};
 use super::list::{Item, List};
 use super::mistake::{Mistake, Place, shorten};
 use super::model::{Device, Tag};
-use super::profile::{Profile, TagTable};
+use super::piecemeal::tag_of;
+use super::pieces::{Kind, pieces};
+use super::profile::{Profile, Tags};
 use super::suggest;
 use super::tag::ReadTag;
 
@@ -249,7 +251,7 @@ impl Checker<'_> {
         let instead = self.lists.instead.filter(|instead| begun.name() == Some(instead.device));
         let list = if let Some(instead) = instead {
             let path = format!("{}.tag-list", fields.path);
-            let (list, mut mistakes) = List::new(instead.file, path, instead.bytes);
+            let (list, mut mistakes) = List::new(instead.file, path, instead.bytes.to_vec());
             self.mistakes.append(&mut mistakes);
             known = list.is_some();
             list
@@ -259,48 +261,49 @@ impl Checker<'_> {
             list
         };
         if let Some(list) = &list {
-            self.rows(begun, list, None, true, each);
+            known &= self.rows(begun, list, None, true, each);
         }
         let Some(profile) = begun.profile.and_then(|index| profiles.get(index)) else {
             return known && !fields.attempted("profile");
         };
-        self.tags_of_profile(begun, profile, each);
-        known && !profile.lost_tags
+        self.tags_of_profile(begun, profile, each) && known && !profile.lost_tags
     }
 
-    /// The tags of a profile, read for one device.
+    /// The tags of a profile, read for one device. `false` when a row of its list is none.
     pub(super) fn tags_of_profile(
         &mut self,
         begun: &Begun,
         profile: &Profile<'_>,
         each: &mut dyn FnMut(&mut Self, ReadTag),
-    ) {
+    ) -> bool {
         let name = profile.name().unwrap_or_default();
-        for (index, table) in &profile.tags {
-            let path = format!("{}.tag[{index}]", profile.fields.path);
-            match table {
-                TagTable::Tree(table) => {
-                    let read = self.tag(path, Table::Toml(table), begun, Some(name));
+        let path = |index: usize| format!("{}.tag[{index}]", profile.fields.path);
+        match &profile.tags {
+            Tags::Trees(tables) => {
+                for (index, table) in tables {
+                    let read = self.tag(path(*index), Table::Toml(table), begun, Some(name));
                     each(self, read);
                 }
-                TagTable::Text(text) => {
-                    let parsed = toml_span::parse(text).ok();
-                    let table =
-                        parsed.as_ref().and_then(|root| super::piecemeal::tag_of("profile", root));
-                    if let Some(table) = table {
-                        let read = self.tag(path, Table::Toml(table), begun, Some(name));
-                        each(self, read);
-                    } else {
+            }
+            Tags::Text(text) => {
+                let tags = pieces(text).filter(|piece| piece.kind == Kind::ProfileTag);
+                for (index, piece) in tags.enumerate() {
+                    let parsed = toml_span::parse(text.get(piece.range).unwrap_or_default()).ok();
+                    let table = parsed.as_ref().and_then(|root| tag_of("profile", root));
+                    let Some(table) = table else {
                         // Whoever reads the whole file says what it is.
-                        self.mistakes.push(Mistake::new(path, Place::WholeFile, "not a tag"));
-                    }
+                        let mistake = Mistake::new(path(index), Place::WholeFile, "not a tag");
+                        self.mistakes.push(mistake);
+                        return false;
+                    };
+                    let read = self.tag(path(index), Table::Toml(table), begun, Some(name));
+                    each(self, read);
                 }
             }
         }
-        if let Some(list) = &profile.list {
-            let first = !profile.counted.replace(true);
-            self.rows(begun, list, Some(name), first, each);
-        }
+        let Some(list) = &profile.list else { return true };
+        let first = !profile.counted.replace(true);
+        self.rows(begun, list, Some(name), first, each)
     }
 
     /// The list that `tag-list` of a table names; `None` without one, or with a mistake.
@@ -333,13 +336,13 @@ impl Checker<'_> {
             self.refuse(fields, "tag-list", message, "a tag list; is it the right file?");
             return None;
         }
-        let (list, mut mistakes) = List::new(named, format!("{}.tag-list", fields.path), &bytes);
+        let (list, mut mistakes) = List::new(named, format!("{}.tag-list", fields.path), bytes);
         self.mistakes.append(&mut mistakes);
         list
     }
 
     /// The rows of a list as tags of a device. Beyond the first mistakes the others are counted,
-    /// and only where `counts` is set.
+    /// and only where `counts` is set. `false` when a row is none.
     fn rows(
         &mut self,
         begun: &Begun,
@@ -347,9 +350,9 @@ impl Checker<'_> {
         profile: Option<&str>,
         counts: bool,
         each: &mut dyn FnMut(&mut Self, ReadTag),
-    ) {
+    ) -> bool {
         let before = self.mistakes.len();
-        let mut more = 0;
+        let (mut more, mut all) = (0, true);
         list.each(|item| {
             match item {
                 Item::Row(row) => {
@@ -358,6 +361,7 @@ impl Checker<'_> {
                     each(self, read);
                 }
                 Item::Refused(mistake) => {
+                    all = false;
                     self.mistakes.push(mistake.context(begun.fields.context.clone()));
                 }
             }
@@ -368,6 +372,7 @@ impl Checker<'_> {
         if more > 0 && counts {
             self.counted.push((list.name(), more));
         }
+        all
     }
 
     /// The tables of an array; a single table counts as one, with a mistake.

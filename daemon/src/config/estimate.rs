@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Config;
+use super::polls::Group;
 
 /// Bytes per sample by samples per frame, columns with LZ4 (plain postcard for one): measured.
 /// Larger frames pack better still; the estimate stays on the safe side.
@@ -45,17 +46,16 @@ pub struct Estimate {
     pub buffer_days: Option<f64>,
 }
 
-/// Estimates; `requests` is the number of requests per cycle of each device, in the order of
-/// `config.devices`.
+/// Estimates; `groups` are what is read together, of all devices.
 #[must_use]
-pub fn estimate(config: &Config, requests: &[usize]) -> Estimate {
+pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
     let per_s = |every: Duration| 1.0 / every.as_secs_f64().max(0.001);
     let (mut requests_per_s, mut samples_per_s, mut polls_per_s) = (0.0, 0.0, 0.0);
-    for (index, device) in config.devices.iter().enumerate() {
-        let polls = per_s(device.spec.poll_every);
+    for group in groups.iter().flatten() {
+        let polls = per_s(group.every);
         polls_per_s += polls;
-        samples_per_s += polls * number(device.tags.len());
-        requests_per_s += polls * number(requests.get(index).copied().unwrap_or(0));
+        samples_per_s += polls * number(group.tags);
+        requests_per_s += group.requests_per_s();
     }
     let record = |commit_every: Duration| {
         // Nothing is committed while nothing was read.
@@ -131,13 +131,18 @@ mod tests {
         crate::config::parse(Path::new("x.toml"), &text, Vec::new(), &[]).unwrap()
     }
 
+    fn polls(every_ms: u64, tags: usize, requests: usize) -> Vec<Vec<Group>> {
+        let plan = vec![(tidegate_modbus::Table::HoldingRegister, 0, 1); requests];
+        vec![vec![Group { every: Duration::from_millis(every_ms), tags, plan }]]
+    }
+
     fn close(found: f64, expected: f64) -> bool {
         (found / expected - 1.0).abs() < 0.01
     }
 
     #[test]
     fn five_thousand_tags_a_second_cost_what_was_measured() {
-        let found = estimate(&config(5000, 1000), &[40]);
+        let found = estimate(&config(5000, 1000), &polls(1000, 5000, 40));
         assert!(close(found.requests_per_s, 40.0), "{found:?}");
         assert!(close(found.samples_per_s, 5000.0), "{found:?}");
         assert!(close(found.journal_bytes_per_day, (27_500.0 + 150.0) * DAY), "{found:?}");
@@ -151,9 +156,18 @@ mod tests {
 
     #[test]
     fn one_slow_tag_costs_a_frame_for_each_reading() {
-        let found = estimate(&config(1, 60_000), &[1]);
+        let found = estimate(&config(1, 60_000), &polls(60_000, 1, 1));
         assert!(close(found.journal_bytes_per_day, (20.6 + 150.0) * 1440.0), "{found:?}");
         assert!(close(found.disk_bytes_per_day, (20.6 + 150.0 + BLOCK) * 1440.0), "{found:?}");
+    }
+
+    #[test]
+    fn each_interval_counts_by_itself() {
+        let mut both = polls(1000, 100, 2);
+        both.extend(polls(100, 10, 1));
+        let found = estimate(&config(110, 1000), &both);
+        assert!(close(found.requests_per_s, 12.0), "{found:?}");
+        assert!(close(found.samples_per_s, 200.0), "{found:?}");
     }
 
     #[test]

@@ -173,7 +173,10 @@ impl Checker<'_> {
                 (format!("{text:?} is no serial port"), legal.to_owned(), near)
             }
             Some(other) if is_path => {
-                let message = format!("{text:?} is a serial port, and {} a network", other.word());
+                let message = format!(
+                    "{text:?} is a serial port, and {} is spoken over the network",
+                    other.word()
+                );
                 let legal = "\"host\" or \"host:port\", or protocol = \"modbus-rtu\"";
                 (message, legal.to_owned(), None)
             }

@@ -7,6 +7,8 @@
 //!   line breaks inside of a cell do not.
 //! - Any bytes are a list or mistakes, never a panic. One row is held in parts at a time.
 
+mod write;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use super::keys::{self, Section};
 use super::mistake::{Mistake, Place, shorten};
 use super::suggest;
 use super::value::Raw;
+
+pub use write::write;
 
 /// The largest list that is read: 100,000 rows with every column take about 20 MB.
 pub const MAX_LIST_BYTES: u64 = 64 << 20;
@@ -93,10 +97,20 @@ pub(crate) struct Row<'l> {
 impl<'l> Row<'l> {
     /// What stands in the column of a key; an empty cell is none.
     pub(crate) fn get(&self, key: &str) -> Option<(Raw<'l>, Place)> {
-        let index = self.list.columns.iter().position(|column| column.key == Some(key))?;
+        let index = self.index(key)?;
         let text = self.cells.get(index)?.trim();
         let comma = self.list.separator != b',';
         (!text.is_empty()).then(|| (Raw::Cell { text, comma }, self.list.place(self.number, index)))
+    }
+
+    /// The text in the column of a key or of the comment.
+    fn cell(&self, name: &str) -> Option<&'l str> {
+        let text = self.cells.get(self.index(name)?)?.trim();
+        (!text.is_empty()).then_some(text)
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        self.list.columns.iter().position(|column| column.key == Some(name))
     }
 
     /// The whole row.
@@ -112,7 +126,7 @@ impl<'l> Row<'l> {
 
 impl List {
     /// Reads the header. The mistakes are those of the encoding and of the columns.
-    pub(crate) fn new(file: &Path, path: String, bytes: &[u8]) -> (Option<Self>, Vec<Mistake>) {
+    pub(crate) fn new(file: &Path, path: String, bytes: Vec<u8>) -> (Option<Self>, Vec<Mistake>) {
         let name: Arc<str> = file.display().to_string().into();
         let mut mistakes = Vec::new();
         let text = match decode(bytes) {
@@ -408,9 +422,12 @@ struct Bad {
     message: String,
 }
 
-fn decode(bytes: &[u8]) -> Result<String, Bad> {
-    match bytes {
-        [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
+fn decode(mut bytes: Vec<u8>) -> Result<String, Bad> {
+    match bytes.as_slice() {
+        [0xef, 0xbb, 0xbf, ..] => {
+            bytes.drain(..3);
+            utf8(bytes)
+        }
         [0xff, 0xfe, 0, 0, ..] => {
             Err(Bad { before: String::new(), message: "the list is in UTF-32".to_owned() })
         }
@@ -420,7 +437,7 @@ fn decode(bytes: &[u8]) -> Result<String, Bad> {
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<String, Bad> {
+fn utf8(bytes: Vec<u8>) -> Result<String, Bad> {
     /// Where a text in UTF-16 shows itself: no header is in a script without Latin letters.
     const HEADER: usize = 64;
     let head = bytes.get(..HEADER.min(bytes.len())).unwrap_or_default();
@@ -428,11 +445,11 @@ fn utf8(bytes: &[u8]) -> Result<String, Bad> {
         let message = "the list seems to be in UTF-16 without a byte-order mark".to_owned();
         return Err(Bad { before: String::new(), message });
     }
-    let error = match std::str::from_utf8(bytes) {
-        Ok(text) => return Ok(text.to_owned()),
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
         Err(error) => error,
     };
-    let (before, rest) = bytes.split_at(error.valid_up_to());
+    let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
     let byte = rest.first().copied().unwrap_or_default();
     let mut message = format!("the byte 0x{byte:02X} is no UTF-8");
     if byte >= 0xa0 {

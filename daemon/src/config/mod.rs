@@ -21,6 +21,7 @@ mod model;
 mod overlap;
 mod piecemeal;
 mod pieces;
+pub mod polls;
 mod profile;
 pub mod reference;
 mod settings;
@@ -32,10 +33,10 @@ pub(crate) mod tag;
 mod value;
 
 pub(crate) use address::parse as register_address;
-pub use check::{Loaded, Origin, parse};
+pub use check::{Loaded, Origin, parse, parse_with_list};
 pub use difference::{ChangedDevice, Difference};
 pub(crate) use link::tls_files;
-pub use list::{Instead, MAX_LIST_BYTES};
+pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub use model::{

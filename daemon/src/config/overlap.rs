@@ -24,6 +24,12 @@ pub(super) struct Meeting {
     how: How,
 }
 
+impl Meeting {
+    pub(super) const fn later(self) -> usize {
+        self.later
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     /// Both always show the same value.

@@ -19,7 +19,7 @@ use super::list::Source;
 use super::model::{Device, Tag};
 use super::overlap::meetings;
 use super::pieces::{Kind, pieces};
-use super::profile::{Profile, TagTable};
+use super::profile::{Profile, Tags};
 use super::settings::Settings;
 use super::syntax::Repaired;
 use super::tag::ReadTag;
@@ -133,8 +133,10 @@ impl Checker<'_> {
     fn profiles_of<'t>(&mut self, text: &'t str) -> Option<Vec<Profile<'t>>> {
         let mut profiles: Vec<Profile<'t>> = Vec::new();
         let mut names = HashSet::new();
+        // Where the tags of the last profile begin.
+        let mut begin = 0;
         for piece in pieces(text) {
-            let source = text.get(piece.range)?;
+            let source = text.get(piece.range.clone())?;
             match piece.kind {
                 Kind::Rest | Kind::Device | Kind::Tag => {}
                 Kind::Profile => {
@@ -145,10 +147,10 @@ impl Checker<'_> {
                         return None;
                     }
                     profiles.push(profile);
+                    begin = piece.range.end;
                 }
                 Kind::ProfileTag => {
-                    let tags = &mut profiles.last_mut()?.tags;
-                    tags.push((tags.len(), TagTable::Text(source)));
+                    profiles.last_mut()?.tags = Tags::Text(text.get(begin..piece.range.end)?);
                 }
             }
         }

@@ -20,8 +20,7 @@ use super::mistake::shorten;
 pub(super) struct Profile<'t> {
     pub(super) fields: Fields,
     pub(super) tls: Option<Fields>,
-    /// Its tags with their numbers in the file.
-    pub(super) tags: Vec<(usize, TagTable<'t>)>,
+    pub(super) tags: Tags<'t>,
     pub(super) list: Option<List>,
     /// Whether a mistake keeps some of its tags from being known.
     pub(super) lost_tags: bool,
@@ -31,10 +30,12 @@ pub(super) struct Profile<'t> {
     pub(super) counted: Cell<bool>,
 }
 
-/// A tag of a profile.
-pub(super) enum TagTable<'t> {
-    Tree(&'t Toml<'t>),
-    /// Its table as text, parsed again for each device: a tree takes twenty times the memory.
+/// The tags of a profile.
+pub(super) enum Tags<'t> {
+    /// With their numbers in the file.
+    Trees(Vec<(usize, &'t Toml<'t>)>),
+    /// The part of the file that they stand in, perhaps with other tables between them; parsed
+    /// again for each device, because trees take twenty times the memory.
     Text(&'t str),
 }
 
@@ -53,12 +54,12 @@ impl Checker<'_> {
             let start = table.span.start;
             let index = index + self.repaired.lost_headers("profile", 0..start);
             let mut profile = self.begin_profile(index, table);
-            let tags = self.tables(Section::ProfileTag, &profile.fields, table);
-            for (index, tag) in tags.into_iter().enumerate() {
+            let tables = self.tables(Section::ProfileTag, &profile.fields, table);
+            let numbered = tables.into_iter().enumerate().map(|(index, tag)| {
                 let above = start..tag.span.start;
-                let index = index + self.repaired.lost_headers("profile.tag", above);
-                profile.tags.push((index, TagTable::Tree(tag)));
-            }
+                (index + self.repaired.lost_headers("profile.tag", above), tag)
+            });
+            profile.tags = Tags::Trees(numbered.collect());
             profile.lost_tags |= self.repaired.lost_section("profile.tag");
             out.push(profile);
         }
@@ -79,7 +80,7 @@ impl Checker<'_> {
         let list = self.list(&fields);
         let lost_tags = list.is_none() && fields.attempted("tag-list");
         let (used, counted) = (Cell::new(false), Cell::new(false));
-        Profile { fields, tls, tags: Vec::new(), list, lost_tags, used, counted }
+        Profile { fields, tls, tags: Tags::Text(""), list, lost_tags, used, counted }
     }
 
     fn duplicate_profiles(&mut self, profiles: &[Profile<'_>]) {

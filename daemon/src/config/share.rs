@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tidegate_modbus::TagSpec;
+
 use super::{Config, Device, Tag};
 
 impl Config {
@@ -37,12 +39,26 @@ impl Device {
         if self.spec == before.spec {
             self.spec = Arc::clone(&before.spec);
         } else if let Some(spec) = Arc::get_mut(&mut self.spec) {
+            if spec.link == before.spec.link {
+                spec.link = Arc::clone(&before.spec.link);
+            }
+            if spec.forbidden == before.spec.forbidden {
+                spec.forbidden = Arc::clone(&before.spec.forbidden);
+            }
             if spec.tags == before.spec.tags {
                 spec.tags = Arc::clone(&before.spec.tags);
             } else {
+                let special =
+                    |tag: &TagSpec| tag.special.clone().map(|special| (tag.path.clone(), special));
+                let known: HashMap<_, _> = before.spec.tags.iter().filter_map(special).collect();
                 let paths = self.tags.iter().map(|tag| &tag.path);
                 for (tag, path) in Arc::get_mut(&mut spec.tags).into_iter().flatten().zip(paths) {
                     tag.path.clone_from(path);
+                    if let Some(special) = &mut tag.special
+                        && let Some(before) = known.get(path).filter(|before| *before == special)
+                    {
+                        *special = Arc::clone(before);
+                    }
                 }
             }
         }
@@ -111,5 +127,21 @@ mod tests {
             }
         }
         assert!(differ > 0);
+    }
+
+    #[test]
+    fn what_only_some_tags_have_is_shared_too() {
+        let text = LINE.replace("type = \"float32\"", "type = \"float32\"\nmax = 90");
+        let before = parse(&text);
+        let mut after = parse(&text.replace("address = \"192", "max-gap = 3\naddress = \"192"));
+        let mut other = parse(&text.replace("holding:110\"", "holding:111\""));
+        for config in [&mut after, &mut other] {
+            config.share_with(&before);
+            let (new, old) = (&config.devices[0].spec, &before.devices[0].spec);
+            assert!(!Arc::ptr_eq(new, old) && Arc::ptr_eq(&new.link, &old.link));
+            let special =
+                |spec: &tidegate_modbus::DeviceSpec| spec.tags[0].special.clone().unwrap();
+            assert!(Arc::ptr_eq(&special(new), &special(old)));
+        }
     }
 }

@@ -66,9 +66,11 @@ fn assert_snapshot(name: &str, found: &str) {
 }
 
 fn report(name: &str) -> Mistakes {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots").join(name);
-    let text = std::fs::read_to_string(file).unwrap();
-    parse(Path::new(name), &text, no_environment(), &[]).unwrap_err()
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots");
+    let text = std::fs::read_to_string(folder.join(name)).unwrap();
+    let lists = list::Source { read: &|path| std::fs::read(folder.join(path)), instead: None };
+    let (nowhere, file) = (Path::new(""), Path::new(name));
+    parse_in(nowhere, file, &text, no_environment(), &[], &lists).unwrap_err()
 }
 
 #[test]
@@ -106,6 +108,14 @@ fn broken_toml_is_reported_line_by_line_and_the_rest_is_checked() {
 #[test]
 fn mistakes_of_devices_and_tags_read_as_they_should() {
     assert_snapshot("tags.txt", &report("tags.toml").to_string());
+}
+
+#[test]
+fn mistakes_of_links_profiles_and_lists_read_as_they_should() {
+    let mistakes = report("field.toml");
+    assert_snapshot("field.txt", &mistakes.to_string());
+    let json = serde_json::to_string_pretty(&mistakes.to_json()).unwrap();
+    assert_snapshot("field.json", &json);
 }
 
 #[test]
@@ -833,6 +843,16 @@ fn a_mistake_between_tables_is_seen_by_reading_table_by_table() {
             tag.replace("\"x\"", "\"temperature\"")
         ),
         format!("{}{wide}{tag}type = \"int32\"\n", device.replace("press-1", "press-2")),
+        format!(
+            "{}max-connections = 3\n{tag}",
+            device.replace("press-1", "press-2").replace("\"h\"", "\"192.0.2.10:502\"")
+        ) + &device.replace("press-1", "press-3").replace("\"h\"", "\"192.0.2.10\"")
+            + &format!("max-connections = 4\n{tag}"),
+        format!("{}profile = \"none\"\n{tag}", device.replace("press-1", "press-2")),
+        "[[profile]]\nname = \"a\"\n[[profile]]\nname = \"a\"\n".to_owned(),
+        format!("[[profile]]\nname = \"a\"\n{}", tag.replace("device", "profile") + "type = 1\n"),
+        format!("{}tag-list = \"none.csv\"\n{tag}", device.replace("press-1", "press-2")),
+        "[[profile.tag]]\npath = \"x\"\naddress = \"coil:1\"\n".to_owned(),
         "[gateway]\n".to_owned(),
         "[[uplink]]\n".to_owned(),
         "[device.x]\n".to_owned(),
@@ -842,6 +862,55 @@ fn a_mistake_between_tables_is_seen_by_reading_table_by_table() {
         assert_eq!(pieces, None, "{more}");
         assert!(whole.is_err(), "{more}");
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_profile_is_told_once_whoever_uses_it() {
+    let profile = "[[profile]]\nname = \"p\"\nmax-gap = 5000\nbaud-rate = 9600\n\
+                   [[profile.tag]]\npath = \"x\"\naddress = \"holding:1\"\ntype = \"word\"\n\
+                   [[profile.tag]]\npath = \"y\"\naddress = \"holding:5\"\ntype = \"int64\"\n";
+    let device = |name: &str, more: &str| {
+        format!(
+            "[[device]]\nname = \"{name}\"\nprotocol = \"modbus-tcp\"\naddress = \"h\"\n\
+             profile = \"p\"\n{more}"
+        )
+    };
+    let paths = |text: &str| -> Vec<String> {
+        let found = parse_text(&format!("{MINIMAL}{text}")).unwrap_err();
+        found.paths().map(str::to_owned).collect()
+    };
+    let own = ["profile[0].max-gap", "profile[0].baud-rate", "profile[0].tag[0].type"];
+    let three = device("a", "") + &device("b", "") + &device("c", "");
+    assert_eq!(paths(&format!("{three}{profile}")), own);
+    // What a device makes wrong is told with its name.
+    let limited = format!("{}{profile}", device("a", "max-registers = 2\n"));
+    let found = parse_text(&format!("{MINIMAL}{limited}")).unwrap_err();
+    assert!(found.paths().any(|path| path == "profile[0].tag[1].address"), "{found}");
+    assert!(found.to_string().contains("tag \"y\", as device \"a\" uses it"), "{found}");
+    // A profile that nobody uses is read too; that it is for a serial line is no mistake then.
+    assert_eq!(paths(profile), ["profile[0].max-gap", "profile[0].tag[0].type"]);
+    let unused = "[[profile]]\nname = \"p\"\n[[profile.tag]]\npath = \"x\"\n\
+                  address = \"holding:65536\"\n";
+    assert!(parse_text(&format!("{MINIMAL}{unused}")).is_ok(), "counted from 1 it is legal");
+}
+
+#[test]
+fn a_unit_twice_on_one_endpoint_is_legal() {
+    let again = "[[device]]\nname = \"again\"\nprotocol = \"modbus-tcp\"\n\
+                 address = \"192.0.2.10\"\n[[device.tag]]\npath = \"x\"\naddress = \"coil:1\"\n";
+    let config = parse_text(&format!("{MINIMAL}{again}")).unwrap();
+    let link = |index: usize| &config.devices[index].spec.link;
+    assert!(Arc::ptr_eq(link(0), link(1)));
+}
+
+#[test]
+fn a_link_that_changes_changes_each_of_its_devices() {
+    let before = whole_config();
+    let after = EVERYTHING.replace("baud-rate = 9600", "baud-rate = 19200");
+    let after = parse_text(&after.replace("deadband-percent = 0\n", "")).unwrap();
+    let changed = Config::difference(&before, &after).changed;
+    let names: Vec<_> = changed.iter().map(|it| (it.name.as_str(), it.polling)).collect();
+    assert_eq!(names, [("drive-1", true), ("drive-2", true)]);
 }
 
 proptest! {

@@ -14,6 +14,7 @@
 mod common;
 
 mod command_line;
+mod commissioning;
 mod ending;
 mod hub;
 mod journal;

@@ -69,7 +69,7 @@ struct Pool {
 struct Idle {
     channel: Channel,
     /// The line is silent until then.
-    rests_until: Instant,
+    rests_until: Option<Instant>,
 }
 
 /// A connection, and what records its bytes.
@@ -208,41 +208,40 @@ impl Bus {
     /// An idle connection; `None` when one should be made.
     async fn at_hand(&self) -> Result<Option<Lease<'_>>, LinkError> {
         loop {
+            if let Some(lease) = self.idle().await {
+                return Ok(Some(lease));
+            }
             let mut freed = std::pin::pin!(self.freed.notified());
-            let rests_until = {
-                let mut pool = self.pool();
-                if let Some(idle) = pool.idle.pop() {
-                    let lease = Lease { bus: self, channel: Some(idle.channel), counts: true };
-                    (Some(lease), idle.rests_until)
-                } else {
-                    match &pool.down {
-                        Some(down) if Instant::now() < down.until => {
-                            if pool.open == 0 {
-                                return Err(LinkError::Down(Arc::clone(&down.why)));
-                            }
-                            // The peer takes fewer connections than it is said to: share those.
-                            freed.as_mut().enable();
-                            (None, down.until)
+            let until = {
+                let pool = self.pool();
+                match &pool.down {
+                    _ if !pool.idle.is_empty() => continue,
+                    Some(down) if Instant::now() < down.until => {
+                        if pool.open == 0 {
+                            return Err(LinkError::Down(Arc::clone(&down.why)));
                         }
-                        _ => return Ok(None),
+                        // The peer takes fewer connections than it is said to: share those.
+                        freed.as_mut().enable();
+                        down.until
                     }
+                    _ => return Ok(None),
                 }
             };
-            match rests_until {
-                (Some(lease), until) => {
-                    if Instant::now() < until {
-                        sleep_until(until).await;
-                    }
-                    return Ok(Some(lease));
-                }
-                (None, until) => {
-                    tokio::select! {
-                        () = freed => {}
-                        () = sleep_until(until) => {}
-                    }
-                }
+            tokio::select! {
+                () = freed => {}
+                () = sleep_until(until) => {}
             }
         }
+    }
+
+    /// A connection that nobody uses, once its line has rested.
+    async fn idle(&self) -> Option<Lease<'_>> {
+        let Idle { channel, rests_until } = self.pool().idle.pop()?;
+        let lease = Lease { bus: self, channel: Some(channel), counts: true };
+        if let Some(until) = rests_until.filter(|until| Instant::now() < *until) {
+            sleep_until(until).await;
+        }
+        Some(lease)
     }
 
     async fn dial(&self, timeout: Duration) -> Result<Lease<'_>, ConnectError> {
@@ -367,8 +366,9 @@ impl Lease<'_> {
     /// probably closed the idle ones as well.
     fn settle(mut self, was_closed: bool) {
         // An RTU line keeps its silences itself.
-        let turnaround = self.bus.line.is_none().then_some(self.bus.link.turnaround);
-        let rests_until = Instant::now() + turnaround.unwrap_or_default();
+        let turnaround = self.bus.link.turnaround;
+        let rests = self.bus.line.is_none() && !turnaround.is_zero();
+        let rests_until = rests.then(|| Instant::now() + turnaround);
         let mut pool = self.bus.pool();
         if was_closed {
             pool.close_idle();

@@ -7,13 +7,16 @@
 //!   taken for the next one. Dropping the future of a request has the same effect.
 //! - An exception is an answer: the connection stays.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tidegate_translator::Reason;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::prelude::{ReadCode, ReadDeviceIdentificationResponse};
 use tokio_modbus::slave::SlaveContext as _;
@@ -225,6 +228,35 @@ pub(crate) struct Connection {
     /// `None` once the connection became suspect.
     context: Option<Context>,
     proven: bool,
+    /// Wakes at the end of a request's time, or earlier.
+    limit: Pin<Box<Sleep>>,
+}
+
+/// Waits for `future` until `deadline`; `None` when that comes first. The timer is left as it is
+/// for the next request, which is cheaper than setting it for each one: it wakes too early at
+/// most, and is set anew then.
+async fn before<F: Future>(
+    deadline: Instant,
+    limit: &mut Pin<Box<Sleep>>,
+    future: F,
+) -> Option<F::Output> {
+    let mut future = pin!(future);
+    if limit.deadline() > deadline {
+        limit.as_mut().reset(deadline);
+    }
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        while limit.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(None);
+            }
+            limit.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 impl Connection {
@@ -240,7 +272,8 @@ impl Connection {
     where
         G: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
     {
-        Self { context: Some(tcp::attach(gate)), proven: false }
+        let limit = Box::pin(sleep_until(Instant::now()));
+        Self { context: Some(tcp::attach(gate)), proven: false, limit }
     }
 
     /// Whether it can be asked again.
@@ -269,11 +302,12 @@ impl Connection {
         };
         let since = Instant::now();
         context.set_slave(Slave(unit.0));
-        let outcome = match timeout_at(deadline, context.call(outgoing(request))).await {
-            Ok(Ok(Ok(response))) => Ok(verify(request, response)?),
-            Ok(Ok(Err(exception))) => Err(LinkError::Refused { code: exception.into() }),
-            Ok(Err(error)) => return Err(failure(error)),
-            Err(_) => return Err(LinkError::Silent { unit: unit.0, waited: since.elapsed() }),
+        let asking = context.call(outgoing(request));
+        let outcome = match before(deadline, &mut self.limit, asking).await {
+            Some(Ok(Ok(response))) => Ok(verify(request, response)?),
+            Some(Ok(Err(exception))) => Err(LinkError::Refused { code: exception.into() }),
+            Some(Err(error)) => return Err(failure(error)),
+            None => return Err(LinkError::Silent { unit: unit.0, waited: since.elapsed() }),
         };
         self.context = Some(context);
         self.proven = true;

@@ -82,6 +82,35 @@ fn a_legal_file_shows_what_would_be_polled_and_what_it_costs() {
 }
 
 #[test]
+fn transports_intervals_and_lines_are_shown() {
+    let found = outcome(&example("modbus.toml"), false, None);
+    assert_eq!(found.code, 0, "{}", found.err);
+    assert_snapshot("modbus.txt", &portable(&found.out));
+    assert!(found.err.contains("warning: chiller: tls.ca: there is no file"), "{}", found.err);
+    assert!(!found.err.contains("% of the line"), "{}", found.err);
+    let found = outcome(&example("modbus.toml"), true, None);
+    assert_snapshot("modbus.json", &portable(&found.out));
+}
+
+#[test]
+fn a_serial_line_that_is_too_busy_is_warned_of_and_legal() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.toml");
+    let text = "[gateway]\nplant = \"P\"\nname = \"g\"\n[[device]]\nname = \"d\"\n\
+                protocol = \"modbus-rtu\"\naddress = \"/dev/ttyS1\"\nbaud-rate = 1200\n\
+                poll-every-ms = 100\n[[device.tag]]\npath = \"a\"\naddress = \"holding:0\"\n";
+    std::fs::write(&file, text).unwrap();
+    let found = outcome(&file, false, None);
+    assert_eq!(found.code, 0, "{}", found.err);
+    assert!(
+        found.err.starts_with("warning: /dev/ttyS1: the polls take about 202 % of the line"),
+        "{}",
+        found.err
+    );
+    assert!(found.out.contains("/dev/ttyS1: 1200 baud 8E1, 1 unit, polls take 202 % of the line"));
+}
+
+#[test]
 fn a_file_with_mistakes_ends_with_64_in_both_forms() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.toml");

@@ -23,7 +23,7 @@ pub struct ProbeArgs {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Probe {
     /// Look at a Modbus device: units, identification, readable registers, limits, times
-    Modbus(modbus::ModbusArgs),
+    Modbus(Box<modbus::ModbusArgs>),
     /// Judge and decode again what a device's black box holds, without the device
     Replay(replay::ReplayArgs),
 }

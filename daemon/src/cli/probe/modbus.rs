@@ -18,6 +18,7 @@ use super::{screen, show, tree};
 use crate::cli::exit::{self, Failure};
 use crate::cli::status::printed;
 use crate::cli::terminal;
+use crate::cli::watch::columns;
 use crate::config;
 use crate::run::modbus_tls::TlsFromFiles;
 
@@ -207,7 +208,10 @@ fn report(
         save(file, section)?;
         if !args.json {
             let shown = file.display();
-            let written = writeln!(out, "\nwrote {shown}; next: tidegate check --connect FILE");
+            let written = writeln!(
+                out,
+                "\nwrote {shown}; next: put it into the configuration, then tidegate check --connect"
+            );
             if written.is_err() {
                 return Ok(printed(written));
             }
@@ -275,10 +279,11 @@ async fn tell(at: &str, findings: &RefCell<Findings>) {
         found = findings.units.len();
         let (doing, requests) = (&findings.doing, findings.requests);
         let seconds = since.elapsed().as_secs();
-        let _ = write!(
-            err,
-            "\r\x1b[K{doing} ({requests} requests, {seconds} s; Ctrl-C shows what is known)"
-        );
+        let line =
+            format!("{doing} ({requests} requests, {seconds} s; Ctrl-C shows what is known)");
+        // A line that wraps could not be drawn over.
+        let line: String = line.chars().take(columns().saturating_sub(1)).collect();
+        let _ = write!(err, "\r\x1b[K{line}");
         let _ = err.flush();
     }
 }

@@ -162,10 +162,13 @@ fn values(tags: &[TagSpec], replayed: &Replayed) -> Vec<(String, Decoded)> {
 impl Again {
     fn show(&self, out: &mut impl Write, colour: bool) -> io::Result<()> {
         writeln!(out, "  → {}", wording::request(&self.exchange.sent))?;
+        if self.exchange.outcome != "answered" {
+            writeln!(out, "    then: {}", tame(&self.exchange.outcome))?;
+        }
         match &self.judged {
             Err(why) => writeln!(out, "    {}", Tone::Caution.paint(&tame(why), colour))?,
             Ok(Replayed { outcome: Err(why), .. }) => {
-                let why = format!("thrown away: {}", tame(why));
+                let why = format!("no value: {}", tame(why));
                 writeln!(out, "    {}", Tone::Caution.paint(&why, colour))?;
                 for piece in wording::answers(&self.exchange.sent, &self.exchange.received) {
                     writeln!(out, "    ← {}", tame(&piece.text))?;
@@ -200,7 +203,7 @@ impl Again {
             let why = decoded.quality.reason().map(tidegate_translator::Reason::word);
             json!({ "path": path, "v": value, "q": decoded.quality.word(), "why": why })
         };
-        let thrown_away = match &self.judged {
+        let no_value = match &self.judged {
             Err(why) | Ok(Replayed { outcome: Err(why), .. }) => Some(why),
             Ok(_) => None,
         };
@@ -208,7 +211,7 @@ impl Again {
             "fault": fault.number,
             "request": wording::request(&self.exchange.sent),
             "outcome_then": self.exchange.outcome,
-            "thrown_away": thrown_away,
+            "no_value": no_value,
             "tags": self.tags.iter().map(tag).collect::<Vec<_>>(),
         })
     }
@@ -268,7 +271,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_thrown_away_says_why_and_gives_no_value() {
         let late = screen(&[0, 41, 0, 0, 0, 5, 3, 3, 2, 0, 7]).await;
-        assert!(late.contains("thrown away") && late.contains("transaction 41"), "{late}");
+        assert!(
+            late.contains("no value: answer thrown away") && late.contains("transaction 41"),
+            "{late}"
+        );
         assert!(!late.contains("VALUE"), "{late}");
         let refused = screen(&[0, 42, 0, 0, 0, 3, 3, 0x83, 2]).await;
         assert!(refused.contains("exception 2 (illegal data address)"), "{refused}");

@@ -86,11 +86,15 @@ impl Units {
     /// Whether `unit` may be asked, and whether that takes the budget. Where a probe is the answer,
     /// it begins.
     fn may_be_asked(&mut self, unit: UnitId, now: Instant) -> (Leave, bool) {
-        let any_healthy = self.at.values().any(|entry| entry.unit.is_healthy());
         let entry = self.entry(unit);
         let leave = entry.unit.may_be_asked(now);
+        if leave == Leave::Go {
+            return (leave, false);
+        }
+        let rested_until = entry.unit.rests_until();
+        let any_healthy = self.at.values().any(|entry| entry.unit.is_healthy());
         let mut from_budget = false;
-        match (leave, entry.unit.rests_until()) {
+        match (leave, rested_until) {
             (Leave::Probe { given_up: true }, Some(since)) if any_healthy => {
                 from_budget = self.budget.take(now, unit.0, since);
                 if !from_budget {
@@ -99,7 +103,7 @@ impl Units {
                 self.entry(unit).unit.probe();
             }
             (Leave::Probe { .. }, _) => {
-                entry.unit.probe();
+                self.entry(unit).unit.probe();
                 self.budget.forget(unit.0);
             }
             _ => {}
@@ -173,6 +177,9 @@ impl Seat {
 
     /// Waits while somebody else's probe is under way.
     async fn permit(&self) -> Result<Permit<'_>, Arc<Absence>> {
+        if self.bus.units().entry(self.unit).unit.may_be_asked(Instant::now()) == Leave::Go {
+            return Ok(Permit { seat: self, leave: Leave::Go, from_budget: false, open: false });
+        }
         loop {
             let mut changed = std::pin::pin!(self.bus.changed.notified());
             let (leave, from_budget) = {

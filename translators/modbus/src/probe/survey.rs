@@ -228,6 +228,10 @@ impl<A: Ask> Probe<'_, A> {
                         return Identity::NotSupported;
                     }
                     Err(LinkError::Refused { code }) => return Identity::Refused(code),
+                    Err(LinkError::Silent { waited, .. }) => {
+                        let waited = waited.as_millis();
+                        return Identity::NoAnswer(format!("silent for {waited} ms"));
+                    }
                     Err(error) => return Identity::NoAnswer(error.line()),
                 };
                 for (number, text) in part.objects {

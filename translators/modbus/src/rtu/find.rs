@@ -140,6 +140,14 @@ impl Asked {
         self.shape
     }
 
+    /// Whether the bytes may be the beginning of the answer that holds what is asked for.
+    fn may_begin(&self, bytes: &[u8]) -> bool {
+        let Shape { function, bytes: count } = self.shape;
+        bytes.first() == Some(&self.unit())
+            && bytes.get(1).is_none_or(|first| *first == function)
+            && bytes.get(2).is_none_or(|first| function == INTERFACE || *first == count)
+    }
+
     /// Whether a whole, intact frame is an answer to it.
     fn fits(&self, frame: &[u8]) -> bool {
         let of_unit = frame.first() == Some(&self.unit());
@@ -186,14 +194,20 @@ pub(crate) enum Found {
 /// Looks for the first frame. Frames that end within the first `checked` bytes were looked at
 /// before. While nothing is asked, no frame is an answer. `echoes` decides a frame that is the
 /// request and would be an answer to it as well.
+///
+/// While what may be the answer is on its way, nothing inside of it is thrown away: among the bytes
+/// of an answer of 125 registers something that looks like a short frame stands once in a few
+/// hundred times.
 pub(crate) fn find(bytes: &[u8], checked: usize, asked: Option<&Asked>, echoes: bool) -> Found {
     let mut open = None;
+    let mut awaited = false;
     for at in 0..bytes.len() {
         let rest = &bytes[at..];
         for length in lengths(rest) {
             let Some(length) = length else { continue };
             let Some(frame) = rest.get(..length) else {
                 open.get_or_insert(at);
+                awaited |= asked.is_some_and(|asked| asked.may_begin(rest));
                 continue;
             };
             let range = at..at + length;
@@ -208,6 +222,7 @@ pub(crate) fn find(bytes: &[u8], checked: usize, asked: Option<&Asked>, echoes: 
             return match (fits, open) {
                 (true, None) => Found::Answer(range),
                 (true, Some(keep)) => Found::Shadowed { at: range, keep },
+                (false, _) if awaited => continue,
                 (false, _) => Found::Stale { at: range, unit: frame[0], shape: Shape::of(frame) },
             };
         }

@@ -156,6 +156,28 @@ fn a_read_of_17_to_24_bits_may_be_answered_by_its_own_request() {
     assert_eq!(find(&same, 0, Some(&asked), false), Found::Answer(0..8));
 }
 
+#[test]
+fn an_answer_that_holds_what_looks_like_a_frame_is_waited_for() {
+    // The first eight bytes of the first one are an intact request by chance.
+    let by_chance = answer(3, 3, &[0x62, 0x0e, 0x8b, 0xa0]);
+    assert!(is_intact(&by_chance[..8]));
+    let foreign = [answer(9, 4, &[1, 2]), answer(3, 0x83, &[])].concat();
+    let full = answer(3, 3, &[&[0; 4], foreign.as_slice(), &[0; 4]].concat());
+    for right in [by_chance, full] {
+        let count = u16::from(right[2] / 2);
+        let asked = read(3, 3, 7, count);
+        let mut checked = 0;
+        for end in 1..right.len() {
+            match find(&right[..end], checked, Some(&asked), true) {
+                Found::More { keep: 0 } | Found::Shadowed { keep: 0, .. } => {}
+                other => panic!("{other:?} after {end} bytes"),
+            }
+            checked = end;
+        }
+        assert_eq!(find(&right, checked, Some(&asked), true), Found::Answer(0..right.len()));
+    }
+}
+
 /// Bytes like those on a line: whole frames, pieces, headers, anything.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     let header = (0u8..12, 0u8..8, any::<u8>()).prop_map(|(a, b, c)| vec![a, b, c]);

@@ -1,0 +1,4 @@
+//! See `fuzz/src/rtu.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::run("rtu", bytes));

@@ -1,0 +1,4 @@
+//! See `fuzz/src/wording.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidegate_fuzz::run("wording", bytes));
