@@ -70,7 +70,9 @@ async fn names_every_exception(site: Site, peer: Peer, refused: u16) {
     let mut devices = Devices::none().with("healthy", &way, "", &["h1", "h2", "c9"]).unwrap();
     for code in codes {
         let tag = format!("h{}", refused + code);
-        devices = devices.with(&format!("e{code}"), &way, "", &[&tag]).unwrap();
+        // Each a unit of its own: 0x0A and 0x0B are said of a whole unit.
+        let unit = format!("unit = {}", 10 + code);
+        devices = devices.with(&format!("e{code}"), &way, &unit, &[&tag]).unwrap();
     }
     let mut field = Field::running(site, &devices).await.unwrap();
     for code in codes {
@@ -116,6 +118,7 @@ async fn every_exception_of_libmodbus_is_named_and_costs_its_own_tag_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_exception_of_pymodbus_is_named_and_costs_its_own_tag_alone() {
     let site = Site::new().unwrap();
-    let peer = Peer::pymodbus(&site, "pymodbus", &[]).await.unwrap();
+    let units = ["--units", "1,11,12,13,14,15,16,20,21"];
+    let peer = Peer::pymodbus(&site, "pymodbus", &units).await.unwrap();
     names_every_exception(site, peer, 9_000).await;
 }
