@@ -13,6 +13,15 @@ use tempfile::TempDir;
 
 use crate::{Wishes, tools};
 
+/// The right time, in milliseconds since 1970 UTC.
+///
+/// # Errors
+/// When the machine's clock stands before that.
+pub fn now_ms() -> anyhow::Result<i64> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(i64::try_from(now.as_millis())?)
+}
+
 /// A wall clock that can be set.
 #[derive(Debug)]
 pub struct WallClock {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::family::{self, Family, Process};
@@ -57,6 +58,8 @@ pub struct Wishes {
     pub around: Vec<String>,
     /// The certificates of hub and gateway.
     pub certificates: Certificates,
+    /// The `[[device]]` tables, in place of the device that counts and what is beside it.
+    pub devices: Option<String>,
 }
 
 impl Wishes {
@@ -89,6 +92,7 @@ impl Default for Wishes {
             environment: Vec::new(),
             around: Vec::new(),
             certificates: Certificates::default(),
+            devices: None,
         }
     }
 }
@@ -317,6 +321,18 @@ impl Gateway {
         Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
     }
 
+    /// Has it read a configuration with these `[[device]]` tables in place of those that it has:
+    /// SIGHUP.
+    ///
+    /// # Errors
+    /// When it is down, or the file cannot be written.
+    pub fn reload_with(&self, devices: &str) -> anyhow::Result<()> {
+        let before = std::fs::read_to_string(&self.config)?;
+        let head = before.find("\n[[device]]").map_or(before.as_str(), |at| &before[..at]);
+        std::fs::write(&self.config, format!("{head}\n{devices}"))?;
+        self.process.as_ref().context("the gateway is down")?.signal(Signal::HUP)
+    }
+
     /// SIGTERM; waits until it has ended in good order.
     ///
     /// # Errors
@@ -421,7 +437,6 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let Settings { hubs, credentials, stream, domain, plc, wishes, .. } = settings;
     let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
     let Credentials { ca, cert, key } = credentials;
-    let poll = POLL_EVERY.as_millis();
     let host = |hub: &SocketAddr| wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string());
     let urls: Vec<_> =
         hubs.iter().map(|hub| format!("tls://{}:{}", host(hub), hub.port())).collect();
@@ -453,7 +468,20 @@ send-every-ms = 200
 
 [control]
 socket = "control.sock"
+"#,
+    );
+    match &wishes.devices {
+        Some(devices) => text.push_str(devices),
+        None => text.push_str(&counting(*plc, wishes)),
+    }
+    Ok(text)
+}
 
+/// The device that counts, and what is wished for beside it.
+fn counting(plc: SocketAddr, wishes: &Wishes) -> String {
+    let poll = POLL_EVERY.as_millis();
+    let mut text = format!(
+        r#"
 [[device]]
 name = "{DEVICE}"
 protocol = "modbus-tcp"
@@ -488,12 +516,12 @@ deadband = 0.05
 "#,
     );
     for number in 0..wishes.noise {
-        text.push_str(&noise(&format!("noise-{number}"), *plc, 10, "1e30"));
+        text.push_str(&noise(&format!("noise-{number}"), plc, 10, "1e30"));
     }
     if let Some(every_ms) = wishes.chatter {
-        text.push_str(&noise("chatter", *plc, every_ms, "0"));
+        text.push_str(&noise("chatter", plc, every_ms, "0"));
     }
-    Ok(text)
+    text
 }
 
 /// A device of tags that cannot be compressed, 248 bytes at each poll: about 30 kB a second when it

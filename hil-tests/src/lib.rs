@@ -7,6 +7,9 @@
 //!      └───────── history of what was served ─────────────────────────► oracle
 //! ```
 //!
+//! Where it is about devices, the gateway stands among them without the wide-area link, and every
+//! value is judged by the place that it was read from: see [`field`] and [`peers`].
+//!
 //! # Invariants
 //! - Every port is chosen by the system, every file is in a directory of its own: scenarios run
 //!   side by side.
@@ -28,12 +31,15 @@ pub mod clock;
 pub mod cluster;
 pub mod disk;
 pub mod family;
+pub mod field;
 pub mod forge;
 pub mod gateway;
 pub mod golden;
 pub mod hub;
 pub mod net;
 pub mod oracle;
+pub mod papers;
+pub mod peers;
 pub mod plc;
 pub mod reader;
 mod rig;

@@ -239,7 +239,8 @@ pub fn sequenced(report: &Value) -> anyhow::Result<Vec<SequencedLoss>> {
     Ok(losses)
 }
 
-fn time_ns(value: &Value) -> Option<i64> {
+/// A time as the binary prints it.
+pub(crate) fn time_ns(value: &Value) -> Option<i64> {
     let text = |text: &str| {
         let time: jiff::Timestamp = text.parse().ok()?;
         i64::try_from(time.as_nanosecond()).ok()

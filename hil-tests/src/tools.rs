@@ -32,6 +32,22 @@ pub fn python() -> anyhow::Result<PathBuf> {
     find("TIDEGATE_PYTHON", "tools/venv/bin/python3", "cargo xtask setup")
 }
 
+/// The libmodbus server, `plc/libmodbus_plc.c`.
+///
+/// # Errors
+/// When it has not been built.
+pub fn libmodbus_plc() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_LIBMODBUS_PLC", "tools/libmodbus_plc", "cargo xtask setup")
+}
+
+/// Where jsmodbus is installed.
+///
+/// # Errors
+/// When it has not been set up.
+pub fn jsmodbus() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_JSMODBUS", "tools/jsmodbus", "cargo xtask setup")
+}
+
 /// The library that gives one process another wall clock.
 ///
 /// # Errors

@@ -27,6 +27,7 @@ mod leaf_sigkill;
 mod load_flood;
 mod load_observers;
 mod load_storms;
+mod modbus;
 mod payload;
 mod permissions;
 mod plc_down;

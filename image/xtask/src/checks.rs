@@ -10,9 +10,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::peers::Peers;
 use crate::skips::{self, Allowed};
 use crate::workspace::Workspace;
-use crate::{arrows, debian, faketime, nats, python, shell};
+use crate::{arrows, debian, faketime, nats, peers, python, shell};
 
 /// The whole workspace with everything in it: the same selection at every step, so that cargo
 /// joins features the same way at every step.
@@ -26,6 +27,7 @@ pub(crate) struct Tools {
     nats_server: PathBuf,
     interpreter: PathBuf,
     faketime: PathBuf,
+    peers: Peers,
 }
 
 /// Fetches what is not there yet.
@@ -34,9 +36,12 @@ pub(crate) fn setup(workspace: &Workspace) -> anyhow::Result<Tools> {
         interpreter: python::provide(workspace)?,
         nats_server: nats::provide(workspace)?,
         faketime: faketime::provide()?,
+        peers: peers::provide(workspace)?,
     };
     shell::say(&format!("python with pymodbus: {}", tools.interpreter.display()));
     shell::say(&format!("libfaketime: {}", tools.faketime.display()));
+    shell::say(&format!("libmodbus server: {}", tools.peers.libmodbus.display()));
+    shell::say(&format!("jsmodbus: {}", tools.peers.jsmodbus.display()));
     Ok(tools)
 }
 
@@ -167,6 +172,8 @@ fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {
         .env(nats::VARIABLE, &tools.nats_server)
         .env("TIDEGATE_PYTHON", &tools.interpreter)
         .env(faketime::VARIABLE, &tools.faketime)
+        .env(peers::LIBMODBUS, &tools.peers.libmodbus)
+        .env(peers::JSMODBUS, &tools.peers.jsmodbus)
         .env("TIDEGATE_BIN", workspace.gateway_binary())
         // Where a panic is says enough; the backtrace of each error in its chain says no more.
         .env("RUST_LIB_BACKTRACE", "0");

@@ -15,6 +15,8 @@ mod faketime;
 mod fuzz;
 mod measure;
 mod nats;
+mod npm;
+mod peers;
 mod pins;
 mod python;
 mod shell;
@@ -32,7 +34,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Fetch the pinned nats-server and the Python packages of the simulated PLCs
+    /// Fetch the pinned nats-server, and everything that the simulated PLCs need
     Setup,
     /// Build the gateway and show the whole path: PLC, outage, SIGKILL, catch-up, proof
     #[command(disable_help_flag = true)]

@@ -5,18 +5,23 @@
 //!   benchmark says in its table that it is missing.
 //! - Standard output holds the tables alone: text, or one JSON object a line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::npm::Packages;
 use crate::workspace::Workspace;
-use crate::{debian, nats, shell};
+use crate::{nats, npm, shell};
 
 /// A workspace of its own, so that other stores cost nobody else anything to build.
 const PEERS: &str = "hil-tests/bench-peers";
 /// What `npm` is to install, with the hash of every package.
-const NODE_RED: &str = "hil-tests/bench-peers/node-red";
+const NODE_RED: Packages = Packages {
+    what: "Node-RED (about 110 MB)",
+    from: "hil-tests/bench-peers/node-red",
+    name: "node-red",
+};
 
 /// One benchmark.
 #[derive(Debug, PartialEq, Eq)]
@@ -125,7 +130,7 @@ impl Needs {
         }
         if has("end-to-end") {
             // The figures of Tidegate are worth having without the peer's.
-            match node_red(workspace) {
+            match npm::provide(workspace, &NODE_RED) {
                 Ok(place) => needs.node_red = Some(place),
                 Err(error) => shell::say(&format!("no Node-RED to compare with: {error:#}")),
             }
@@ -150,39 +155,6 @@ impl Needs {
             }
         }
     }
-}
-
-/// Node-RED with everything that its lock file names, and nothing that runs while it is installed.
-fn node_red(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let place = workspace.tools().join("node-red");
-    let from = workspace.root.join(NODE_RED);
-    let lock = std::fs::read_to_string(from.join("package-lock.json"))?;
-    let stamp = place.join("stamp");
-    if std::fs::read_to_string(&stamp).is_ok_and(|found| found == lock) {
-        return Ok(place);
-    }
-    for program in ["node", "npm"] {
-        if shell::ask(Command::new(program).arg("--version")).is_none() {
-            debian::install(program, if program == "node" { "nodejs" } else { program })?;
-        }
-    }
-    std::fs::create_dir_all(&place)?;
-    copy(&from, &place, "package.json")?;
-    copy(&from, &place, "package-lock.json")?;
-    let mut install = Command::new("npm");
-    install.current_dir(&place).args(["ci", "--ignore-scripts", "--omit=optional"]);
-    install.args(["--no-audit", "--no-fund", "--loglevel=error"]);
-    // Its summary is no table.
-    install.stdout(std::io::stderr());
-    shell::run("fetch Node-RED (about 110 MB)", &mut install)?;
-    std::fs::write(&stamp, lock)?;
-    Ok(place)
-}
-
-fn copy(from: &Path, to: &Path, name: &str) -> anyhow::Result<()> {
-    std::fs::copy(from.join(name), to.join(name))
-        .with_context(|| format!("{name} could not be copied to {}", to.display()))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,91 @@
+//! Devices that want to harm, all at once, beside a healthy one.
+
+use std::time::Duration;
+
+use tidegate_hil_tests::field::{Devices, Field, Site, lines_with};
+use tidegate_hil_tests::peers::{FaultPlc, Speaks};
+use tidegate_hil_tests::{clock, outage, vitals};
+
+use super::{BACK, TAGS};
+use crate::CATCH_UP;
+
+/// Rows 1 to 4 of what a gateway must bear.
+const HOSTILE: [&str; 12] = [
+    "garbage",
+    "wrong-transaction",
+    "wrong-unit",
+    "length-huge",
+    "length-zero",
+    "oversize",
+    "close-at-once",
+    "silent",
+    "byte-a-second",
+    "reset",
+    "exception-storm",
+    "flood",
+];
+
+/// How long they may do as they like.
+const LASTS: Duration = Duration::from_secs(10);
+
+/// How much memory all of them together may cost, reconnecting and logging included.
+const MEMORY: u64 = 16 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_devices_cost_a_healthy_one_nothing_and_the_gateway_little() {
+    let site = Site::new().unwrap();
+    let healthy = FaultPlc::start(&site, "healthy", Speaks::Tcp, &[]).await.unwrap();
+    let mut devices = Devices::none().with("healthy", &healthy.way(), "", &TAGS).unwrap();
+    let mut hostile = Vec::new();
+    for fault in HOSTILE {
+        let plc = FaultPlc::start(&site, fault, Speaks::Tcp, &[]).await.unwrap();
+        devices = devices.with(fault, &plc.way(), "", &TAGS).unwrap();
+        hostile.push((fault, plc));
+    }
+    let mut field = Field::running(site, &devices).await.unwrap();
+    field.all_good(BACK).await.unwrap();
+
+    let pid = field.gateway.pid().unwrap();
+    let (before, _) = vitals::memory(pid).unwrap();
+    let logged = field.gateway.log().unwrap().lines().count();
+    let used = vitals::cpu_time(pid).unwrap();
+    for (fault, plc) in &hostile {
+        plc.turn(fault).unwrap();
+        // An open connection is not closed at once any more, nor flooded.
+        plc.tell("drop").unwrap();
+    }
+    let since = clock::now_ms().unwrap() * 1_000_000;
+    let lasts = outage(LASTS);
+    tokio::time::sleep(lasts).await;
+    let now = clock::now_ms().unwrap() * 1_000_000;
+    let used = vitals::cpu_time(pid).unwrap() - used;
+    let (_, most) = vitals::memory(pid).unwrap();
+    let log = field.gateway.log().unwrap();
+    let said = log.lines().count() - logged;
+    eprintln!("{said} lines, {used:?} of {lasts:?}, {} KiB more", (most - before) / 1024);
+
+    // Six requests each 100 ms.
+    let asked = healthy.requests().unwrap();
+    let asked = asked.iter().filter(|one| (since..now).contains(&one.at_ns)).count();
+    let due = usize::try_from(lasts.as_millis() / 100).unwrap() * 6;
+    assert!(asked * 100 >= due * 95, "the healthy device was asked {asked} times of {due}");
+    assert!(most - before < MEMORY, "{} KiB more", (most - before) / 1024);
+    assert!(used < lasts / 2, "{used:?} of {lasts:?}");
+    // Some for each change of each device, and then a summary at most each second.
+    let bound = HOSTILE.len() * (20 + usize::try_from(lasts.as_secs()).unwrap());
+    assert!(said <= bound, "{said} lines");
+    for fault in HOSTILE {
+        let shown = field.device(fault).unwrap();
+        assert_ne!(shown["state"], "live", "{fault}: {shown:#}");
+        assert!(shown["why"].is_string(), "{fault}: {shown:#}");
+        assert!(lines_with(&log, &[fault]) > 0, "{fault} is not in the log");
+    }
+    for (_, plc) in &hostile {
+        plc.turn("none").unwrap();
+        plc.tell("drop").unwrap();
+    }
+    field.all_good(BACK).await.unwrap();
+    let judgement = field.judge(CATCH_UP).await.unwrap();
+    let reasons = judgement.reasons("healthy");
+    assert!(reasons.is_empty(), "the healthy device: {reasons:?}");
+}
