@@ -268,7 +268,7 @@ impl Bus {
         let connection = match &self.line {
             None => Connection::over(Box::new(tap.on(stream))),
             Some(line) => {
-                let quiet = line.connect(stream, &tap).await;
+                let quiet = line.connect(stream, &tap, timeout).await;
                 quiet.map_err(|source| ConnectError::Restless { source })?
             }
         };

@@ -347,15 +347,18 @@ impl Poller {
     fn lost(&mut self, slot: u64, error: &LinkError, at: &Block, cycle: &Cycle) {
         self.book.lose(slot, error.reason(), error.status());
         self.away |= cycle.answers == 0;
-        let mut why = error.line();
-        if !error.is_of_link() {
-            why = format!("{why}, asked for {}", at.words());
-        }
+        let line = error.line();
+        let why = if error.is_of_link() {
+            line.clone()
+        } else {
+            format!("{line}, asked for {}", at.words())
+        };
         if !std::mem::replace(&mut self.loss_told, true) {
             self.tell_fault(why.clone());
         }
         let gone = error.is_of_link() || {
-            let (reason, status, line) = (error.reason(), error.status(), why.clone());
+            // For all who ask this unit: what this group asked for is not theirs.
+            let (reason, status) = (error.reason(), error.status());
             self.seat.give_up(Absence { reason, status, line }, self.spec.backoff)
         };
         if !gone {

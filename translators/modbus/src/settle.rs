@@ -34,7 +34,7 @@ const LEAST_REST: Duration = Duration::from_secs(2);
 const REST_FACTOR: u32 = 4;
 
 /// After how long without a request an unanswered one is taken for lost.
-fn rest(timeout: Duration) -> Duration {
+pub(crate) fn rest(timeout: Duration) -> Duration {
     timeout.saturating_mul(REST_FACTOR).max(LEAST_REST)
 }
 

@@ -3,12 +3,15 @@
 //! # Invariants
 //! - Of a unit that owes an answer nothing is asked whose answer would look the same (`settle`): a
 //!   part of the request is asked first and its values are thrown away, or the unit is left alone.
+//! - The first connection is listened to for as long as an answer may be late (`settle::rest`):
+//!   what another program asked before, or this one before it was started anew, is not known here.
 //! - A new connection is asked nothing before the line was quiet for [`QUIET`].
 //! - A serial port stays open when an answer does not come: closing it would turn its lines, and
 //!   some devices start anew at that. It is closed when the port itself fails.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,7 +23,7 @@ use tokio::time::Instant;
 use crate::dial::ByteStream;
 use crate::link::{Connection, LinkError, Reply, Request};
 use crate::rtu::{Gate, Shape, Timing, Witness};
-use crate::settle::{Settle, Verdict, part};
+use crate::settle::{Settle, Verdict, part, rest};
 use crate::spec::{LinkSpec, Transport, UnitId};
 use crate::tap::Tap;
 
@@ -35,6 +38,8 @@ pub(super) struct Line {
     timing: Timing,
     witness: Witness,
     settle: Mutex<Settle>,
+    /// Whether whatever was asked before has had its time to be answered.
+    was_heard_out: AtomicBool,
     /// Where an open port waits for its next use; `None` for what is closed instead.
     berth: Option<Berth>,
 }
@@ -51,7 +56,8 @@ impl Line {
             Transport::Rtu(_) => Some(Berth::default()),
         };
         let (timing, witness) = (Timing::of(link), Witness::default());
-        Some(Self { timing, witness, settle: Mutex::default(), berth })
+        let was_heard_out = AtomicBool::new(false);
+        Some(Self { timing, witness, settle: Mutex::default(), was_heard_out, berth })
     }
 
     /// The port, where it is open already.
@@ -59,11 +65,12 @@ impl Line {
         lock(self.berth.as_ref()?).take()
     }
 
-    /// Makes a connection of a stream, once the line is quiet.
+    /// Makes a connection of a stream, once the line is quiet. `timeout` is what answers may take.
     pub(super) async fn connect(
         &self,
         stream: Box<dyn ByteStream>,
         tap: &Tap,
+        timeout: Duration,
     ) -> io::Result<Connection> {
         let gate = |stream| Gate::new(tap.on(stream), self.timing, self.witness.clone());
         let mut gate = match &self.berth {
@@ -73,6 +80,17 @@ impl Line {
                 gate(Box::new(kept) as Box<dyn ByteStream>)
             }
         };
+        if !self.was_heard_out.load(Ordering::Relaxed) {
+            let long = rest(timeout);
+            match gate.drain(long, long).await {
+                // Somebody is heard, and none of it is taken for an answer to us.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+                outcome => {
+                    outcome?;
+                }
+            }
+            self.was_heard_out.store(true, Ordering::Relaxed);
+        }
         gate.drain(QUIET, RESTLESS).await?;
         Ok(Connection::through(gate))
     }
