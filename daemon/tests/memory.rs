@@ -144,6 +144,7 @@ fn live(config: &Config, board: Arc<Board>) -> LiveQueue {
 }
 
 /// Whatever the tags are written in.
+#[expect(clippy::print_stdout, reason = "shown on demand, to set the limits by")]
 fn each_way_of_writing_tags(tags: usize) {
     let text = text(1, tags);
     let profile = profile_text(tags);

@@ -46,6 +46,10 @@ pub(crate) struct Checker<'a> {
     pub(crate) told: HashSet<(Place, String)>,
     /// Where the tags of each device come from.
     pub(crate) origins: Vec<Origin>,
+    /// Whether the first mistake ends the check: another one then begins, and tells them all.
+    pub(crate) stops: bool,
+    /// Whether mistakes are counted only: enough of a list were told.
+    pub(crate) brief: bool,
 }
 
 /// Where the values of a table come from.
@@ -127,6 +131,8 @@ impl<'a> Checker<'a> {
             specials: Recent::default(),
             told: HashSet::new(),
             origins: Vec::new(),
+            stops: false,
+            brief: false,
         }
     }
 
@@ -145,8 +151,9 @@ impl<'a> Checker<'a> {
             Table::Toml(table) => self.header(table),
             Table::Row(row) => row.place(),
         };
-        let mut fields =
-            Fields { path, header, context, values: Vec::new(), attempted: Vec::new() };
+        // Room for most keys of a tag: there may be a hundred thousand.
+        let (values, attempted) = (Vec::with_capacity(20), Vec::with_capacity(8));
+        let mut fields = Fields { path, header, context, values, attempted };
         if let Table::Toml(value) = table {
             match value.as_table() {
                 Some(table) => self.refuse_unknown(section, &mut fields, table),
@@ -237,6 +244,10 @@ impl<'a> Checker<'a> {
     ) -> Option<(Value, Place, String)> {
         match value::read(&key.kind, raw) {
             Ok(value) => Some((value, place, raw.shown())),
+            Err(_) if self.brief => {
+                self.mistakes.push(Mistake::new("", place, ""));
+                None
+            }
             Err(list) => {
                 let path = format!("{table}.{}", key.name);
                 for (element, illegal) in list {
@@ -246,7 +257,7 @@ impl<'a> Checker<'a> {
                     };
                     let mut mistake = Mistake::new(path, place, illegal.message)
                         .legal(illegal.legal.unwrap_or_else(|| key.kind.legal()))
-                        .suggest(illegal.suggestion)
+                        .suggest(illegal.suggestion.or_else(|| value::word_meant(&key.kind, raw)))
                         .context(context.clone());
                     mistake.value = illegal.value;
                     self.mistakes.push(mistake);

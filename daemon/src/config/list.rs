@@ -7,6 +7,7 @@
 //!   line breaks inside of a cell do not.
 //! - Any bytes are a list or mistakes, never a panic. One row is held in parts at a time.
 
+mod encoding;
 mod write;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use csv::{ReaderBuilder, StringRecord};
+use encoding::{ENCODINGS, decode};
 
 use super::keys::{self, Section};
 use super::mistake::{Mistake, Place, shorten};
@@ -138,6 +140,7 @@ impl List {
                     if let Item::Row(item) = item {
                         (row, column) = (item.number, item.cells.len().saturating_sub(1));
                     }
+                    true
                 });
                 let place = list.place(row, column);
                 mistakes
@@ -266,8 +269,8 @@ impl List {
         legible
     }
 
-    /// The rows below the header that are not empty, in order.
-    pub(crate) fn each(&self, mut with: impl FnMut(Item<'_>)) {
+    /// The rows below the header that are not empty, in order, as long as `with` asks for more.
+    pub(crate) fn each(&self, mut with: impl FnMut(Item<'_>) -> bool) {
         let text = self.rest().as_bytes();
         let mut reader = reader(self.rest(), self.separator);
         let mut cells = StringRecord::new();
@@ -288,40 +291,50 @@ impl List {
                 continue;
             }
             let end = usize::try_from(reader.position().byte()).unwrap_or(start);
-            let place = self.row_place(row);
-            let path = self.row_path(row);
-            let refuse = |message: String, legal: &str| {
-                Item::Refused(Box::new(Mistake::new(path, place, message).legal(legal)))
+            let raw = text.get(start..end).unwrap_or_default();
+            let more = match self.refusal(&cells, row, raw, inside > 0 && end >= text.len()) {
+                Some(mistake) => with(Item::Refused(Box::new(mistake))),
+                None => with(Item::Row(Row { list: self, cells: &cells, number: row })),
             };
-            if row > MAX_ROWS {
-                with(refuse(format!("the list has more than {MAX_ROWS} rows"), "several devices"));
+            if !more || row > MAX_ROWS {
                 return;
             }
-            let raw = text.get(start..end).unwrap_or_default();
-            let quotes = raw.iter().filter(|byte| **byte == b'"').count();
-            if raw.len() > MAX_ROW_BYTES {
-                let message = format!("the row has {} bytes", raw.len());
-                with(refuse(message, "at most 65536 bytes; a quote may not be closed"));
-            } else if inside > 0 && end >= text.len() && quotes % 2 == 1 {
-                let message = "a quote in this row is never closed".to_owned();
-                with(refuse(message, "text in quotes, and two quotes for one inside"));
-            } else if let Some(index) = self.beyond(&cells) {
-                let place = self.place(row, index);
-                let message = match self.columns.len() {
-                    most if index >= most => {
-                        format!("the row has {} cells, and the header {most}", index + 1)
-                    }
-                    _ => "the cell stands in a column without a name".to_owned(),
-                };
-                let path = self.row_path(row);
-                let value = format!("{:?}", shorten(cells.get(index).unwrap_or_default().trim()));
-                let legal = "as many cells as the header has; text with a separator in quotes";
-                let mistake = Mistake::new(path, place, message).value(value).legal(legal);
-                with(Item::Refused(Box::new(mistake)));
-            } else {
-                with(Item::Row(Row { list: self, cells: &cells, number: row }));
-            }
         }
+    }
+
+    /// Why a row is none. `may_be_open` says that it ends the list, with a line break inside.
+    fn refusal(
+        &self,
+        cells: &StringRecord,
+        row: u32,
+        raw: &[u8],
+        may_be_open: bool,
+    ) -> Option<Mistake> {
+        let refuse = |message: String, legal: &str| {
+            Some(Mistake::new(self.row_path(row), self.row_place(row), message).legal(legal))
+        };
+        if row > MAX_ROWS {
+            return refuse(format!("the list has more than {MAX_ROWS} rows"), "several devices");
+        }
+        if raw.len() > MAX_ROW_BYTES {
+            let message = format!("the row has {} bytes", raw.len());
+            return refuse(message, "at most 65536 bytes; a quote may not be closed");
+        }
+        if may_be_open && raw.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+            let message = "a quote in this row is never closed".to_owned();
+            return refuse(message, "text in quotes, and two quotes for one inside");
+        }
+        let index = self.beyond(cells)?;
+        let message = match self.columns.len() {
+            most if index >= most => {
+                format!("the row has {} cells, and the header {most}", index + 1)
+            }
+            _ => "the cell stands in a column without a name".to_owned(),
+        };
+        let value = format!("{:?}", shorten(cells.get(index).unwrap_or_default().trim()));
+        let legal = "as many cells as the header has; text with a separator in quotes";
+        let mistake = Mistake::new(self.row_path(row), self.place(row, index), message);
+        Some(mistake.value(value).legal(legal))
     }
 
     /// The last cell that stands below no name.
@@ -410,73 +423,6 @@ fn newlines(bytes: &[u8]) -> u32 {
 
 fn run(bytes: &[u8], from: usize, is_in: impl Fn(u8) -> bool) -> usize {
     bytes.get(from..).unwrap_or_default().iter().take_while(|byte| is_in(**byte)).count()
-}
-
-const ENCODINGS: &str = "UTF-8, or UTF-16 with a byte-order mark; Excel writes it as \"CSV UTF-8 \
-                         (Comma delimited)\", LibreOffice with the character set \"Unicode (UTF-8)\"";
-
-/// Why bytes are no text.
-struct Bad {
-    /// What stands before the first bad byte.
-    before: String,
-    message: String,
-}
-
-fn decode(mut bytes: Vec<u8>) -> Result<String, Bad> {
-    match bytes.as_slice() {
-        [0xef, 0xbb, 0xbf, ..] => {
-            bytes.drain(..3);
-            utf8(bytes)
-        }
-        [0xff, 0xfe, 0, 0, ..] => {
-            Err(Bad { before: String::new(), message: "the list is in UTF-32".to_owned() })
-        }
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        _ => utf8(bytes),
-    }
-}
-
-fn utf8(bytes: Vec<u8>) -> Result<String, Bad> {
-    /// Where a text in UTF-16 shows itself: no header is in a script without Latin letters.
-    const HEADER: usize = 64;
-    let head = bytes.get(..HEADER.min(bytes.len())).unwrap_or_default();
-    if head.contains(&0) {
-        let message = "the list seems to be in UTF-16 without a byte-order mark".to_owned();
-        return Err(Bad { before: String::new(), message });
-    }
-    let error = match String::from_utf8(bytes) {
-        Ok(text) => return Ok(text),
-        Err(error) => error,
-    };
-    let (before, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
-    let byte = rest.first().copied().unwrap_or_default();
-    let mut message = format!("the byte 0x{byte:02X} is no UTF-8");
-    if byte >= 0xa0 {
-        // The upper half of Latin-1 is that of the code page that most exports are in.
-        message += &format!("; in Windows-1252 it is {:?}", char::from(byte));
-    }
-    Err(Bad { before: String::from_utf8_lossy(before).into_owned(), message })
-}
-
-fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, Bad> {
-    let (units, rest) = bytes.as_chunks::<2>();
-    let mut text = String::with_capacity(bytes.len() / 2);
-    for item in char::decode_utf16(units.iter().map(|pair| unit(*pair))) {
-        match item {
-            Ok(c) => text.push(c),
-            Err(error) => {
-                let half = error.unpaired_surrogate();
-                let message = format!("0x{half:04X} is half a character of UTF-16");
-                return Err(Bad { before: text, message });
-            }
-        }
-    }
-    if !rest.is_empty() {
-        let message = "the list ends in the middle of a character of UTF-16".to_owned();
-        return Err(Bad { before: text, message });
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ pub(super) fn read(
 ) -> Option<Loaded> {
     let nothing = Repaired::default();
     let mut checker = Checker::new(&nothing, settings, lists, directory);
+    checker.stops = true;
     let sections = checker.sections_of(text)?;
     let plant = sections.gateway.as_ref()?.plant.as_str().to_owned();
     let profiles = checker.profiles_of(text)?;

@@ -12,7 +12,7 @@ use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HubUrl, size, suggest};
+use super::{HubUrl, size, states, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +46,7 @@ pub(crate) struct Illegal {
 }
 
 impl Illegal {
-    fn new(message: impl Into<String>, value: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>, value: impl Into<String>) -> Self {
         Self { message: message.into(), value: Some(value.into()), suggestion: None, legal: None }
     }
 
@@ -60,7 +60,7 @@ impl Illegal {
 pub(crate) type Element = Option<(usize, Place)>;
 
 /// Every mistake of a value.
-type Wrong = Vec<(Element, Illegal)>;
+pub(crate) type Wrong = Vec<(Element, Illegal)>;
 
 /// What stands in the file, in a tag list, or in a variable or argument.
 #[derive(Clone, Copy)]
@@ -87,7 +87,7 @@ impl Raw<'_> {
         }
     }
 
-    fn noun(&self) -> &'static str {
+    pub(super) fn noun(&self) -> &'static str {
         match self {
             Self::Plain(_) | Self::Cell { .. } => "text",
             Self::Toml(value) => match value.as_ref() {
@@ -101,7 +101,7 @@ impl Raw<'_> {
         }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Plain(text) | Self::Cell { text, .. } => Some(text),
             Self::Toml(value) => value.as_str(),
@@ -160,9 +160,17 @@ pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
     match kind {
         Kind::Urls => urls(raw),
         Kind::Ranges => texts(raw).map(Value::Texts),
-        Kind::States => states(raw),
+        Kind::States => states::read(raw),
         _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
     }
+}
+
+/// The legal word that was probably meant.
+pub(crate) fn word_meant(kind: &Kind, raw: Raw<'_>) -> Option<String> {
+    let (Kind::Word(words), Some(text)) = (kind, raw.text()) else { return None };
+    let planned = words.iter().any(|word| word.name == text);
+    let built = words.iter().filter(|word| word.built).map(|word| word.name);
+    suggest::nearest(text, built).filter(|_| !planned).map(str::to_owned)
 }
 
 fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
@@ -236,8 +244,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
                 }
                 None => {
                     let message = format!("{} is none of the legal words", raw.shown());
-                    let built = words.iter().filter(|word| word.built).map(|word| word.name);
-                    Err(Illegal::new(message, raw.shown()).suggest(suggest::nearest(text, built)))
+                    Err(Illegal::new(message, raw.shown()))
                 }
             }
         }
@@ -438,83 +445,6 @@ fn texts(raw: Raw<'_>) -> Result<Vec<(String, Place)>, Wrong> {
 
 /// Ranges that must not be read: more than this is a mistake of another kind.
 const MOST_RANGES: usize = 256;
-/// States of one value.
-const MOST_STATES: usize = 256;
-/// Characters of a state's name.
-const LONGEST_STATE: usize = 64;
-
-/// Reads `0=stopped, 1=running`; each mistake with the place of its entry.
-fn states(raw: Raw<'_>) -> Result<Value, Wrong> {
-    let Some(text) = raw.text() else {
-        let message = format!("expected text in quotes, found {}", raw.noun());
-        return Err(vec![(None, Illegal::new(message, raw.shown()))]);
-    };
-    let mut names: Vec<(i64, Box<str>)> = Vec::new();
-    let mut wrong = Vec::new();
-    let mut at = 0;
-    for entry in text.split([',', ';']) {
-        let index = names.len() + wrong.len();
-        let place = part_of(raw, text, at, entry);
-        at += entry.len() + 1;
-        match state(entry.trim()) {
-            Ok((number, _)) if names.iter().any(|(other, _)| *other == number) => {
-                let message = format!("{number} has a name already");
-                wrong.push((place.map(|place| (index, place)), illegal_state(message, entry)));
-            }
-            Ok(found) => names.push(found),
-            Err(message) => {
-                wrong.push((place.map(|place| (index, place)), illegal_state(message, entry)));
-            }
-        }
-        if index >= MOST_STATES {
-            let message = format!("more than {MOST_STATES} states");
-            wrong.push((None, Illegal::new(message, raw.shown())));
-            break;
-        }
-    }
-    if wrong.is_empty() { Ok(Value::States(Arc::new(States::new(names)))) } else { Err(wrong) }
-}
-
-fn illegal_state(message: String, entry: &str) -> Illegal {
-    Illegal::new(message, format!("{:?}", shorten(entry.trim())))
-}
-
-fn state(entry: &str) -> Result<(i64, Box<str>), String> {
-    let shown = shorten(entry);
-    let Some((number, name)) = entry.split_once('=') else {
-        return Err(if entry.is_empty() {
-            "an entry between two commas is empty".to_owned()
-        } else {
-            format!("{shown:?} is not written NUMBER=NAME")
-        });
-    };
-    let (number, name) = (number.trim(), name.trim());
-    let parsed = number.parse::<i64>();
-    let Ok(parsed) = parsed else {
-        return Err(format!("{:?} in {shown:?} is no whole number", shorten(number)));
-    };
-    match name.chars().count() {
-        0 => Err(format!("the name of {number} is empty")),
-        1..=LONGEST_STATE if name.chars().any(char::is_control) => {
-            Err(format!("the name of {number} holds a control character"))
-        }
-        1..=LONGEST_STATE => Ok((parsed, name.into())),
-        n => Err(format!("the name of {number} has {n} characters")),
-    }
-}
-
-/// Where a part of a text stands in the file; `None` where that cannot be told, because escapes
-/// moved it or it stands in no file.
-fn part_of(raw: Raw<'_>, whole: &str, at: usize, part: &str) -> Option<Place> {
-    let Raw::Toml(value) = raw else { return None };
-    if value.span.end.checked_sub(value.span.start) != Some(whole.len()) {
-        return None;
-    }
-    let indent = part.len() - part.trim_start().len();
-    let start = value.span.start + at + indent;
-    Some(Place::File { start, end: start + part.trim().len().max(1) })
-}
-
 fn urls(raw: Raw<'_>) -> Result<Value, Wrong> {
     let list = entries(raw, 16)?;
     let mut out = Vec::new();

@@ -98,7 +98,16 @@ fn each_reason_for_no_connection_has_its_own_sentence() {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         let _ = stream.read(&mut [0; 64]);
     });
-    probe(&web.to_string(), &[]).refused(69, &["no Modbus", "right port"]);
+    probe(&web.to_string(), &[]).refused(69, &["no Modbus", "a web server"]);
+    let secure = serving(|mut stream| {
+        let _ = stream.read(&mut [0; 64]);
+        // The alert "decode error" of TLS 1.2.
+        let _ = stream.write_all(&[0x15, 3, 3, 0, 2, 2, 50]);
+        let _ = stream.read(&mut [0; 64]);
+    });
+    probe(&secure.to_string(), &[]).refused(69, &["no Modbus", "--tls-ca"]);
+    let options = ["--tls-ca", "no-such-file.pem"];
+    probe(&secure.to_string(), &options).refused(69, &["no-such-file.pem"]);
     let silent = serving(std::mem::forget);
     let options = ["--unit", "9", "--timeout-ms", "50"];
     probe(&silent.to_string(), &options).refused(1, &["no unit answers", "unit 9", "--unit"]);

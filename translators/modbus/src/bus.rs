@@ -36,6 +36,9 @@ pub(crate) use self::seat::{Absence, Asked, Seat};
 /// The connect back-off of those who do not say which one they want: the configuration's default.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// A back-off of nothing would be a busy loop.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(10);
+
 /// See the module's description.
 pub(crate) struct Bus {
     link: Arc<LinkSpec>,
@@ -200,7 +203,13 @@ impl Bus {
             }
             match self.dial(timeout).await {
                 Ok(lease) => return Ok(lease),
-                Err(error) => self.pool().fail(error, backoff),
+                Err(error) => {
+                    let mut pool = self.pool();
+                    let why = pool.fail(error, backoff);
+                    if pool.open == 0 {
+                        return Err(LinkError::Down(why));
+                    }
+                }
             }
         }
     }
@@ -283,9 +292,15 @@ impl Bus {
 }
 
 impl Pool {
-    fn fail(&mut self, error: ConnectError, (first, largest): (Duration, Duration)) {
-        let until = Instant::now() + self.backoff.next_between(first, largest);
-        self.down = Some(Down { until, why: Arc::new(error) });
+    fn fail(
+        &mut self,
+        error: ConnectError,
+        (first, largest): (Duration, Duration),
+    ) -> Arc<ConnectError> {
+        let pause = self.backoff.next_between(first, largest).max(SHORTEST_PATIENCE);
+        let why = Arc::new(error);
+        self.down = Some(Down { until: Instant::now() + pause, why: Arc::clone(&why) });
+        why
     }
 
     fn close_idle(&mut self) {

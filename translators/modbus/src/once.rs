@@ -8,7 +8,7 @@ use crate::bus::Bus;
 use crate::link::{ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, LinkError, Reply, Request, exception_word};
 use crate::plan::Block;
 use crate::poller::decode;
-use crate::spec::DeviceSpec;
+use crate::spec::{DeviceSpec, Transport};
 
 /// Connections that may break before the rest is given up: enough to tell a tag that the device
 /// cannot bear from a device that is gone.
@@ -99,19 +99,33 @@ async fn ask(bus: &Bus, spec: &DeviceSpec, block: &Block) -> Result<Reply, LinkE
 
 /// The error, and what a person can do about it.
 fn explain(spec: &DeviceSpec, error: &LinkError) -> String {
-    let endpoint = spec.link.transport.to_string();
+    let way = &spec.link.transport;
     let line = error.line();
+    let is_serial = matches!(way, Transport::Rtu(_));
     match error {
-        LinkError::Down(_) => {
-            format!("{line}; check address {endpoint} and the network in between")
-        }
+        // A serial port's own errors say what helps.
+        LinkError::Down(_) if is_serial => line,
+        LinkError::Down(_) => format!("{line}; check address {way} and the network in between"),
+        LinkError::Silent { .. } | LinkError::Unsettled { .. } if is_serial => format!(
+            "{line}; check the unit number, the wiring, timeout-ms, and the baud-rate, parity and \
+             stop-bits of {way}"
+        ),
         LinkError::Silent { .. } | LinkError::Unsettled { .. } => {
-            format!("{line}; {endpoint} accepts connections, check the unit number and timeout-ms")
+            format!("{line}; {way} accepts connections, check the unit number and timeout-ms")
+        }
+        LinkError::Closed { .. } if is_serial => {
+            format!("{line}; is the adapter of {way} still plugged in?")
         }
         LinkError::Closed { .. } => {
-            format!("{line}; {endpoint} may allow too few connections or not this one")
+            format!("{line}; {way} may allow too few connections or not this one")
         }
-        LinkError::Malformed { .. } => format!("{line}; {endpoint} may not speak Modbus TCP"),
+        LinkError::Malformed { .. } => {
+            let protocol = match way {
+                Transport::Tcp(_) | Transport::Tls(..) => "Modbus TCP",
+                Transport::RtuOverTcp(_) | Transport::Rtu(_) => "Modbus RTU",
+            };
+            format!("{line}; {way} may not speak {protocol}")
+        }
         LinkError::Refused { code } => {
             let remedy = match *code {
                 ILLEGAL_FUNCTION => "the device does not have this table",

@@ -42,7 +42,7 @@ pub(super) fn reason(transport: &Transport, error: &LinkError) -> (u8, String) {
             format!(
                 "{at} answers something that is no Modbus ({what}): is it the right port, and the \
                  right protocol?{}",
-                tls_hint(transport)
+                speaks(what).unwrap_or_else(|| tls_hint(transport))
             ),
         ),
         error => (exit::PEER, format!("{at}: {}", error.line())),
@@ -78,6 +78,17 @@ fn refused(endpoint: &str, source: &io::Error) -> String {
              machine, and that the device is switched on"
         ),
         _ => format!("no connection to {endpoint}: {source}"),
+    }
+}
+
+/// What the first bytes of the answer are known for. They stand where Modbus TCP has its protocol
+/// number: the rest of a TLS alert's version (1.0 to 1.2, and 1.3 writes 1.2), the `TP` of `HTTP`.
+fn speaks(what: &str) -> Option<&'static str> {
+    let number = what.strip_prefix("protocol ")?.split(' ').next()?.parse::<u16>().ok()?;
+    match number.to_be_bytes() {
+        [1..=3, 0] => Some("; it looks like TLS: give --tls-ca"),
+        [b'T', b'P'] => Some("; it looks like a web server"),
+        _ => None,
     }
 }
 
@@ -136,5 +147,10 @@ mod tests {
             sentences.push(sentence);
         }
         assert!(sentences[5].ends_with("give --tls-ca"), "{}", sentences[5]);
+        for (protocol, hint) in [(0x0303, None), (0x0300, Some("TLS")), (0x5450, Some("web"))] {
+            let what = format!("protocol {protocol} in an answer's header, not 0");
+            assert_eq!(speaks(&what).is_some(), hint.is_some(), "{what}");
+            assert!(hint.is_none_or(|hint| speaks(&what).unwrap().contains(hint)));
+        }
     }
 }

@@ -298,6 +298,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_section_in_the_documentation_is_legal() {
+        let text = include_str!("../../../../docs/commissioning.md");
+        let section = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let config = checked(section.unwrap());
+        assert_eq!(config.devices[0].spec.tags.len(), 3);
+    }
+
+    #[test]
     fn several_units_have_a_section_each() {
         let mut findings = findings();
         let mut other = findings.units[0].clone();

@@ -36,7 +36,7 @@ pub(super) struct TargetArgs {
     /// Bits per second of a serial port; several are tried in turn
     #[arg(
         long,
-        value_name = "BAUD,…",
+        value_name = "BAUD[,BAUD]",
         value_delimiter = ',',
         default_value = "19200",
         value_parser = clap::value_parser!(u32).range(50..=4_000_000)

@@ -24,12 +24,13 @@ impl List {
     pub(crate) fn canonical(&self) -> Vec<u8> {
         let mut rows: Vec<Cells> = Vec::new();
         self.each(|item| {
-            let Item::Row(row) = item else { return };
+            let Item::Row(row) = item else { return true };
             let cells = legal_names().filter_map(|name| {
                 let cell = row.cell(name)?;
                 Some((name, tidy(name, cell, self.separator != b',')))
             });
             rows.push(cells.collect());
+            true
         });
         print(&rows)
     }
@@ -37,7 +38,10 @@ impl List {
     /// How many rows there are below the header.
     pub(crate) fn rows(&self) -> usize {
         let mut count = 0;
-        self.each(|item| count += usize::from(matches!(item, Item::Row(_))));
+        self.each(|item| {
+            count += usize::from(matches!(item, Item::Row(_)));
+            true
+        });
         count
     }
 }

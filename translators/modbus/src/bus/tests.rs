@@ -21,6 +21,8 @@ struct Gateway {
     room: AtomicUsize,
     /// Units in the order in which they were asked.
     asked: Mutex<Vec<u8>>,
+    /// Ends all connections.
+    restarts: Notify,
 }
 
 struct Way(Arc<Gateway>);
@@ -40,6 +42,10 @@ impl Gateway {
         self.dials.load(Ordering::Relaxed)
     }
 
+    fn restart(&self) {
+        self.restarts.notify_waiters();
+    }
+
     fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
@@ -48,7 +54,14 @@ impl Gateway {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(open, Ordering::Relaxed);
         let mut request = [0; 12];
-        while stream.read_exact(&mut request[..8]).await.is_ok() {
+        loop {
+            let read = tokio::select! {
+                read = stream.read_exact(&mut request[..8]) => read,
+                () = self.restarts.notified() => break,
+            };
+            if read.is_err() {
+                break;
+            }
             let rest = if request[7] == 0x2b { &mut request[8..11] } else { &mut request[8..12] };
             stream.read_exact(rest).await.unwrap();
             self.asked.lock().unwrap().push(request[6]);
@@ -227,6 +240,37 @@ async fn a_connection_that_should_not_outlast_a_poll_is_closed_when_the_last_one
         assert_eq!(gateway.open(), usize::from(!close_after_poll));
         assert_eq!(gateway.dials(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_closes_its_connections_costs_one_request_and_not_one_for_each_of_them() {
+    let gateway = Gateway::new(9);
+    let bus = gateway.bus(|link| link.max_connections = 3);
+    let asking = |unit| {
+        let bus = Arc::clone(&bus);
+        async move { ask(&bus, unit).await.unwrap() }
+    };
+    tokio::task::JoinSet::from_iter((1..=3).map(asking)).join_all().await;
+    assert_eq!(gateway.open(), 3);
+    gateway.restart();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(gateway.open(), 0);
+    assert!(matches!(ask(&bus, 1).await, Err(LinkError::Closed { .. })));
+    for unit in 1..=3 {
+        assert!(ask(&bus, unit).await.is_ok());
+    }
+    assert_eq!(gateway.dials(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_back_off_of_nothing_is_no_busy_loop() {
+    let gateway = Gateway::new(0);
+    let bus = gateway.bus(|_| {});
+    let mut turn = bus.turn().await.with_backoff((Duration::ZERO, Duration::ZERO));
+    for _ in 0..3 {
+        assert!(turn.ask(UnitId(1), READ, TIMEOUT).await.unwrap_err().is_of_link());
+    }
+    assert_eq!(gateway.dials(), 1);
 }
 
 #[tokio::test(start_paused = true)]
