@@ -277,7 +277,7 @@ class Device:
             connection.outstanding -= 1
 
     async def answer(self, came, connection, request, fault) -> None:
-        line = self.character * (len(request.raw) + len(request.answer()) + 4)
+        line = self.character * len(request.raw)
         await asyncio.sleep(max(0.0, came + self.response + line - time.monotonic()))
         name, *given = fault
         act = getattr(self, "do_" + name.replace("-", "_"))
@@ -286,8 +286,21 @@ class Device:
         if raw is not None:
             if not connection.open and self.connections:
                 connection = self.connections[-1]
-            self.send(connection, raw)
+            await self.carry(connection, raw)
         self.previous[request.unit] = framed
+
+    async def carry(self, connection: Connection, raw: bytes) -> None:
+        """Sends what the line carries, as fast as it does."""
+        began, sent = time.monotonic(), 0
+        if self.character:
+            while sent < len(raw):
+                await asyncio.sleep(max(0.01, self.character))
+                arrived = int((time.monotonic() - began) / self.character)
+                connection.write(raw[sent:arrived])
+                sent = max(sent, arrived)
+            self.note("answer", connection=connection.number, raw=raw.hex())
+        else:
+            self.send(connection, raw)
 
     def send(self, connection: Connection, raw: bytes) -> None:
         if connection.open and raw and not connection.ending:

@@ -76,8 +76,15 @@ const UNTIMELY: [&str; 7] = [
 ];
 
 /// Something else than an answer.
-const NOISY: [&str; 6] =
-    ["garbage", "noise-before", "noise-after", "noise-inside", "oversize", "split"];
+const NOISY: [&str; 7] = [
+    "garbage",
+    "noise-before",
+    "noise-after",
+    "noise-inside",
+    "oversize",
+    "split 0.02",
+    "split 0.1",
+];
 
 /// Hung up on.
 const CUT: [&str; 7] = [

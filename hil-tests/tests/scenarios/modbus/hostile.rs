@@ -89,3 +89,38 @@ async fn hostile_devices_cost_a_healthy_one_nothing_and_the_gateway_little() {
     let reasons = judgement.reasons("healthy");
     assert!(reasons.is_empty(), "the healthy device: {reasons:?}");
 }
+
+/// A line on which everything goes wrong, one thing after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_on_which_everything_goes_wrong_floods_no_log_and_burns_no_processor() {
+    let site = Site::new().unwrap();
+    let plc = FaultPlc::start(&site, "plc", Speaks::Rtu, &[]).await.unwrap();
+    let healthy = FaultPlc::start(&site, "healthy", Speaks::Rtu, &[]).await.unwrap();
+    let devices = Devices::none()
+        .with("press", &plc.way(), "", &TAGS)
+        .unwrap()
+        .with("healthy", &healthy.way(), "", &TAGS)
+        .unwrap();
+    let mut field = Field::running(site, &devices).await.unwrap();
+    field.all_good(BACK).await.unwrap();
+    let pid = field.gateway.pid().unwrap();
+    for fault in ["chatter", "garbage", "wrong-crc", "late-some 0.4", "exception-storm", "reset"] {
+        let logged = field.gateway.log().unwrap().lines().count();
+        let used = vitals::cpu_time(pid).unwrap();
+        plc.turn(fault).unwrap();
+        let lasts = outage(Duration::from_secs(3));
+        tokio::time::sleep(lasts).await;
+        let used = vitals::cpu_time(pid).unwrap() - used;
+        let log = field.gateway.log().unwrap();
+        let said: Vec<_> = log.lines().skip(logged).collect();
+        eprintln!("{fault}: {} lines, {used:?} of {lasts:?}", said.len());
+        let most = 20 + usize::try_from(lasts.as_secs()).unwrap() * 2;
+        assert!(said.len() <= most, "{fault}: {} lines: {said:#?}", said.len());
+        assert!(used < lasts / 2, "{fault}: {used:?} of {lasts:?}");
+        plc.turn("none").unwrap();
+        field.all_good(BACK).await.unwrap_or_else(|error| panic!("after {fault}: {error:#}"));
+    }
+    let judgement = field.judge(CATCH_UP).await.unwrap();
+    let reasons = judgement.reasons("healthy");
+    assert!(reasons.is_empty(), "the line beside it: {reasons:?}");
+}

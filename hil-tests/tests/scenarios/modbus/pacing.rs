@@ -138,3 +138,16 @@ async fn a_forbidden_register_is_never_touched_whatever_goes_wrong() {
         assert!(!touches, "{one:?}");
     }
 }
+
+/// 125 registers take 2.5 s at 1,200 baud: longer than the time that the device has for its answer,
+/// which begins when the line has carried the request and ends when it begins to carry the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_takes_a_slow_line_longer_than_the_time_out_is_read_nevertheless() {
+    let site = Site::new().unwrap();
+    let plc = FaultPlc::start(&site, "plc", Speaks::Rtu, &["--baud", "1200"]).await.unwrap();
+    let keys = "baud-rate = 1200\npoll-every-ms = 4000\ntimeout-ms = 1000\nmax-gap = 125";
+    let devices = Devices::none().with("press", &plc.way(), keys, &["h0", "h124"]).unwrap();
+    let mut field = Field::running(site, &devices).await.unwrap();
+    field.all_good(BACK * 2).await.unwrap();
+    field.judge(CATCH_UP).await.unwrap();
+}

@@ -59,6 +59,8 @@ async fn an_adapter_that_is_pulled_out_and_plugged_in_again_is_used_again() {
         plc.tell("plug").unwrap();
         field.all_good(BACK).await.unwrap();
     }
+    let pid = field.gateway.pid().unwrap();
+    let open = vitals::open_files(pid).unwrap();
     // As fast as a bad contact.
     for _ in 0..20 {
         plc.tell("unplug").unwrap();
@@ -66,6 +68,8 @@ async fn an_adapter_that_is_pulled_out_and_plugged_in_again_is_used_again() {
         tokio::time::sleep(outage(Duration::from_millis(50))).await;
     }
     field.all_good(BACK).await.unwrap();
+    let now = vitals::open_files(pid).unwrap();
+    assert!(now <= open + 1, "{now} open files, and {open} before");
     field.judge(CATCH_UP).await.unwrap();
 }
 
@@ -129,6 +133,33 @@ async fn a_serial_port_in_use_is_locked_against_others() {
     let output = command.args(["-c", second]).arg(&port).output().unwrap();
     assert!(!output.status.success(), "a second program has the port as well");
     field.all_good(BACK).await.unwrap();
+}
+
+/// Nobody knows that it is one port until it is opened: never twice, and whoever comes second is
+/// told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_under_two_names_is_used_once_and_named() {
+    let site = Site::new().unwrap();
+    let plc = plc(&site).await;
+    let real = std::fs::canonicalize(plc.serial()).unwrap();
+    let second = Place::Serial(real).way("modbus-rtu");
+    let devices = Devices::none()
+        .with("press", &plc.way(), "unit = 1", &TAGS)
+        .unwrap()
+        .with("oven", &second, "unit = 2", &TAGS)
+        .unwrap();
+    let mut field = Field::running(site, &devices).await.unwrap();
+    wait::until(BACK, "one of them is live and the other down", || async {
+        let states = [field.device("press")?, field.device("oven")?];
+        let in_state = |state: &str| states.iter().any(|shown| shown["state"] == state);
+        Ok((in_state("live") && in_state("down")).then_some(()))
+    })
+    .await
+    .unwrap();
+    plc.peer().hears(100).await.unwrap();
+    let in_flight = plc.requests().unwrap().iter().map(|one| one.outstanding).max();
+    assert_eq!(in_flight, Some(1), "one at a time on the line");
+    field.judge(CATCH_UP).await.unwrap();
 }
 
 /// What is no serial port is named, and costs nothing.

@@ -41,6 +41,34 @@ async fn a_late_answer_to_a_daemon_that_was_killed_is_no_value_through_a_serial_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_late_answer_to_a_daemon_that_was_killed_is_no_value_over_tcp() {
+    a_late_answer_to_the_one_before_is_none(Speaks::Tcp).await;
+}
+
+/// A line with other settings is another one to whoever opens it, and still the same slave.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_answer_to_a_line_that_had_other_settings_is_no_value() {
+    let site = Site::new().unwrap();
+    let plc = FaultPlc::start(&site, "plc", Speaks::Rtu, &[]).await.unwrap();
+    let devices = |baud| {
+        let keys = format!("baud-rate = {baud}");
+        let tags = ["h100", "h200", "h300", "h400", "h500", "h600"];
+        Devices::none().with("press", &plc.way(), &keys, &tags).unwrap()
+    };
+    let mut field = Field::running(site, &devices(19200)).await.unwrap();
+    field.all_good(BACK).await.unwrap();
+    for (late, baud) in [("0.25", 9600), ("0.6", 19200), ("0.9", 9600), ("1.2", 19200)] {
+        plc.turn(&format!("late {late}")).unwrap();
+        plc.peer().hears(1).await.unwrap();
+        field.reload(&devices(baud)).unwrap();
+        tokio::time::sleep(outage(Duration::from_millis(1500))).await;
+        plc.turn("none").unwrap();
+        field.all_good(BACK).await.unwrap_or_else(|error| panic!("{late}: {error:#}"));
+    }
+    field.judge(CATCH_UP).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_settings_of_a_serial_port_in_use_are_taken_over_without_a_restart() {
     let site = Site::new().unwrap();
     let plc = FaultPlc::start(&site, "plc", Speaks::Rtu, &[]).await.unwrap();
