@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser as _, Subcommand};
-use tidegate_modbus::{ModbusDevice, Table};
+use tidegate_modbus::{Buses, ModbusDevice, Table};
 use tidegate_translator::{Device as _, TagId};
 
 use crate::config::Config;
@@ -135,14 +135,16 @@ fn block(block: &tidegate_modbus::Block) -> (Table, u16, u16) {
     (block.table, block.start, block.count)
 }
 
-/// Reads every tag of every device once, the devices side by side.
+/// Reads every tag of every device once, the devices side by side as far as their links allow.
 fn read_once(config: &Config) -> check::Readings {
     let clock = std::sync::Arc::new(SystemClock);
+    let buses = Buses::new();
     let ask = async {
         let mut asked = Vec::new();
         for device in &config.devices {
             let ids: Vec<_> = (0..).take(device.spec.tags.len()).map(TagId).collect();
-            if let Ok(modbus) = ModbusDevice::new(Arc::clone(&device.spec), ids, clock.clone()) {
+            let spec = Arc::clone(&device.spec);
+            if let Ok(modbus) = ModbusDevice::new(spec, ids, clock.clone(), &buses) {
                 asked.push(async move { (device.spec.name.clone(), modbus.read_once().await) });
             }
         }

@@ -1,13 +1,14 @@
 //! From the configuration to running drivers, at the start and at each reload.
 //!
 //! # Invariants
-//! - A device that did not change is not touched.
+//! - A device that did not change is not touched, nor is its connection when others that share it
+//!   come or go.
 //! - A tag has its number before its first sample, and its number is in the record before that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::ModbusDevice;
+use tidegate_modbus::{Buses, ModbusDevice, TagSpec};
 use tidegate_record::catalog::Definition;
 use tidegate_translator::{Clock, Device as _, TagId, TagPath};
 use tokio::sync::Mutex;
@@ -37,6 +38,7 @@ pub(super) struct Devices {
     recorder: Handle,
     board: Arc<Board>,
     clock: Arc<dyn Clock>,
+    buses: Arc<Buses>,
     running: Mutex<Vec<Device>>,
     health: Mutex<Vec<(TagId, TagPath)>>,
 }
@@ -61,6 +63,7 @@ impl Devices {
             recorder,
             board,
             clock,
+            buses: Arc::new(Buses::new()),
             running: Mutex::default(),
             health: Mutex::default(),
         }
@@ -146,22 +149,26 @@ impl Devices {
     fn tell(&self, numbered: &[Numbered<'_>], health: &[(TagId, TagPath)]) {
         let metas = numbered.iter().map(|n| DeviceMeta {
             name: n.device.spec.name.as_str().into(),
-            fresh_for: Some(fresh_for(n.device)),
+            fresh_for: Some(fresh_for(n.device, shortest_interval(n.device))),
         });
         // One after the other and nothing in lists of its own: there may be 50,000.
         let tags = || {
             numbered.iter().flat_map(|n| {
                 let device: Arc<str> = n.device.spec.name.as_str().into();
-                let pairs = n.ids.iter().zip(n.device.tags.iter());
-                pairs.map(move |(id, tag)| (*id, n.device, tag, Arc::clone(&device)))
+                let specs = n.device.spec.tags.iter();
+                let triples = n.ids.iter().zip(n.device.tags.iter()).zip(specs);
+                triples.map(move |((id, tag), spec)| {
+                    let fresh_for = fresh_for(n.device, interval(n.device, spec));
+                    (*id, fresh_for, tag, Arc::clone(&device))
+                })
             })
         };
-        let of_tags = tags().map(|(id, of, tag, device)| TagMeta {
+        let of_tags = tags().map(|(id, fresh_for, tag, device)| TagMeta {
             id,
             path: tag.path.clone(),
             unit: tag.manner.unit.clone(),
             device,
-            fresh_for: Some(fresh_for(of)),
+            fresh_for: Some(fresh_for),
         });
         let live = tags().map(|(id, _, tag, device)| LiveTag {
             id,
@@ -185,9 +192,10 @@ impl Devices {
     fn build(&self, device: &Device, ids: Vec<TagId>) -> DriverBuild {
         let (spec, ids) = (Arc::clone(&device.spec), Arc::<[TagId]>::from(ids));
         let sink = Arc::clone(&self.ingress);
-        let clock = Arc::clone(&self.clock);
+        let (clock, buses) = (Arc::clone(&self.clock), Arc::clone(&self.buses));
         Box::new(move |stop| {
-            match ModbusDevice::new(Arc::clone(&spec), Arc::clone(&ids), Arc::clone(&clock)) {
+            let clock = Arc::clone(&clock);
+            match ModbusDevice::new(Arc::clone(&spec), Arc::clone(&ids), clock, &buses) {
                 Ok(device) => Box::new(device).run(Arc::clone(&sink) as _, stop),
                 Err(error) => {
                     tracing::error!(device = spec.name, "{}", crate::causes::chain(&error));
@@ -214,9 +222,20 @@ fn own_live(id: TagId, path: &TagPath, tag: &HealthTag) -> LiveTag {
     LiveTag { id, path: path.clone(), device: health::DEVICE.into(), manner }
 }
 
+/// The interval at which a tag is polled.
+fn interval(device: &Device, tag: &TagSpec) -> Duration {
+    tag.poll_every().unwrap_or(device.spec.poll_every)
+}
+
+/// The interval at which anything is heard of a device.
+fn shortest_interval(device: &Device) -> Duration {
+    let of_tags = device.spec.tags.iter().map(|tag| interval(device, tag));
+    of_tags.min().unwrap_or(device.spec.poll_every)
+}
+
 /// Two poll intervals and the time that one answer may take.
-fn fresh_for(device: &Device) -> Duration {
-    device.spec.poll_every.saturating_mul(2).saturating_add(device.spec.timeout)
+fn fresh_for(device: &Device, interval: Duration) -> Duration {
+    interval.saturating_mul(2).saturating_add(device.spec.timeout)
 }
 
 fn definitions(device: Device) -> impl Iterator<Item = Definition> {

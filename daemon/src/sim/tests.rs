@@ -1,5 +1,5 @@
 use tidegate_modbus::{
-    Address, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
+    Address, Buses, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{Clock, Device, Reading, TagId, TagPath, Timestamp, Value};
 
@@ -73,7 +73,8 @@ async fn readings(behaviour: Behaviour, tags: Vec<TagSpec>) -> Vec<Reading> {
         backoff: (Duration::from_secs(1), Duration::from_secs(1)),
         tags: tags.into(),
     };
-    let readings = ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap().read_once().await;
+    let device = ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new()).unwrap();
+    let readings = device.read_once().await;
     stop.cancel();
     serving.await.unwrap();
     readings

@@ -5,7 +5,8 @@
 //! - A tag turns bad once, when its device is lost or it is refused; while that lasts its slots are
 //!   missed, not repeated as samples.
 //! - A device from which nothing was heard for two poll periods has no good tag left, whatever a
-//!   request still waits for.
+//!   request still waits for. Polls that follow each other faster than answers may come are given
+//!   the time of an answer, half a second at most.
 //! - Times come from the injected clock; a slot's wall time is reckoned back from it.
 
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use crate::blocks::Cause;
 use crate::decode::Decoded;
 use crate::grid::Grid;
 use crate::spec::DeviceSpec;
+
+/// A tag that is polled each 10 ms is not lost because one answer took 20.
+const SHORTEST_SILENCE: Duration = Duration::from_millis(500);
 
 /// What the last sample of a tag said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +90,8 @@ impl Book {
 
     /// When silence must be told unless something is heard before; `None` when it was.
     pub(crate) fn silent_at(&self) -> Option<Instant> {
-        (!self.told).then(|| self.heard + 2 * self.grid.period())
+        let shortest = self.spec.timeout.min(SHORTEST_SILENCE);
+        (!self.told).then(|| self.heard + shortest.max(2 * self.grid.period()))
     }
 
     /// The next slot that still needs a poll: the present one, or a later one when every reading
@@ -222,7 +227,7 @@ impl Book {
         self.lose(slot, self.silent.unwrap_or(Reason::NotConnected), 0);
     }
 
-    /// Nothing was heard for two periods, although a request may still be waiting: every tag that
+    /// Nothing was heard for so long, although a request may still be waiting: every tag that
     /// is not bad yet turns bad now, in its first open slot. Where everything was refused and
     /// rests, nothing was asked, and there is nothing to tell.
     pub(crate) fn fall_silent(&mut self) {

@@ -1,31 +1,36 @@
-//! A configured Modbus TCP device.
+//! A configured Modbus device.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tidegate_translator::{
     CancellationToken, Clock, Device, DeviceFuture, Reading, ReadingFuture, Sink, TagId,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::blocks::Blocks;
 use crate::book::Book;
-use crate::dial::{Dialer, TcpDialer};
+use crate::bus::{Bus, Seat};
+use crate::buses::Buses;
+use crate::dial::Dialer;
 use crate::grid::{Backoff, Grid, hash};
-use crate::link::TcpConnector;
+use crate::groups::{Group, groups};
 use crate::once::read_once;
 use crate::plan::{Plan, PlanError};
-use crate::poller::{Line, Poller};
-use crate::spec::{DeviceSpec, Transport};
+use crate::poller::Poller;
+use crate::spec::DeviceSpec;
 use crate::voice::Voice;
 
-/// One Modbus TCP device, ready to be polled.
+/// One Modbus device, ready to be polled.
 #[derive(Clone)]
 pub struct ModbusDevice {
     name: Arc<str>,
     spec: Arc<DeviceSpec>,
     ids: Arc<[TagId]>,
-    plan: Plan,
-    dialer: Arc<dyn Dialer>,
+    /// The tags by their interval, with the requests of one poll.
+    groups: Vec<(Group, Plan)>,
+    bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
 }
 
@@ -55,7 +60,8 @@ pub enum DeviceError {
 }
 
 impl ModbusDevice {
-    /// A device behind TCP. `ids` are the catalog numbers of `spec.tags`, in their order.
+    /// A device on the bus that its link names. `ids` are the catalog numbers of `spec.tags`, in
+    /// their order.
     ///
     /// # Errors
     /// When a tag cannot be read as it is described, or the numbers are not as many as the tags.
@@ -63,18 +69,32 @@ impl ModbusDevice {
         spec: impl Into<Arc<DeviceSpec>>,
         ids: impl Into<Arc<[TagId]>>,
         clock: Arc<dyn Clock>,
+        buses: &Buses,
     ) -> Result<Self, DeviceError> {
-        let spec = spec.into();
-        let dialer = match &spec.link.transport {
-            Transport::Tcp(to) | Transport::Tls(to, _) | Transport::RtuOverTcp(to) => {
-                Arc::new(TcpDialer::new(to.host.clone(), to.port))
+        let (spec, ids) = (spec.into(), ids.into());
+        let device = || spec.name.clone();
+        if ids.len() != spec.tags.len() {
+            let (tags, ids) = (spec.tags.len(), ids.len());
+            return Err(DeviceError::TagIds { device: device(), tags, ids });
+        }
+        let mut planned = Vec::new();
+        let mut wrong = Vec::new();
+        for group in groups(&spec, &ids) {
+            match Plan::new(&group.spec) {
+                Ok(plan) => planned.push((group, plan)),
+                Err(errors) => wrong.extend(errors),
             }
-            Transport::Rtu(_) => Arc::new(TcpDialer::new(String::new(), 0)),
-        };
-        Self::with_dialer(spec, ids, clock, dialer)
+        }
+        let more = wrong.len().saturating_sub(1);
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(DeviceError::UnreadableTags { device: device(), first, more });
+        }
+        let name = spec.name.as_str().into();
+        let bus = buses.bus(&spec.link);
+        Ok(Self { name, spec, ids, groups: planned, bus, clock })
     }
 
-    /// A device behind any byte stream that speaks Modbus TCP.
+    /// A device on a bus of its own, over any byte streams that speak its protocol.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -84,56 +104,44 @@ impl ModbusDevice {
         clock: Arc<dyn Clock>,
         dialer: Arc<dyn Dialer>,
     ) -> Result<Self, DeviceError> {
-        let (spec, ids) = (spec.into(), ids.into());
-        let device = || spec.name.clone();
-        if ids.len() != spec.tags.len() {
-            let (tags, ids) = (spec.tags.len(), ids.len());
-            return Err(DeviceError::TagIds { device: device(), tags, ids });
-        }
-        let plan = match Plan::new(&spec) {
-            Ok(plan) => plan,
-            Err(errors) => {
-                let more = errors.len().saturating_sub(1);
-                let Some(first) = errors.into_iter().next() else {
-                    return Err(DeviceError::TagIds { device: device(), tags: 0, ids: 0 });
-                };
-                return Err(DeviceError::UnreadableTags { device: device(), first, more });
+        Self::new(spec, ids, clock, &Buses::with_dialer(dialer))
+    }
+
+    fn pollers(&self, sink: &Arc<dyn Sink>) -> Vec<Poller> {
+        let now = Instant::now();
+        let (name, count) = (&self.name, self.groups.len());
+        let voice = Voice::new(Arc::clone(name), Arc::clone(sink), count, now);
+        let voice = Arc::new(Mutex::new(voice));
+        let poller = |(at, (group, plan)): (usize, &(Group, Plan))| {
+            let spec = &group.spec;
+            // The groups of one device do not poll in step either.
+            let phase = if count == 1 { name.to_string() } else { format!("{name}/{at}") };
+            let grid = Grid::new(now, spec.poll_every, &phase);
+            let (first, largest) = spec.backoff;
+            let seed = hash(&phase) ^ getrandom::u64().unwrap_or_default();
+            Poller {
+                group: at,
+                spec: Arc::clone(spec),
+                seat: Seat::new(Arc::clone(&self.bus), spec.unit),
+                blocks: Blocks::new(plan, now),
+                book: Book::new(
+                    Arc::clone(name),
+                    Arc::clone(spec),
+                    &group.ids,
+                    grid,
+                    Arc::clone(&self.clock),
+                    Arc::clone(sink),
+                ),
+                voice: Arc::clone(&voice),
+                watch: Box::pin(sleep_until(now)),
+                backoff: Backoff::new(first, largest, seed),
+                retry_at: None,
+                returns: 0,
+                away: false,
+                overran: false,
             }
         };
-        let name = spec.name.as_str().into();
-        Ok(Self { name, spec, ids, plan, dialer, clock })
-    }
-
-    /// The requests of one poll.
-    #[must_use]
-    pub const fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    fn poller(&self, sink: Arc<dyn Sink>) -> Poller<TcpConnector> {
-        let now = Instant::now();
-        let grid = Grid::new(now, self.spec.poll_every, &self.spec.name);
-        let (first, largest) = self.spec.backoff;
-        let seed = hash(&self.spec.name) ^ getrandom::u64().unwrap_or_default();
-        Poller {
-            spec: Arc::clone(&self.spec),
-            connector: TcpConnector::new(Arc::clone(&self.dialer)),
-            blocks: Blocks::new(&self.plan, now),
-            book: Book::new(
-                Arc::clone(&self.name),
-                Arc::clone(&self.spec),
-                &self.ids,
-                grid,
-                Arc::clone(&self.clock),
-                Arc::clone(&sink),
-            ),
-            voice: Voice::new(Arc::clone(&self.name), sink, now),
-            backoff: Backoff::new(first, largest, seed),
-            line: Line::closed(),
-            retry_at: None,
-            away: false,
-            overran: false,
-        }
+        self.groups.iter().enumerate().map(poller).collect()
     }
 }
 
@@ -144,22 +152,26 @@ impl Device for ModbusDevice {
 
     fn run(self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {
         Box::pin(async move {
-            let mut poller = self.poller(sink);
+            let mut pollers = self.pollers(&sink);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = poller.poll_forever() => {}
+                () = poll_all(&mut pollers) => {}
             }
-            poller.book.close(Instant::now());
+            for poller in &mut pollers {
+                poller.book.close(Instant::now());
+            }
         })
     }
 
     fn read_once(&self) -> ReadingFuture {
-        let connector = TcpConnector::new(Arc::clone(&self.dialer));
-        let blocks = Blocks::new(&self.plan, Instant::now());
+        let bus = Arc::clone(&self.bus);
+        // A person does not wait for intervals: all groups together take fewer requests.
+        let blocks = Plan::new(&self.spec).map(|plan| Blocks::new(&plan, Instant::now()));
         let (spec, ids) = (Arc::clone(&self.spec), Arc::clone(&self.ids));
         Box::pin(async move {
-            let outcomes = read_once(&connector, &spec, blocks).await;
+            let Ok(blocks) = blocks else { return Vec::new() };
+            let outcomes = read_once(&bus, &spec, blocks).await;
             let readings = ids.iter().zip(outcomes).map(|(tag, outcome)| Reading {
                 tag: *tag,
                 value: outcome.value,
@@ -169,4 +181,13 @@ impl Device for ModbusDevice {
             readings.collect()
         })
     }
+}
+
+/// Polls every group side by side until dropped.
+async fn poll_all(pollers: &mut [Poller]) {
+    if let [only] = pollers {
+        return only.poll_forever().await;
+    }
+    let mut all: FuturesUnordered<_> = pollers.iter_mut().map(Poller::poll_forever).collect();
+    while all.next().await.is_some() {}
 }

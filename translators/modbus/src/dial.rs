@@ -1,4 +1,4 @@
-//! How a byte stream to a device is opened.
+//! How a byte stream to a device is opened: TCP here, TLS over it in `tls`, a port in `serial`.
 
 use std::future::Future;
 use std::io;
@@ -7,6 +7,8 @@ use std::pin::Pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
+
+use crate::serial::SerialError;
 
 /// What requests and answers travel on.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -46,6 +48,9 @@ pub enum DialError {
         #[source]
         source: io::Error,
     },
+    /// The serial port cannot be used.
+    #[error(transparent)]
+    Serial(#[from] SerialError),
 }
 
 /// Dials TCP with Nagle's algorithm off. The host name is resolved at every attempt, because a
@@ -63,7 +68,7 @@ impl TcpDialer {
         Self { host, port }
     }
 
-    async fn connect(&self, deadline: Instant) -> Result<TcpStream, DialError> {
+    pub(crate) async fn connect(&self, deadline: Instant) -> Result<TcpStream, DialError> {
         let unresolved = |source| DialError::Resolve { host: self.host.clone(), source };
         let addresses: Vec<_> =
             lookup_host((&*self.host, self.port)).await.map_err(unresolved)?.collect();

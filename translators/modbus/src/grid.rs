@@ -80,10 +80,14 @@ impl Backoff {
 
     /// The delay after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let doubled =
-            self.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        self.next_between(self.first, self.largest)
+    }
+
+    /// The delay after one more failure that somebody with delays of their own met.
+    pub(crate) fn next_between(&mut self, first: Duration, largest: Duration) -> Duration {
+        let doubled = first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = (self.failures + 1).min(31);
-        let delay = doubled.min(self.largest.max(self.first));
+        let delay = doubled.min(largest.max(first));
         self.random = mix(self.random);
         let part = u32::try_from(self.random >> 48).unwrap_or_default();
         delay / 2 + (delay / 131_072) * part
@@ -104,7 +108,7 @@ pub(crate) fn hash(name: &str) -> u64 {
 }
 
 /// One step of SplitMix64.
-const fn mix(state: u64) -> u64 {
+pub(crate) const fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,13 +1,12 @@
-//! One way to a bus: requests go out one at a time, and only verified answers come back.
+//! One connection: requests go out one at a time, and only verified answers come back.
 //!
 //! # Invariants
 //! - An answer is returned only when its transaction, unit, function and length are those of the
 //!   request. Anything else, silence included, makes the connection suspect.
 //! - A suspect connection is dropped before the error is returned, so that a late answer cannot be
-//!   taken for the next one. Dropping a `transact` future has the same effect.
+//!   taken for the next one. Dropping the future of a request has the same effect.
 //! - An exception is an answer: the connection stays.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,61 +14,67 @@ use std::time::Duration;
 use tidegate_translator::Reason;
 use tokio::time::{Instant, timeout_at};
 use tokio_modbus::client::{Client as _, Context, tcp};
+use tokio_modbus::prelude::{ReadCode, ReadDeviceIdentificationResponse};
 use tokio_modbus::slave::SlaveContext as _;
-use tokio_modbus::{Error as CrateError, Request, Response, Slave};
+use tokio_modbus::{Error as CrateError, Request as CrateRequest, Response, Slave};
 
-use crate::dial::{DialError, Dialer};
+use crate::dial::{ByteStream, DialError};
 use crate::gate::Gate;
 use crate::spec::{Table, UnitId};
 
-/// A request for a run of one table.
+/// What is asked of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Read {
-    pub(crate) table: Table,
-    pub(crate) start: u16,
-    pub(crate) count: u16,
+#[allow(dead_code, reason = "the probe identifies")]
+pub(crate) enum Request {
+    /// A run of one table, with the function that reads it.
+    Read { table: Table, start: u16, count: u16 },
+    /// Device identification, function 43/14: the objects of a category from `object` on, or
+    /// `object` alone.
+    Identify { code: IdCode, object: u8 },
 }
 
-/// As many cells as were asked for.
+/// How much of a device's identification is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "asked for by the probe")]
+pub(crate) enum IdCode {
+    /// Vendor, product and revision.
+    Basic,
+    /// The other objects that the specification names.
+    Regular,
+    /// What the vendor added.
+    Extended,
+    /// One object.
+    Specific,
+}
+
+/// What a unit answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reply {
+    /// As many coils or discrete inputs as were asked for.
     Bits(Vec<bool>),
+    /// As many registers as were asked for.
     Registers(Vec<u16>),
+    /// Part of the identification.
+    Identity(Identity),
 }
 
-/// An open way to one or several units.
-pub(crate) trait Link: Send {
-    /// Sends one request and returns its verified answer.
-    fn transact(
-        &mut self,
-        unit: UnitId,
-        read: Read,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Reply, LinkError>> + Send;
-}
-
-/// Opens links to one endpoint.
-pub(crate) trait Connector: Send + Sync {
-    type Link: Link;
-
-    fn connect(
-        &self,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Self::Link, LinkError>> + Send;
+/// Part of a device's identification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(dead_code, reason = "read by the probe")]
+pub(crate) struct Identity {
+    /// Numbers and contents of the objects.
+    pub(crate) objects: Vec<(u8, Box<[u8]>)>,
+    /// The object to ask for next, when there are more.
+    pub(crate) next: Option<u8>,
 }
 
 /// Why a request has no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    /// There is no connection.
-    #[error("device cannot be reached")]
-    Unreachable {
-        #[source]
-        source: DialError,
-    },
-    /// Nobody answered the attempt to connect.
-    #[error("no connection within {waited:?}")]
-    ConnectTimeout { waited: Duration },
+    /// There is no connection: the attempt failed just now, or the last one did and it is too
+    /// early for another.
+    #[error(transparent)]
+    Down(Arc<ConnectError>),
     /// Nobody answered. A late answer may still be on its way.
     #[error("unit {unit} silent for {waited:?}")]
     Silent { unit: u8, waited: Duration },
@@ -87,13 +92,30 @@ pub(crate) enum LinkError {
     Refused { code: u8 },
 }
 
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Nobody took the connection.
+    #[error("device cannot be reached")]
+    Unreachable {
+        #[source]
+        source: DialError,
+    },
+    /// Nobody answered the attempt to connect.
+    #[error("no connection within {waited:?}")]
+    TimedOut { waited: Duration },
+}
+
 impl LinkError {
+    /// Whether the way to the units failed and none of them was asked.
+    pub(crate) const fn is_of_link(&self) -> bool {
+        matches!(self, Self::Down(_))
+    }
+
     /// What the samples say.
     pub(crate) const fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } | Self::ConnectTimeout { .. } | Self::Closed { .. } => {
-                Reason::NotConnected
-            }
+            Self::Down(_) | Self::Closed { .. } => Reason::NotConnected,
             Self::Silent { .. } => Reason::Timeout,
             Self::Malformed { .. } => Reason::Malformed,
             Self::Refused { code } => match *code {
@@ -131,6 +153,8 @@ pub(crate) const ILLEGAL_FUNCTION: u8 = 1;
 pub(crate) const ILLEGAL_ADDRESS: u8 = 2;
 /// Illegal data value: what devices say that read fewer cells at once.
 pub(crate) const ILLEGAL_VALUE: u8 = 3;
+/// The device has no time for the request at present.
+pub(crate) const BUSY: u8 = 6;
 /// A gateway has no path to the unit.
 pub(crate) const GATEWAY_PATH: u8 = 0x0A;
 /// A gateway got no answer from the unit.
@@ -144,7 +168,7 @@ pub(crate) const fn exception_word(code: u8) -> &'static str {
         ILLEGAL_VALUE => "illegal data value",
         4 => "server device failure",
         5 => "acknowledge",
-        6 => "server device busy",
+        BUSY => "server device busy",
         8 => "memory parity error",
         GATEWAY_PATH => "gateway path unavailable",
         GATEWAY_TARGET => "gateway target device failed to respond",
@@ -152,46 +176,38 @@ pub(crate) const fn exception_word(code: u8) -> &'static str {
     }
 }
 
-/// Opens Modbus TCP links.
-#[derive(Clone)]
-pub(crate) struct TcpConnector {
-    dialer: Arc<dyn Dialer>,
-}
-
-impl TcpConnector {
-    pub(crate) fn new(dialer: Arc<dyn Dialer>) -> Self {
-        Self { dialer }
-    }
-}
-
-impl Connector for TcpConnector {
-    type Link = TcpLink;
-
-    async fn connect(&self, deadline: Instant) -> Result<TcpLink, LinkError> {
-        let since = Instant::now();
-        match timeout_at(deadline, self.dialer.dial(deadline)).await {
-            Ok(Ok(stream)) => {
-                let first = u16::try_from(getrandom::u32().unwrap_or_default() >> 16);
-                let gate = Gate::new(stream, first.unwrap_or_default());
-                Ok(TcpLink { context: Some(tcp::attach(gate)) })
-            }
-            Ok(Err(source)) => Err(LinkError::Unreachable { source }),
-            Err(_) => Err(LinkError::ConnectTimeout { waited: since.elapsed() }),
-        }
-    }
-}
-
 /// The guard around the protocol crate.
-pub(crate) struct TcpLink {
+pub(crate) struct Connection {
     /// `None` once the connection became suspect.
     context: Option<Context>,
+    proven: bool,
 }
 
-impl Link for TcpLink {
-    async fn transact(
+impl Connection {
+    /// A connection that speaks Modbus TCP.
+    pub(crate) fn over(stream: Box<dyn ByteStream>) -> Self {
+        let first = u16::try_from(getrandom::u32().unwrap_or_default() >> 16);
+        let gate = Gate::new(stream, first.unwrap_or_default());
+        Self { context: Some(tcp::attach(gate)), proven: false }
+    }
+
+    /// Whether it can be asked again.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.context.is_some()
+    }
+
+    /// Whether it has answered anything.
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    /// Sends one request and returns its verified answer.
+    ///
+    /// Cancel safety: dropping the future closes the connection.
+    pub(crate) async fn ask(
         &mut self,
         unit: UnitId,
-        read: Read,
+        request: Request,
         deadline: Instant,
     ) -> Result<Reply, LinkError> {
         // Taken out, and put back only after a verified answer: every other way out of here,
@@ -201,55 +217,97 @@ impl Link for TcpLink {
         };
         let since = Instant::now();
         context.set_slave(Slave(unit.0));
-        let response = match timeout_at(deadline, context.call(request(read))).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(exception))) => {
-                self.context = Some(context);
-                return Err(LinkError::Refused { code: exception.into() });
-            }
+        let outcome = match timeout_at(deadline, context.call(outgoing(request))).await {
+            Ok(Ok(Ok(response))) => Ok(verify(request, response)?),
+            Ok(Ok(Err(exception))) => Err(LinkError::Refused { code: exception.into() }),
             Ok(Err(error)) => return Err(failure(error)),
             Err(_) => return Err(LinkError::Silent { unit: unit.0, waited: since.elapsed() }),
         };
-        let reply = verify(read, response)?;
         self.context = Some(context);
-        Ok(reply)
+        self.proven = true;
+        outcome
     }
 }
 
-const fn request(read: Read) -> Request<'static> {
-    match read.table {
-        Table::Coil => Request::ReadCoils(read.start, read.count),
-        Table::DiscreteInput => Request::ReadDiscreteInputs(read.start, read.count),
-        Table::InputRegister => Request::ReadInputRegisters(read.start, read.count),
-        Table::HoldingRegister => Request::ReadHoldingRegisters(read.start, read.count),
+const fn outgoing(request: Request) -> CrateRequest<'static> {
+    match request {
+        Request::Read { table, start, count } => match table {
+            Table::Coil => CrateRequest::ReadCoils(start, count),
+            Table::DiscreteInput => CrateRequest::ReadDiscreteInputs(start, count),
+            Table::InputRegister => CrateRequest::ReadInputRegisters(start, count),
+            Table::HoldingRegister => CrateRequest::ReadHoldingRegisters(start, count),
+        },
+        Request::Identify { code, object } => {
+            CrateRequest::ReadDeviceIdentification(read_code(code), object)
+        }
+    }
+}
+
+const fn read_code(code: IdCode) -> ReadCode {
+    match code {
+        IdCode::Basic => ReadCode::Basic,
+        IdCode::Regular => ReadCode::Regular,
+        IdCode::Extended => ReadCode::Extended,
+        IdCode::Specific => ReadCode::Specific,
     }
 }
 
 /// The crate accepts any number of cells; only the number asked for is an answer.
-fn verify(read: Read, response: Response) -> Result<Reply, LinkError> {
-    let count = usize::from(read.count);
-    match (read.table, response) {
-        (Table::Coil, Response::ReadCoils(mut bits))
-        | (Table::DiscreteInput, Response::ReadDiscreteInputs(mut bits)) => {
+fn verify(request: Request, response: Response) -> Result<Reply, LinkError> {
+    match (request, response) {
+        (Request::Read { table: Table::Coil, count, .. }, Response::ReadCoils(mut bits))
+        | (
+            Request::Read { table: Table::DiscreteInput, count, .. },
+            Response::ReadDiscreteInputs(mut bits),
+        ) => {
             // Bits travel in whole bytes.
+            let count = usize::from(count);
             if bits.len() != count.next_multiple_of(8) {
                 return Err(wrong_count(count.next_multiple_of(8), bits.len(), "bits"));
             }
             bits.truncate(count);
             Ok(Reply::Bits(bits))
         }
-        (Table::InputRegister, Response::ReadInputRegisters(registers))
-        | (Table::HoldingRegister, Response::ReadHoldingRegisters(registers)) => {
+        (
+            Request::Read { table: Table::InputRegister, count, .. },
+            Response::ReadInputRegisters(registers),
+        )
+        | (
+            Request::Read { table: Table::HoldingRegister, count, .. },
+            Response::ReadHoldingRegisters(registers),
+        ) => {
+            let count = usize::from(count);
             if registers.len() != count {
                 return Err(wrong_count(count, registers.len(), "registers"));
             }
             Ok(Reply::Registers(registers))
+        }
+        (Request::Identify { code, object }, Response::ReadDeviceIdentification(answer)) => {
+            identity(code, object, answer)
         }
         (_, other) => {
             let what = format!("function {} was not asked for", other.function_code());
             Err(LinkError::Malformed { what })
         }
     }
+}
+
+fn identity(
+    code: IdCode,
+    object: u8,
+    answer: ReadDeviceIdentificationResponse,
+) -> Result<Reply, LinkError> {
+    let malformed = |what: String| Err(LinkError::Malformed { what });
+    if answer.read_code != read_code(code) {
+        return malformed("an identification of another kind than asked for".to_owned());
+    }
+    let objects: Vec<_> =
+        answer.device_id_objects.into_iter().map(|it| (it.id, Box::from(&*it.value))).collect();
+    if code == IdCode::Specific && !matches!(&*objects, [(id, _)] if *id == object) {
+        return malformed(format!("not the identification object {object} that was asked for"));
+    }
+    let next = answer.more_follows.then_some(answer.next_object_id);
+    Ok(Reply::Identity(Identity { objects, next }))
 }
 
 fn wrong_count(asked: usize, got: usize, unit: &str) -> LinkError {

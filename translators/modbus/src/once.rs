@@ -4,9 +4,9 @@ use tidegate_translator::{Quality, Reason, Value};
 use tokio::time::Instant;
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
-use crate::link::{
-    Connector, ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, Link, LinkError, Read, exception_word,
-};
+use crate::bus::Bus;
+use crate::link::{ILLEGAL_ADDRESS, ILLEGAL_FUNCTION, LinkError, Reply, Request, exception_word};
+use crate::plan::Block;
 use crate::poller::decode;
 use crate::spec::DeviceSpec;
 
@@ -28,15 +28,11 @@ impl Outcome {
     }
 }
 
-/// Reads every tag once on a connection of its own; the outcomes are in the order of the tags.
-pub(crate) async fn read_once<C: Connector>(
-    connector: &C,
-    spec: &DeviceSpec,
-    mut blocks: Blocks,
-) -> Vec<Outcome> {
+/// Reads every tag once; the outcomes are in the order of the tags.
+pub(crate) async fn read_once(bus: &Bus, spec: &DeviceSpec, mut blocks: Blocks) -> Vec<Outcome> {
     let not_tried = Outcome::failed(Reason::Unspecified, "not tried".to_owned());
     let mut outcomes = vec![not_tried; spec.tags.len()];
-    let mut link = None;
+    let _poll = bus.poll();
     let mut broken = 0;
     let mut gone: Option<LinkError> = None;
     blocks.begin(Instant::now());
@@ -48,7 +44,7 @@ pub(crate) async fn read_once<C: Connector>(
         };
         let error = match &gone {
             Some(error) => Some((error.reason(), explain(spec, error))),
-            None => match ask(connector, &mut link, spec, &block).await {
+            None => match ask(bus, spec, &block).await {
                 Ok(reply) => {
                     for span in blocks.spans(&block.spans) {
                         let tag = spec.tags.get(span.tag());
@@ -75,13 +71,8 @@ pub(crate) async fn read_once<C: Connector>(
                 }
                 Err(error) => {
                     let told = (error.reason(), explain(spec, &error));
-                    link = None;
                     broken += 1;
-                    let never_met = matches!(
-                        error,
-                        LinkError::Unreachable { .. } | LinkError::ConnectTimeout { .. }
-                    );
-                    if never_met || broken == MAX_BROKEN {
+                    if error.is_of_link() || broken == MAX_BROKEN {
                         gone = Some(error);
                     }
                     Some(told)
@@ -100,18 +91,10 @@ pub(crate) async fn read_once<C: Connector>(
     outcomes
 }
 
-async fn ask<C: Connector>(
-    connector: &C,
-    link: &mut Option<C::Link>,
-    spec: &DeviceSpec,
-    block: &crate::plan::Block,
-) -> Result<crate::link::Reply, LinkError> {
-    let open = match link {
-        Some(open) => open,
-        None => link.insert(connector.connect(Instant::now() + spec.timeout).await?),
-    };
-    let read = Read { table: block.table, start: block.start, count: block.count };
-    open.transact(spec.unit, read, Instant::now() + spec.timeout).await
+async fn ask(bus: &Bus, spec: &DeviceSpec, block: &Block) -> Result<Reply, LinkError> {
+    let request = Request::Read { table: block.table, start: block.start, count: block.count };
+    let mut turn = bus.turn().await.with_backoff(spec.backoff);
+    turn.ask(spec.unit, request, spec.timeout).await
 }
 
 /// The error, and what a person can do about it.
@@ -119,7 +102,7 @@ fn explain(spec: &DeviceSpec, error: &LinkError) -> String {
     let endpoint = spec.link.transport.to_string();
     let line = error.line();
     match error {
-        LinkError::Unreachable { .. } | LinkError::ConnectTimeout { .. } => {
+        LinkError::Down(_) => {
             format!("{line}; check address {endpoint} and the network in between")
         }
         LinkError::Silent { .. } => {

@@ -1,64 +1,66 @@
-//! The poll loop of one device: the thin shell around plan, blocks, book and link.
+//! The poll loop of one group of a device's tags: the thin shell around plan, blocks, book and the
+//! device's seat at its bus.
 //!
 //! # Invariants
-//! - A connection that broke after it had answered is reopened at once inside the slot, because
-//!   peers close idle connections, and some close after each answer. One that never answered is
-//!   not: attempts are then spaced by back-off, at most one per slot.
+//! - A request that broke a connection which had answered before is repeated once inside the slot,
+//!   because peers close idle connections, and some close after each answer. On a connection that
+//!   never answered it is not: attempts are then spaced by back-off, at most one per slot.
+//! - A unit that was given up gets one request, whatever its end.
+//! - A unit that says that it is busy is asked again inside the slot, never beyond the next one.
 //! - No await is left without an end: requests and connects have deadlines, and the book tells
 //!   silence while they last.
 //! - Nothing awaits between an answer and handing its samples over, so cancellation loses none.
 
+use std::future::poll_fn;
 use std::ops::Range;
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
-use tidegate_translator::DeviceState;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
 use crate::book::Book;
+use crate::bus::{Absence, Asked, Seat};
 use crate::decode::{Decoded, decode_bit, decode_registers};
 use crate::grid::Backoff;
-use crate::link::{
-    Connector, GATEWAY_PATH, GATEWAY_TARGET, Link, LinkError, Read, Reply, exception_word,
-};
+use crate::link::{BUSY, GATEWAY_PATH, GATEWAY_TARGET, LinkError, Reply, Request, exception_word};
 use crate::plan::{Block, Span};
 use crate::spec::{DeviceSpec, TagSpec};
 use crate::voice::Voice;
 
-/// Everything that polling one device needs.
-pub(crate) struct Poller<C: Connector> {
+/// The first wait for a busy unit; each further one is twice as long.
+const FIRST_BUSY_WAIT: Duration = Duration::from_millis(10);
+
+/// Everything that polling one group needs.
+pub(crate) struct Poller {
+    /// Which group of the device it is.
+    pub(crate) group: usize,
     pub(crate) spec: Arc<DeviceSpec>,
-    pub(crate) connector: C,
+    pub(crate) seat: Seat,
     pub(crate) blocks: Blocks,
     pub(crate) book: Book,
-    pub(crate) voice: Voice,
+    /// Shared by the groups of the device.
+    pub(crate) voice: Arc<Mutex<Voice>>,
+    /// Wakes when the book may have to tell silence.
+    pub(crate) watch: Pin<Box<Sleep>>,
     pub(crate) backoff: Backoff,
-    pub(crate) line: Line<C::Link>,
-    /// The device is left alone until then.
+    /// The group is left alone until then: it was not answered, while others may be.
     pub(crate) retry_at: Option<Instant>,
+    /// The unit's returns at that time; another one wakes the group.
+    pub(crate) returns: u64,
     /// Whether the last attempt found nobody at all.
     pub(crate) away: bool,
     pub(crate) overran: bool,
-}
-
-/// The connection, if there is one.
-pub(crate) struct Line<L> {
-    link: Option<L>,
-    /// Whether the present connection has answered anything.
-    proven: bool,
-}
-
-impl<L> Line<L> {
-    pub(crate) const fn closed() -> Self {
-        Self { link: None, proven: false }
-    }
 }
 
 /// What one cycle has seen.
 #[derive(Default)]
 struct Cycle {
     answers: u32,
+    /// Whether a request was repeated since the last answer.
+    repeated: bool,
     lost: Tally,
     back: Tally,
     /// Tags that were not read, and why the first was not.
@@ -83,21 +85,29 @@ impl Tally {
 }
 
 /// Waits for `future`, and has the book tell silence when its time comes before.
-async fn watched<F: Future>(book: &mut Book, future: F) -> F::Output {
+async fn watched<F: Future>(book: &mut Book, watch: &mut Pin<Box<Sleep>>, future: F) -> F::Output {
     let mut future = pin!(future);
-    loop {
-        let Some(silent_at) = book.silent_at() else {
-            return future.await;
-        };
-        tokio::select! {
-            biased;
-            output = &mut future => return output,
-            () = sleep_until(silent_at) => book.fall_silent(),
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(output);
         }
-    }
+        // The timer is set for the time that it last had to wake at, which is never too late: so
+        // it need not be set again for each request.
+        while let Some(silent_at) = book.silent_at() {
+            if silent_at <= Instant::now() {
+                book.fall_silent();
+            } else if watch.as_mut().poll(context).is_pending() {
+                break;
+            } else {
+                watch.as_mut().reset(silent_at);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
-impl<C: Connector> Poller<C> {
+impl Poller {
     /// Polls until dropped.
     pub(crate) async fn poll_forever(&mut self) {
         if self.book.tags() == 0 {
@@ -106,11 +116,11 @@ impl<C: Connector> Poller<C> {
         loop {
             let slot = self.book.next_slot(Instant::now());
             let due = self.book.grid.due(slot);
-            watched(&mut self.book, sleep_until(due)).await;
+            watched(&mut self.book, &mut self.watch, sleep_until(due)).await;
             let now = Instant::now();
             let slot = slot.max(self.book.next_slot(now));
             self.account_for_passed(slot);
-            if self.retry_at.is_some_and(|at| now < at) {
+            if self.is_left_alone(now) {
                 self.book.lose_again(slot);
                 continue;
             }
@@ -119,10 +129,19 @@ impl<C: Connector> Poller<C> {
         }
     }
 
+    fn is_left_alone(&mut self, now: Instant) -> bool {
+        self.retry_at = self.retry_at.filter(|at| now < *at && self.seat.returns() == self.returns);
+        self.retry_at.is_some()
+    }
+
+    fn voice(&self) -> MutexGuard<'_, Voice> {
+        self.voice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn account_for_passed(&mut self, slot: u64) {
         let overran = self.book.pass_before(slot);
         if overran && !self.overran {
-            self.voice.overrun(self.book.grid.period());
+            self.voice().overrun(self.book.grid.period());
         }
         self.overran = overran;
     }
@@ -130,12 +149,11 @@ impl<C: Connector> Poller<C> {
     /// One poll of everything.
     async fn cycle(&mut self, slot: u64) {
         let mut cycle = Cycle::default();
-        self.blocks.begin(Instant::now());
-        if self.line.link.is_none()
-            && let Err(error) = self.open().await
-        {
-            return self.lost(slot, &error, None, &cycle);
-        }
+        let begun = Instant::now();
+        let busy_until = self.book.grid.due(slot + 1).min(begun + self.spec.timeout);
+        self.blocks.begin(begun);
+        let bus = Arc::clone(self.seat.bus());
+        let _poll = bus.poll();
         while let Some(step) = self.blocks.next() {
             let block = match step {
                 Step::Resting(spans, cause) => {
@@ -144,9 +162,13 @@ impl<C: Connector> Poller<C> {
                 }
                 Step::Read(block) => block,
             };
-            match self.transact(&block).await {
+            let asked = match self.transact(&block, busy_until).await {
+                Ok(asked) => asked,
+                Err(absence) => return self.absent(slot, &absence, &cycle),
+            };
+            match asked.outcome {
                 Ok(reply) => {
-                    cycle.answers += 1;
+                    (cycle.answers, cycle.repeated) = (cycle.answers + 1, false);
                     self.blocks.answered();
                     self.take(&block, &reply, &mut cycle);
                 }
@@ -155,16 +177,16 @@ impl<C: Connector> Poller<C> {
                         // The gateway answered, the unit behind it did not: the link stays, and
                         // each further request would cost the gateway's own time-out.
                         let error = LinkError::Refused { code };
-                        return self.lost(slot, &error, Some(&block), &cycle);
+                        return self.lost(slot, &error, &block, &cycle);
                     }
-                    cycle.answers += 1;
+                    (cycle.answers, cycle.repeated) = (cycle.answers + 1, false);
                     if let Refusal::Final(spans) = self.blocks.refused(code) {
                         self.fail(&spans, Cause::Refused(code), &mut cycle);
                     }
                 }
-                Err(error) => {
-                    if let Err(error) = self.recover(slot, error, &mut cycle).await {
-                        return self.lost(slot, &error, Some(&block), &cycle);
+                Err(ref error) => {
+                    if !self.may_go_on(slot, error, &asked, &mut cycle) {
+                        return self.lost(slot, error, &block, &cycle);
                     }
                 }
             }
@@ -172,61 +194,57 @@ impl<C: Connector> Poller<C> {
         self.conclude(&cycle);
     }
 
-    /// The connection broke. Opens another one where that may save the slot.
-    async fn recover(
+    /// A request had no answer. Tells whether the poll goes on, with the same block or another.
+    fn may_go_on(
         &mut self,
         slot: u64,
-        error: LinkError,
+        error: &LinkError,
+        asked: &Asked,
         cycle: &mut Cycle,
-    ) -> Result<(), LinkError> {
-        let was_proven = self.line.proven;
-        self.line = Line::closed();
+    ) -> bool {
+        if error.is_of_link() {
+            return false;
+        }
         if cycle.answers > 0
             && let Some(spans) = self.blocks.poisoned(error.reason())
         {
             self.fail(&spans, Cause::Poison(error.reason()), cycle);
-            return self.open().await;
+            return true;
         }
-        if !was_proven {
-            if cycle.answers == 0 {
-                self.blocks.put_last();
-            }
-            return Err(error);
+        // A close says more of the connection than of the unit, silence the other way round.
+        let was_alive = asked.was_trusted || matches!(error, LinkError::Closed { .. });
+        if asked.met_proven && was_alive && !std::mem::replace(&mut cycle.repeated, true) {
+            return Instant::now() < self.book.grid.due(slot + 1);
         }
-        if Instant::now() >= self.book.grid.due(slot + 1) {
-            return Err(error);
+        if cycle.answers == 0 {
+            self.blocks.put_last();
         }
-        self.open().await
+        false
     }
 
-    async fn open(&mut self) -> Result<(), LinkError> {
-        let deadline = Instant::now() + self.spec.timeout;
-        let link = watched(&mut self.book, self.connector.connect(deadline)).await?;
-        self.line = Line { link: Some(link), proven: false };
-        Ok(())
-    }
-
-    async fn transact(&mut self, block: &Block) -> Result<Reply, LinkError> {
-        let Some(link) = &mut self.line.link else {
-            return Err(LinkError::Closed { source: std::io::ErrorKind::NotConnected.into() });
-        };
-        let deadline = Instant::now() + self.spec.timeout;
-        let read = Read { table: block.table, start: block.start, count: block.count };
-        let outcome = watched(&mut self.book, link.transact(self.spec.unit, read, deadline)).await;
-        match &outcome {
-            Ok(_) => {
-                self.line.proven = true;
-                self.heard();
+    /// Asks for a block, again and again while the unit says that it is busy and there is time.
+    async fn transact(
+        &mut self,
+        block: &Block,
+        busy_until: Instant,
+    ) -> Result<Asked, Arc<Absence>> {
+        let request = Request::Read { table: block.table, start: block.start, count: block.count };
+        let mut wait = FIRST_BUSY_WAIT;
+        loop {
+            let asking = self.seat.ask(request, &self.spec);
+            let asked = watched(&mut self.book, &mut self.watch, asking).await?;
+            match &asked.outcome {
+                Err(LinkError::Refused { code: GATEWAY_PATH | GATEWAY_TARGET }) => {}
+                Ok(_) | Err(LinkError::Refused { .. }) => self.heard(),
+                Err(_) => {}
             }
-            Err(LinkError::Refused { code }) => {
-                self.line.proven = true;
-                if !matches!(*code, GATEWAY_PATH | GATEWAY_TARGET) {
-                    self.heard();
-                }
+            let is_busy = matches!(asked.outcome, Err(LinkError::Refused { code: BUSY }));
+            if !is_busy || Instant::now() + wait >= busy_until {
+                return Ok(asked);
             }
-            Err(_) => {}
+            watched(&mut self.book, &mut self.watch, sleep(wait)).await;
+            wait *= 2;
         }
-        outcome
     }
 
     fn heard(&mut self) {
@@ -289,40 +307,46 @@ impl<C: Connector> Poller<C> {
         self.backoff.reset();
         self.retry_at = None;
         if cycle.back.tags > 0 {
-            self.voice.tags_back(&self.book.path(cycle.back.first), cycle.back.tags);
+            self.voice().tags_back(&self.book.path(cycle.back.first), cycle.back.tags);
         }
         let why = cycle.why.as_deref().unwrap_or_default();
         if cycle.lost.tags > 0 {
-            self.voice.tags_lost(&self.book.path(cycle.lost.first), cycle.lost.tags, why);
+            self.voice().tags_lost(&self.book.path(cycle.lost.first), cycle.lost.tags, why);
         }
-        if cycle.failed == 0 {
-            self.voice.state(DeviceState::Live, None);
-        } else {
-            let tags = self.book.tags();
-            let why = format!("{} of {tags} tags not read: {why}", cycle.failed);
-            self.voice.state(DeviceState::Degraded, Some(why));
-        }
+        let but = (cycle.failed > 0)
+            .then(|| format!("{} of {} tags not read: {why}", cycle.failed, self.book.tags()));
+        self.voice().reads(self.group, but);
     }
 
     /// The device, or the way to it, is gone.
-    fn lost(&mut self, slot: u64, error: &LinkError, at: Option<&Block>, cycle: &Cycle) {
-        if !matches!(error, LinkError::Refused { .. }) {
-            self.line = Line::closed();
-        }
+    fn lost(&mut self, slot: u64, error: &LinkError, at: &Block, cycle: &Cycle) {
         self.book.lose(slot, error.reason(), error.status());
-        if cycle.answers > 0 {
-            // Not dead: the sooner it is tried again, the sooner the block that it cannot bear
-            // stands alone.
-            self.backoff.reset();
-        } else {
-            self.away = true;
-        }
-        self.retry_at = Some(Instant::now() + self.backoff.next());
+        self.away |= cycle.answers == 0;
         let mut why = error.line();
-        if let Some(block) = at {
-            why = format!("{why}, asked for {}", block.words());
+        if !error.is_of_link() {
+            why = format!("{why}, asked for {}", at.words());
         }
-        self.voice.state(DeviceState::Down, Some(why));
+        let gone = error.is_of_link() || {
+            let (reason, status, line) = (error.reason(), error.status(), why.clone());
+            self.seat.give_up(Absence { reason, status, line }, self.spec.backoff)
+        };
+        if !gone {
+            if cycle.answers > 0 {
+                // The sooner it is tried again, the sooner the block that the device cannot bear
+                // stands alone.
+                self.backoff.reset();
+            }
+            self.retry_at = Some(Instant::now() + self.backoff.next());
+            self.returns = self.seat.returns();
+        }
+        self.voice().lost(self.group, gone, why);
+    }
+
+    /// The unit is left alone at present: nobody asked it.
+    fn absent(&mut self, slot: u64, absence: &Absence, cycle: &Cycle) {
+        self.book.lose(slot, absence.reason, absence.status);
+        self.away |= cycle.answers == 0;
+        self.voice().lost(self.group, true, absence.line.clone());
     }
 }
 
@@ -334,5 +358,6 @@ pub(crate) fn decode(tag: &TagSpec, span: &Span, block: &Block, reply: &Reply) -
         Reply::Registers(registers) => {
             decode_registers(tag, registers.get(from..from + usize::from(span.width))?)
         }
+        Reply::Identity(_) => None,
     }
 }

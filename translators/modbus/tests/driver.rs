@@ -337,3 +337,121 @@ async fn reading_once_reads_round_a_register_that_costs_the_connection() {
     let good: Vec<_> = readings.iter().map(|r| r.quality.is_good()).collect();
     assert_eq!(good, [true, true, false, false, true, true]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_device_is_asked_again_inside_the_slot_and_no_reading_is_lost() {
+    let run = Run::start(three_blocks(), Fault::Busy(2));
+    run.for_secs(60).await;
+    let requests = run.plc.requests();
+    let told = run.stop().await;
+    assert_eq!(told.missed, []);
+    assert!(told.samples.iter().all(|(_, s)| s.quality.is_good()));
+    assert!((3 * 3 * 60..3 * 3 * 62).contains(&requests), "{requests}: three times each block");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_stays_busy_is_refused_before_the_next_slot() {
+    let period = Duration::from_millis(200);
+    let run = Run::start(DeviceSpec { poll_every: period, ..three_blocks() }, Fault::None);
+    run.for_secs(5).await;
+    run.plc.set(Fault::Busy(u32::MAX));
+    let before = run.plc.requests();
+    run.for_secs(10).await;
+    let per_slot = (run.plc.requests() - before) / 50;
+    assert!((4..=10).contains(&per_slot), "{per_slot} requests in a slot");
+    let told = run.stop().await;
+    assert_eq!(missed(&told, LossCause::PollOverrun), 0, "waiting costs no slot");
+    let bad: Vec<_> = told.samples.iter().filter(|(_, s)| !s.quality.is_good()).collect();
+    assert_eq!(bad.len(), 6, "told once: {bad:?}");
+    assert!(bad.iter().all(|(_, s)| s.quality == bad_refused() && s.status == 6));
+}
+
+fn bad_refused() -> Quality {
+    bad(Reason::Refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_of_different_intervals_are_read_side_by_side_each_on_its_own_grid() {
+    let (fast, slow) = (Duration::from_millis(10), Duration::from_secs(1));
+    let mut tags: Vec<_> = [0, 1, 50].map(|at| common::every_so_often(holding(at), fast)).to_vec();
+    tags.extend([2, 100, 200].map(holding));
+    let run = Run::start(DeviceSpec { poll_every: slow, ..spec(tags) }, Fault::None);
+    run.for_secs(30).await;
+    assert_eq!(run.plc.dials(), 1, "one connection for all");
+    let told = run.stop().await;
+    assert_eq!(told.missed, []);
+    for tag in 0..6 {
+        let times: Vec<_> = qualities(&told, tag).into_iter().map(|(at, _)| at).collect();
+        let period = if tag < 3 { fast } else { slow };
+        assert_eq!(times[0], Duration::ZERO);
+        for pair in times[1..].windows(2) {
+            // Another group's request may be on its way for the clock's millisecond.
+            assert!((pair[1] - pair[0]).abs_diff(period) <= Duration::from_millis(1), "{pair:?}");
+        }
+    }
+    let states: Vec<_> = told.states.iter().map(|s| s.1).collect();
+    assert_eq!(states, [DeviceState::Connecting, DeviceState::Live]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_device_costs_its_fast_tags_slots_and_its_slow_ones_none() {
+    let fast = Duration::from_millis(10);
+    let mut tags: Vec<_> = [0, 1].map(|at| common::every_so_often(holding(at), fast)).to_vec();
+    tags.extend([100, 200].map(holding));
+    let run = Run::start(spec(tags), Fault::Slow(Duration::from_millis(15)));
+    run.for_secs(60).await;
+    let told = run.stop().await;
+    let good = |tag| qualities(&told, tag).iter().filter(|(_, q)| q.is_good()).count();
+    assert!(good(0) > 60 * 40, "{} readings in 60 s of a device that gives 66 a second", good(0));
+    assert!(good(2) >= 60 && good(3) >= 60, "{} and {}", good(2), good(3));
+    let overrun = missed(&told, LossCause::PollOverrun);
+    assert!(overrun > 2 * 60 * 20, "{overrun} counted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_device_is_asked_once_for_each_back_off_whichever_of_its_groups_asks() {
+    let mut tags: Vec<_> = (0..5)
+        .map(|at| {
+            common::every_so_often(holding(at), Duration::from_millis(10 * u64::from(at + 1)))
+        })
+        .collect();
+    tags.extend([100, 200].map(holding));
+    let backoff = (Duration::from_secs(2), Duration::from_secs(2));
+    let run = Run::start(DeviceSpec { backoff, ..spec(tags) }, Fault::None);
+    run.for_secs(10).await;
+    run.plc.set(Fault::Silent);
+    run.for_secs(2).await;
+    let before = run.plc.requests();
+    run.for_secs(140).await;
+    let probes = run.plc.requests() - before;
+    // One to two seconds of back-off and a time-out of 400 ms.
+    assert!((140 * 10 / 24 - 1..=100).contains(&probes), "{probes} probes in 140 s");
+    run.plc.set(Fault::None);
+    run.for_secs(5).await;
+    let told = run.stop().await;
+    let mut states: Vec<_> = told.states.iter().map(|s| s.1).collect();
+    // Each probe may be for another block, and the reason names it.
+    states.dedup();
+    use DeviceState::{Connecting, Degraded, Down, Live};
+    assert_eq!(states, [Connecting, Live, Degraded, Down, Degraded, Live]);
+    for tag in 0..7 {
+        let bad = qualities(&told, tag).iter().filter(|(_, q)| !q.is_good()).count();
+        assert_eq!(bad, 1, "tag {tag} is told lost once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_costs_the_connection_does_not_take_the_other_groups_along() {
+    for fault in [Fault::Poison(0), Fault::OnlyBits] {
+        let coil = tag(Table::Coil, 5, DataType::Bool);
+        let mut tags = vec![common::every_so_often(coil, Duration::from_millis(500))];
+        tags.extend([0, 1].map(holding));
+        let run = Run::start(spec(tags), fault);
+        run.for_secs(120).await;
+        let told = run.stop().await;
+        let good = qualities(&told, 0).iter().filter(|(_, q)| q.is_good()).count();
+        assert!(good >= 216, "{fault:?}: read {good} times of 240");
+        assert_eq!(qualities(&told, 1).iter().filter(|(_, q)| q.is_good()).count(), 0);
+        assert_eq!(told.states.last().unwrap().1, DeviceState::Degraded, "{fault:?}");
+    }
+}

@@ -26,6 +26,7 @@ fn any_fault() -> impl Strategy<Value = Fault> {
         1 => (0u16..320).prop_map(Fault::Poison),
         1 => (1u64..3_000).prop_map(|ms| Fault::IdleClose(Duration::from_millis(ms))),
         1 => (1u16..20).prop_map(Fault::AtMost),
+        1 => (1u32..6).prop_map(Fault::Busy),
         2 => prop::sample::select(vec![
             Fault::WrongTransaction, Fault::WrongUnit, Fault::WrongFunction, Fault::OtherTable,
             Fault::FewerRegisters, Fault::MoreRegisters, Fault::CountBeyondLength,
@@ -59,6 +60,7 @@ proptest! {
         faults in prop::collection::vec((any_fault(), 1u64..20), 1..25),
         period_ms in prop_oneof![Just(10u64), Just(100), Just(1_000), Just(7_300)],
         timeout_ms in prop_oneof![Just(50u64), Just(400), Just(5_000)],
+        grouped in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -66,7 +68,16 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let run = Run::start(device(period_ms, timeout_ms), Fault::None);
+            let mut spec = device(period_ms, timeout_ms);
+            if grouped {
+                // Three groups that share tables and blocks.
+                let every = |at: usize| Duration::from_millis(period_ms * [1, 3, 4][at % 3]);
+                let tags = spec.tags.iter().cloned().enumerate();
+                let tags: Vec<_> =
+                    tags.map(|(at, tag)| common::every_so_often(tag, every(at))).collect();
+                spec.tags = tags.into();
+            }
+            let run = Run::start(spec, Fault::None);
             for (fault, periods) in faults {
                 run.plc.set(fault);
                 sleep(Duration::from_millis(periods * period_ms)).await;
@@ -80,7 +91,7 @@ proptest! {
                     break;
                 }
             }
-            sleep(Duration::from_millis(3 * period_ms)).await;
+            sleep(Duration::from_millis(9 * period_ms)).await;
             let spec = run.spec.clone();
             let ended = run.elapsed();
             let told = run.stop().await;

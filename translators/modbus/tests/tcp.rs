@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{Recorder, holding, spec};
-use tidegate_modbus::{DeviceSpec, LinkSpec, ModbusDevice};
+use tidegate_modbus::{Buses, DeviceSpec, LinkSpec, ModbusDevice};
 use tidegate_translator::{CancellationToken, Clock, Device, DeviceState, TagId, Timestamp, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,7 +45,7 @@ fn device(host: &str, port: u16, period: Duration) -> ModbusDevice {
         poll_every: period,
         ..spec(tags)
     };
-    ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap()
+    ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new()).unwrap()
 }
 
 /// Waits until `done` holds, for ten seconds at most.
@@ -142,7 +142,7 @@ async fn transactions_per_second_on_loopback() {
             ..spec((0..1_000).map(holding).collect())
         };
         let ids: Vec<_> = (0..1_000).map(TagId).collect();
-        let device = ModbusDevice::new(spec, ids, Arc::new(Fixed)).unwrap();
+        let device = ModbusDevice::new(spec, ids, Arc::new(Fixed), &Buses::new()).unwrap();
         let stop = CancellationToken::new();
         let recorder = Recorder::new();
         let running = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));

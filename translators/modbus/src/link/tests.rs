@@ -5,25 +5,13 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::*;
-use crate::dial::{ByteStream, DialFuture};
 
 const UNIT: UnitId = UnitId(9);
-const READ: Read = Read { table: Table::HoldingRegister, start: 100, count: 3 };
+const READ: Request = Request::Read { table: Table::HoldingRegister, start: 100, count: 3 };
 
-/// Hands out one prepared stream.
-struct Prepared(Mutex<Option<DuplexStream>>);
-
-impl Dialer for Prepared {
-    fn dial(&self, _deadline: Instant) -> DialFuture<'_> {
-        let stream = self.0.lock().unwrap().take().unwrap();
-        Box::pin(async move { Ok(Box::new(stream) as Box<dyn ByteStream>) })
-    }
-}
-
-async fn open(chunk: usize) -> (TcpLink, DuplexStream) {
+fn open(chunk: usize) -> (Connection, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(chunk);
-    let connector = TcpConnector::new(Arc::new(Prepared(Mutex::new(Some(ours)))));
-    (connector.connect(soon()).await.unwrap(), theirs)
+    (Connection::over(Box::new(ours)), theirs)
 }
 
 fn soon() -> Instant {
@@ -50,10 +38,10 @@ fn runtime() -> tokio::runtime::Runtime {
 async fn ask(
     chunk: usize,
     peer: impl FnOnce(DuplexStream) -> Pin<Box<dyn Future<Output = ()> + Send>>,
-) -> (Result<Reply, LinkError>, TcpLink) {
-    let (mut link, theirs) = open(chunk).await;
+) -> (Result<Reply, LinkError>, Connection) {
+    let (mut link, theirs) = open(chunk);
     let task = tokio::spawn(peer(theirs));
-    let outcome = link.transact(UNIT, READ, soon()).await;
+    let outcome = link.ask(UNIT, READ, soon()).await;
     task.abort();
     (outcome, link)
 }
@@ -74,29 +62,29 @@ async fn a_request_travels_whole_through_a_stream_that_takes_a_byte_at_a_time() 
 
 #[tokio::test(start_paused = true)]
 async fn after_a_time_out_the_connection_is_gone() {
-    let (mut link, mut peer) = open(64).await;
-    let silent = link.transact(UNIT, READ, soon()).await;
+    let (mut link, mut peer) = open(64);
+    let silent = link.ask(UNIT, READ, soon()).await;
     assert!(matches!(silent, Err(LinkError::Silent { unit: 9, .. })), "{silent:?}");
     request_of(&mut peer).await;
     assert_eq!(peer.read(&mut [0]).await.unwrap(), 0, "the peer sees the end");
-    let again = link.transact(UNIT, READ, soon()).await;
+    let again = link.ask(UNIT, READ, soon()).await;
     assert!(matches!(again, Err(LinkError::Closed { .. })), "{again:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_request_takes_the_connection_with_it() {
-    let (mut link, mut peer) = open(64).await;
+    let (mut link, mut peer) = open(64);
     let cancelled =
-        tokio::time::timeout(Duration::from_millis(10), link.transact(UNIT, READ, soon())).await;
+        tokio::time::timeout(Duration::from_millis(10), link.ask(UNIT, READ, soon())).await;
     assert!(cancelled.is_err());
     request_of(&mut peer).await;
     assert_eq!(peer.read(&mut [0]).await.unwrap(), 0, "the peer sees the end");
-    assert!(matches!(link.transact(UNIT, READ, soon()).await, Err(LinkError::Closed { .. })));
+    assert!(matches!(link.ask(UNIT, READ, soon()).await, Err(LinkError::Closed { .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_exception_keeps_the_connection() {
-    let (mut link, mut peer) = open(64).await;
+    let (mut link, mut peer) = open(64);
     let serve = tokio::spawn(async move {
         let request = request_of(&mut peer).await;
         let refusal = [&request[..4], &[0, 3, 9, 0x83, 6]].concat();
@@ -105,9 +93,9 @@ async fn an_exception_keeps_the_connection() {
         peer.write_all(&reply_to(&request, &[4, 5, 6])).await.unwrap();
         std::future::pending::<()>().await
     });
-    let refused = link.transact(UNIT, READ, soon()).await;
+    let refused = link.ask(UNIT, READ, soon()).await;
     assert!(matches!(refused, Err(LinkError::Refused { code: 6 })), "{refused:?}");
-    let reply = link.transact(UNIT, READ, soon()).await;
+    let reply = link.ask(UNIT, READ, soon()).await;
     assert_eq!(reply.unwrap(), Reply::Registers(vec![4, 5, 6]));
     serve.abort();
 }
@@ -116,8 +104,8 @@ async fn an_exception_keeps_the_connection() {
 async fn transactions_begin_somewhere_else_on_every_connection() {
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..8 {
-        let (mut link, mut peer) = open(64).await;
-        let asking = tokio::spawn(async move { link.transact(UNIT, READ, soon()).await });
+        let (mut link, mut peer) = open(64);
+        let asking = tokio::spawn(async move { link.ask(UNIT, READ, soon()).await });
         let request = request_of(&mut peer).await;
         seen.insert([request[0], request[1]]);
         asking.abort();
@@ -128,7 +116,7 @@ async fn transactions_begin_somewhere_else_on_every_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_repeats_old_answers_for_ever_is_broken() {
-    let (mut link, mut peer) = open(4096).await;
+    let (mut link, mut peer) = open(4096);
     let serve = tokio::spawn(async move {
         let first = request_of(&mut peer).await;
         peer.write_all(&reply_to(&first, &[1, 2, 3])).await.unwrap();
@@ -140,20 +128,20 @@ async fn a_peer_that_repeats_old_answers_for_ever_is_broken() {
         }
         std::future::pending::<()>().await
     });
-    assert!(link.transact(UNIT, READ, soon()).await.is_ok());
-    let second = link.transact(UNIT, READ, soon()).await;
+    assert!(link.ask(UNIT, READ, soon()).await.is_ok());
+    let second = link.ask(UNIT, READ, soon()).await;
     assert!(matches!(second, Err(LinkError::Malformed { .. })), "{second:?}");
     serve.abort();
 }
 
 #[test]
 fn an_error_line_names_the_cause_once() {
-    let error = LinkError::Unreachable {
+    let error = LinkError::Down(Arc::new(ConnectError::Unreachable {
         source: DialError::Connect {
             endpoint: "192.0.2.1:502".into(),
             source: io::Error::new(io::ErrorKind::ConnectionRefused, "refused"),
         },
-    };
+    }));
     assert_eq!(error.line(), "device cannot be reached: no connection to 192.0.2.1:502: refused");
 }
 
@@ -193,7 +181,7 @@ proptest! {
         });
         match damaged {
             Ok(Reply::Registers(registers)) => prop_assert_eq!(Some(registers), expected),
-            Ok(Reply::Bits(_)) => prop_assert!(false, "bits"),
+            Ok(other) => prop_assert!(false, "{other:?}"),
             Err(LinkError::Refused { .. }) => prop_assert!(sent[7] == 0x83),
             Err(_) => prop_assert_eq!(expected, None),
         }
@@ -201,7 +189,7 @@ proptest! {
 
     #[test]
     fn a_bit_answer_has_exactly_the_bits_asked_for(count in 1u16..=2000, bytes in 0usize..=250) {
-        let read = Read { table: Table::Coil, start: 0, count };
+        let read = Request::Read { table: Table::Coil, start: 0, count };
         let outcome = verify(read, Response::ReadCoils(vec![true; bytes * 8]));
         let right = bytes == usize::from(count).div_ceil(8);
         prop_assert_eq!(outcome.is_ok(), right);

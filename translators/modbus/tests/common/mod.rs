@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tidegate_modbus::{
     Address, ByteStream, DataType, DeviceSpec, DialError, DialFuture, Dialer, LinkSpec,
-    ModbusDevice, Order, Table, TagSpec, UnitId,
+    ModbusDevice, Order, Special, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{
     CancellationToken, Clock, Device, DeviceState, LossCause, Missed, Quality, Reason, Sample,
@@ -109,6 +109,8 @@ pub enum Fault {
     AtMost(u16),
     /// Is silent when asked for registers.
     OnlyBits,
+    /// Says that it is busy to this many requests of the same kind before it answers one.
+    Busy(u32),
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ pub struct PlcState {
     pub fault: Fault,
     pub dials: u32,
     pub requests: Vec<(u8, u16, u16)>,
+    busy: BTreeMap<(u8, u16, u16), u32>,
 }
 
 /// Register `a` of any table holds `a`, so a value from the wrong place shows.
@@ -124,8 +127,8 @@ pub struct Plc(pub Arc<Mutex<PlcState>>);
 
 impl Plc {
     pub fn new(fault: Fault) -> Self {
-        let requests = Vec::new();
-        Self(Arc::new(Mutex::new(PlcState { fault, dials: 0, requests })))
+        let (requests, busy) = (Vec::new(), BTreeMap::new());
+        Self(Arc::new(Mutex::new(PlcState { fault, dials: 0, requests, busy })))
     }
 
     pub fn set(&self, fault: Fault) {
@@ -195,6 +198,13 @@ impl Plc {
             let &(_, start, count) = requests.last().unwrap();
             (start..start + count).contains(&address)
         };
+        let is_busy = |times: u32| {
+            let mut state = self.0.lock().unwrap();
+            let request = *state.requests.last().unwrap();
+            let said = state.busy.entry(request).or_default();
+            *said = if *said < times { *said + 1 } else { 0 };
+            *said > 0
+        };
         let patched = |at: usize, byte: u8| {
             let mut bytes = right.to_vec();
             bytes[at] = byte;
@@ -252,12 +262,15 @@ impl Plc {
             Fault::ExceptionOfOtherFunction => frame(head, &[0x80 | (function ^ 1), 2]),
             Fault::Hole(address) if touches(address) => frame(head, &[function | 0x80, 2]),
             Fault::Poison(address) if touches(address) => return false,
+            Fault::Busy(times) if is_busy(times) => frame(head, &[function | 0x80, 6]),
             Fault::AtMost(most) if self.0.lock().unwrap().requests.last().unwrap().2 > most => {
                 frame(head, &[function | 0x80, 3])
             }
-            Fault::Hole(_) | Fault::Poison(_) | Fault::AtMost(_) | Fault::OnlyBits => {
-                right.to_vec()
-            }
+            Fault::Hole(_)
+            | Fault::Poison(_)
+            | Fault::AtMost(_)
+            | Fault::OnlyBits
+            | Fault::Busy(_) => right.to_vec(),
         };
         assert!(!has_more(stream), "a second request before the first one was answered");
         stream.write_all(&bytes).await.is_ok()
@@ -458,13 +471,11 @@ pub fn assert_never_wrong(spec: &DeviceSpec, told: &Told) {
 
 /// Samples and missed readings together are the slots due, and no slot is reported twice.
 pub fn assert_every_slot_accounted(spec: &DeviceSpec, told: &Told, ended: Duration) {
-    let (slots, begun) = slots_due(spec, ended);
+    let (readings, begun) = readings_due(spec, ended);
     let samples = u64::try_from(told.samples.len()).unwrap();
     let missed: u64 = told.missed.iter().map(|(_, missed)| missed.count.unwrap()).sum();
-    let tags = u64::try_from(spec.tags.len()).unwrap();
-    let due = slots * tags;
     // A driver that is stopped between slots owes nothing for the next one.
-    assert_eq!(samples + missed, due, "{samples} samples and {missed} missed in {slots} slots");
+    assert_eq!(samples + missed, readings, "{samples} samples and {missed} missed");
     for (_, missed) in &told.missed {
         assert!(missed.from <= missed.to, "{missed:?}");
         assert!(missed.count > Some(0), "{missed:?}");
@@ -474,32 +485,39 @@ pub fn assert_every_slot_accounted(spec: &DeviceSpec, told: &Told, ended: Durati
     }
 }
 
-/// How many slots were due, and when the last one was. The grid is read off the first slots of a
-/// device that answers, so nothing of the driver's own arithmetic is used.
-fn slots_due(spec: &DeviceSpec, ended: Duration) -> (u64, Duration) {
-    let first = first_interval(&spec.name, spec.poll_every);
-    match ended.checked_sub(first) {
-        None => (1, Duration::ZERO),
-        Some(rest) => {
-            let more = rest.as_nanos() / spec.poll_every.as_nanos();
-            let last = first + spec.poll_every * u32::try_from(more).unwrap();
-            (2 + u64::try_from(more).unwrap(), last)
-        }
+/// How many readings were due, and when the last one was. The grid is read off the first slots of
+/// a device that answers, so nothing of the driver's own arithmetic is used.
+pub fn readings_due(spec: &DeviceSpec, ended: Duration) -> (u64, Duration) {
+    let mut by_interval: BTreeMap<Duration, u64> = BTreeMap::new();
+    for tag in spec.tags.iter() {
+        *by_interval.entry(tag.poll_every().unwrap_or(spec.poll_every)).or_default() += 1;
     }
+    let intervals: Vec<_> = by_interval.keys().copied().collect();
+    let firsts = first_intervals(&spec.name, &intervals);
+    let (mut readings, mut begun) = (0, Duration::ZERO);
+    for ((period, tags), first) in by_interval.into_iter().zip(firsts) {
+        let Some(rest) = ended.checked_sub(first) else {
+            readings += tags;
+            continue;
+        };
+        let more = u32::try_from(rest.as_nanos() / period.as_nanos()).unwrap();
+        begun = begun.max(first + period * more);
+        readings += tags * (2 + u64::from(more));
+    }
+    (readings, begun)
 }
 
-/// The time from slot 0 to slot 1, observed.
-pub fn first_interval(name: &str, period: Duration) -> Duration {
+/// The time from slot 0 to slot 1 of a device's groups, observed.
+fn first_intervals(name: &str, intervals: &[Duration]) -> Vec<Duration> {
+    type Seen = BTreeMap<(String, Vec<Duration>), Vec<Duration>>;
     thread_local! {
-        static SEEN: std::cell::RefCell<BTreeMap<(String, Duration), Duration>> = const {
-            std::cell::RefCell::new(BTreeMap::new())
-        };
+        static SEEN: std::cell::RefCell<Seen> = const { std::cell::RefCell::new(BTreeMap::new()) };
     }
-    let key = (name.to_owned(), period);
-    if let Some(seen) = SEEN.with_borrow(|seen| seen.get(&key).copied()) {
+    let key = (name.to_owned(), intervals.to_vec());
+    if let Some(seen) = SEEN.with_borrow(|seen| seen.get(&key).cloned()) {
         return seen;
     }
-    let name = name.to_owned();
+    let (name, intervals) = key.clone();
     let observed = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -507,23 +525,33 @@ pub fn first_interval(name: &str, period: Duration) -> Duration {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let spec = DeviceSpec { name, poll_every: period, ..spec(vec![holding(1)]) };
+            let tags = (0..).zip(&intervals).map(|(at, every)| every_so_often(holding(at), *every));
+            let longest = intervals.iter().max().copied().unwrap_or_default();
+            let spec = DeviceSpec { name, ..spec(tags.collect()) };
             let plc = Plc::new(Fault::None);
             let recorder = Recorder::new();
             let device = device(&spec, &plc);
             let stop = CancellationToken::new();
             let task = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));
-            sleep(period * 2).await;
+            sleep(longest * 2).await;
             stop.cancel();
             task.await.unwrap();
             let told = recorder.told.lock().unwrap();
-            told.samples[1].0 - told.samples[0].0
+            let times = |tag| qualities(&told, tag).into_iter().map(|(at, _)| at);
+            let first = |tag| times(tag).nth(1).unwrap() - times(tag).next().unwrap();
+            (0..u32::try_from(intervals.len()).unwrap()).map(first).collect::<Vec<_>>()
         })
     })
     .join()
     .unwrap();
-    SEEN.with_borrow_mut(|seen| seen.insert(key, observed));
+    SEEN.with_borrow_mut(|seen| seen.insert(key, observed.clone()));
     observed
+}
+
+/// The tag with an interval of its own.
+pub fn every_so_often(tag: TagSpec, poll_every: Duration) -> TagSpec {
+    let special = Special { poll_every: Some(poll_every), ..Special::default() };
+    TagSpec { special: Some(Arc::new(special)), ..tag }
 }
 
 /// The samples of one tag, as (time, quality).
