@@ -330,7 +330,7 @@ fn answered(request: &[u8; 12], whole: &[u8]) -> Option<Answered> {
         let at = usize::from(tag.address.offset.checked_sub(start)?);
         if function <= 2 {
             let bit = (cells.get(at / 8)? >> (at % 8)) & 1 == 1;
-            return (at < usize::from(count)).then(|| decode_bit(bit).value);
+            return (at < usize::from(count)).then(|| decode_bit(tag, bit).value);
         }
         let width = usize::from(tag.kind.registers());
         let words = cells.get(2 * at..2 * (at + width))?.chunks_exact(2);

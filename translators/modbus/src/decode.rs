@@ -1,87 +1,115 @@
 //! From registers and bits to values.
 //!
+//! A value goes through these steps, in this order, and a step that takes the value away is the
+//! last one:
+//!
+//! 1. *raw*: the bits in order, read as the tag's type;
+//! 2. *NaN policy*: what is not a number stays, or goes;
+//! 3. *scale*, then *offset*;
+//! 4. *range*, on the scaled number;
+//! 5. *states*, which name the raw integer, not the scaled or clamped one.
+//!
 //! # Invariants
 //! - Every pattern of bits decodes: nothing panics, nothing is refused but a wrong count.
 //! - With scale 1 and offset 0 the value is exactly what the device holds: integers stay integers,
 //!   a single stays a single, a NaN keeps its payload.
-//! - What is not a finite number keeps its value and is never called good.
+//! - What is not a finite number, not within its range, not a decimal digit or not text is never
+//!   called good.
+//! - A bad reading has no value, and a reading without a value is bad.
+
+mod meaning;
+mod number;
+mod side_by_side;
+mod text;
 
 use tidegate_translator::{Quality, Reason, Value};
 
-use crate::spec::{DataType, TagSpec};
+use self::number::Number;
+pub use self::side_by_side::{Interpretation, interpretations};
+use crate::spec::{DataType, Order, TagSpec};
 
 /// A value and how far it can be trusted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
-    /// What the device holds, scaled.
+    /// What the device holds, scaled and named.
     pub value: Value,
-    /// Good; uncertain for NaN (`not-a-number`) and infinities (`out-of-range`).
+    /// Good, or why not:
+    ///
+    /// | reason | when |
+    /// |---|---|
+    /// | `not-a-number` | a NaN |
+    /// | `out-of-range` | outside of the tag's range; an infinity; a nibble above 9 in a BCD number; a number that has no name among the tag's states |
+    /// | `malformed` | a text with bytes that are no text |
     pub quality: Quality,
 }
 
-/// Decodes one coil or discrete input. Scale and offset mean nothing to a bool.
+impl Decoded {
+    const fn bad(reason: Reason) -> Self {
+        Self { value: Value::None, quality: Quality::Bad(reason) }
+    }
+}
+
+/// Decodes one coil or discrete input. Scale, offset and range mean nothing to a bool; its states
+/// name 0 and 1.
 #[must_use]
-pub const fn decode_bit(bit: bool) -> Decoded {
-    Decoded { value: Value::Bool(bit), quality: Quality::Good }
+#[inline]
+pub fn decode_bit(tag: &TagSpec, bit: bool) -> Decoded {
+    decode_number(tag, Number::Bool(bit))
 }
 
 /// Decodes the registers of one tag, in the order in which they travelled; `None` when they are
 /// not as many as the tag's type takes.
 ///
 /// A scaled number is computed and kept as a double, so integers beyond 2^53 lose their last bits
-/// there, and only there.
+/// there, and only there. Scale, offset, range and states mean nothing to a text.
 #[must_use]
 pub fn decode_registers(tag: &TagSpec, registers: &[u16]) -> Option<Decoded> {
-    if registers.len() != usize::from(tag.kind.registers()) {
-        return None;
+    decode_with(tag, registers, |value, quality| Decoded { value, quality })
+}
+
+/// The same for a caller with many tags: `take` is compiled once for each kind of value, so that
+/// the value is written where it stays. Each copy on the way would wait for the one before (a block
+/// of samples took 17 to 19 ns per tag with copies and 11 without, measured 2026-11-29).
+#[inline]
+pub(crate) fn decode_with<R>(
+    tag: &TagSpec,
+    registers: &[u16],
+    take: impl FnOnce(Value, Quality) -> R,
+) -> Option<R> {
+    if tag.special.is_some() || matches!(tag.kind, DataType::Text(_)) {
+        let Decoded { value, quality } = special(tag, registers)?;
+        return Some(take(value, quality));
     }
-    // The value's bits, most significant word first whatever the wire's order.
-    let mut raw = 0;
-    for at in 0..registers.len() {
-        let at = if tag.order.swaps_words() { registers.len() - 1 - at } else { at };
-        let word = *registers.get(at)?;
-        let word = if tag.order.swaps_bytes() { word.swap_bytes() } else { word };
-        raw = (raw << 16) | u64::from(word);
-    }
-    let value = match tag.kind {
-        DataType::Bool => {
-            let bit = tag.address.bit.filter(|bit| *bit < 16)?;
-            return Some(decode_bit((raw >> bit) & 1 == 1));
+    let raw = Number::read(tag.kind, tag.order, tag.address.bit, registers)?;
+    Some(raw.scaled(tag).give(take))
+}
+
+/// Texts, and tags that have more than a scale: kept out of the way of all others.
+#[cold]
+fn special(tag: &TagSpec, registers: &[u16]) -> Option<Decoded> {
+    match tag.kind {
+        DataType::Text(bytes) => text::decode(bytes, tag.order, registers),
+        _ => {
+            let raw = Number::read(tag.kind, tag.order, tag.address.bit, registers)?;
+            Some(decode_number(tag, raw))
         }
-        DataType::Uint16 | DataType::Uint32 | DataType::Uint64 => Value::U64(raw),
-        DataType::Int16 => Value::I64(sign_extend(raw, 16)),
-        DataType::Int32 => Value::I64(sign_extend(raw, 32)),
-        DataType::Int64 => Value::I64(sign_extend(raw, 64)),
-        DataType::Float32 => Value::F32(f32::from_bits(u32::try_from(raw).ok()?)),
-        DataType::Float64 => Value::F64(f64::from_bits(raw)),
-        DataType::Bcd16 | DataType::Bcd32 | DataType::Bcd64 | DataType::Text(_) => return None,
-    };
-    let value = if tag.is_unscaled() { value } else { scaled(&value, tag) };
-    Some(Decoded { quality: quality_of(&value), value })
+    }
 }
 
-/// The low `bits` of `raw` as two's complement.
-const fn sign_extend(raw: u64, bits: u32) -> i64 {
-    let unused = 64 - bits;
-    (raw << unused).cast_signed() >> unused
+/// Everything after the first step.
+fn decode_number(tag: &TagSpec, raw: Number) -> Decoded {
+    let scaled = raw.scaled(tag);
+    match &tag.special {
+        None => scaled.decoded(),
+        Some(special) => meaning::of(special, raw, scaled),
+    }
 }
 
-fn scaled(value: &Value, tag: &TagSpec) -> Value {
-    value.as_f64().map_or(Value::None, |raw| Value::F64(raw * tag.scale + tag.offset))
-}
-
-fn quality_of(value: &Value) -> Quality {
-    let number = match *value {
-        Value::F32(v) => f64::from(v),
-        Value::F64(v) => v,
-        _ => return Quality::Good,
-    };
-    if number.is_nan() {
-        Quality::Uncertain(Reason::NotANumber)
-    } else if number.is_infinite() {
-        Quality::Uncertain(Reason::OutOfRange)
-    } else {
-        Quality::Good
+/// The bits as the type says, unscaled and unnamed.
+fn raw(kind: DataType, order: Order, registers: &[u16]) -> Option<Decoded> {
+    match kind {
+        DataType::Text(bytes) => text::decode(bytes, order, registers),
+        _ => Number::read(kind, order, None, registers).map(Number::decoded),
     }
 }
 

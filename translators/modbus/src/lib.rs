@@ -37,9 +37,10 @@ mod settle;
 mod spec;
 mod unit;
 mod voice;
+mod words;
 
 pub use buses::Buses;
-pub use decode::{Decoded, decode_bit, decode_registers};
+pub use decode::{Decoded, Interpretation, decode_bit, decode_registers, interpretations};
 pub use device::{DeviceError, ModbusDevice};
 pub use dial::{ByteStream, DialError, DialFuture, Dialer, TcpDialer};
 pub use groups::poll_groups;

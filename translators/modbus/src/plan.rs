@@ -4,13 +4,30 @@
 //! - Every tag lies in exactly one block, whole: a value of several registers never straddles two.
 //! - No block holds more than the device's limit, and none reaches past address 65535.
 //! - No block bridges more than `max_gap` addresses that no tag of it needs.
-//! - Blocks are as few as these rules allow: each one is closed only when the next tag cannot join.
+//! - No block, nor any part that it is halved into, reads a forbidden address: a tag that needs one
+//!   is refused, a gap that has one is never bridged, and a part lies within its block ([`hull`]).
+//! - Blocks are as few as these rules allow, over every way to share the tags out.
 //! - The same device always gives the same plan, whatever the order of its tags.
+//!
+//! # Why the blocks are the fewest
+//! Spans are taken by table, start and width, and a block `G` closes only when the next span `n`
+//! cannot join. Any other plan can be changed, without more blocks, into one that has `G`; what
+//! remains is a smaller device, and so on.
+//! - `n` is too far off, or something forbidden lies before it. No later span begins before `n`, so
+//!   none shares a block with one of `G`: the other plan spends at least one block on `G` alone.
+//! - `n` makes the block too long. Then all of `G` ends before `n` does, and so does all that
+//!   shares a block with the first span of `G`. Move every later span that lies inside `n` to the
+//!   block of `n`, which costs it nothing, and all of `G` into one block in place of the one that
+//!   had its first span. What is left elsewhere ends after `n`, so it bridges nothing that it did
+//!   not bridge before.
+//!
+//! Forbidden ranges only add reasons for the first case, and a block that loses spans at its
+//! beginning reads nothing new.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::spec::{DataType, DeviceSpec, Table, TagSpec};
+use crate::spec::{DataType, DeviceSpec, Forbidden, LegalRange, Order, Table, TagSpec};
 
 /// Addresses in one table: 0–65535.
 const TABLE_SIZE: u32 = 65_536;
@@ -43,9 +60,14 @@ impl Block {
     /// The block in words, such as `holding:100 to 119`.
     #[must_use]
     pub fn words(&self) -> String {
-        let last = u32::from(self.start) + u32::from(self.count).saturating_sub(1);
-        format!("{}:{} to {last}", self.table.word(), self.start)
+        let end = u32::from(self.start) + u32::from(self.count);
+        addresses(self.table, self.start, end)
     }
+}
+
+/// A run of addresses in words; `end` is the one after the last.
+fn addresses(table: Table, start: u16, end: u32) -> String {
+    format!("{}:{start} to {}", table.word(), end.saturating_sub(1))
 }
 
 /// Where one tag lies.
@@ -109,7 +131,9 @@ pub enum PlanError {
         limit: u16,
     },
     /// Coils and discrete inputs hold bools, nothing else.
-    #[error("tag {path} reads a coil or discrete input as a number; its type can only be bool")]
+    #[error(
+        "tag {path} reads a coil or discrete input as a number or a text; its type can only be bool"
+    )]
     NumberInBits {
         /// Whose tag.
         path: String,
@@ -126,6 +150,55 @@ pub enum PlanError {
         /// Whose tag.
         path: String,
     },
+    /// Something of the value must never be read.
+    #[error(
+        "tag {path} reads {reads}, and {forbidden} is forbidden; give the tag another address or a \
+         shorter type, or take its addresses out of forbidden"
+    )]
+    Forbidden {
+        /// Whose tag.
+        path: String,
+        /// What it reads, in words.
+        reads: String,
+        /// The first range that it touches.
+        forbidden: Forbidden,
+    },
+    /// The registers of a text come in their order; only the two bytes in each can be swapped.
+    #[error(
+        "tag {path} is a text in order {}; a text is read register by register, choose abcd, or \
+         badc when its bytes come in swapped pairs", .order.word()
+    )]
+    TextOrder {
+        /// Whose tag.
+        path: String,
+        /// The order that a text cannot have.
+        order: Order,
+    },
+    /// A text of no bytes.
+    #[error("tag {path} is a text of 0 bytes; give it a length of 1 to 250")]
+    EmptyText {
+        /// Whose tag.
+        path: String,
+    },
+    /// Only whole numbers have names.
+    #[error(
+        "tag {path} has states and is a {kind}; states name whole numbers, choose an integer, bcd \
+         or bool type, or leave them out"
+    )]
+    StatesOfNoInteger {
+        /// Whose tag.
+        path: String,
+        /// Its type.
+        kind: DataType,
+    },
+    /// No value could ever be legal.
+    #[error("tag {path} has the range {range}, which no value lies in; min must not be above max")]
+    EmptyRange {
+        /// Whose tag.
+        path: String,
+        /// The range in words.
+        range: String,
+    },
 }
 
 impl Plan {
@@ -135,11 +208,19 @@ impl Plan {
     /// When a tag cannot be read as it is described; every such tag is named.
     pub fn new(spec: &DeviceSpec) -> Result<Self, Vec<PlanError>> {
         let limits = Limits::of(spec);
+        let fences = Fences::of(&spec.forbidden);
         let mut spans = Vec::with_capacity(spec.tags.len());
         let mut errors = Vec::new();
         for (tag, it) in (0..).zip(spec.tags.iter()) {
             match span_of(tag, it, limits) {
-                Ok(span) => spans.push(span),
+                Ok(span) => match fences.within(span.table, span.start.into()..span.end()) {
+                    None => spans.push(span),
+                    Some(forbidden) => errors.push(PlanError::Forbidden {
+                        path: it.path.to_string(),
+                        reads: addresses(span.table, span.start, span.end()),
+                        forbidden,
+                    }),
+                },
                 Err(error) => errors.push(error),
             }
         }
@@ -147,7 +228,7 @@ impl Plan {
             return Err(errors);
         }
         spans.sort_unstable();
-        let blocks = coalesce(&spans, limits);
+        let blocks = coalesce(&spans, limits, &fences);
         Ok(Self { blocks, spans: spans.into() })
     }
 
@@ -200,6 +281,49 @@ impl Limits {
     }
 }
 
+/// What must never be read, for looking up.
+#[derive(Debug)]
+struct Fences {
+    /// By table and first address; ranges may meet.
+    ranges: Vec<Fence>,
+}
+
+#[derive(Debug)]
+struct Fence {
+    range: Forbidden,
+    /// The furthest address of this range and of those before it in its table.
+    reach: u16,
+}
+
+impl Fences {
+    fn of(forbidden: &[Forbidden]) -> Self {
+        let mut sorted = forbidden.to_vec();
+        for range in &mut sorted {
+            // One that is written backwards forbids what is between its ends all the same.
+            (range.first, range.last) = (range.first.min(range.last), range.first.max(range.last));
+        }
+        sorted.sort_unstable();
+        let mut ranges: Vec<Fence> = Vec::with_capacity(sorted.len());
+        for range in sorted {
+            let before = ranges.last().filter(|before| before.range.table == range.table);
+            let reach = before.map_or(range.last, |before| before.reach.max(range.last));
+            ranges.push(Fence { range, reach });
+        }
+        Self { ranges }
+    }
+
+    /// A forbidden range that has one of these addresses.
+    fn within(&self, table: Table, addresses: Range<u32>) -> Option<Forbidden> {
+        // The first one that reaches as far: those before it end too early, and those after it
+        // begin later still.
+        let at = self.ranges.partition_point(|fence| {
+            (fence.range.table, u32::from(fence.reach)) < (table, addresses.start)
+        });
+        let range = self.ranges.get(at)?.range;
+        (range.table == table && u32::from(range.first) < addresses.end).then_some(range)
+    }
+}
+
 fn span_of(tag: u32, it: &TagSpec, limits: Limits) -> Result<Span, PlanError> {
     let path = || it.path.to_string();
     let is_bool = it.kind == DataType::Bool;
@@ -220,21 +344,51 @@ fn span_of(tag: u32, it: &TagSpec, limits: Limits) -> Result<Span, PlanError> {
     if width > limit {
         return Err(PlanError::WiderThanBlock { path: path(), width, limit });
     }
-    Ok(span)
+    match decodes(it) {
+        Some(error) => Err(error),
+        None => Ok(span),
+    }
 }
 
-/// Joins sorted spans from the left. Closing a block only when the next span cannot join gives the
-/// fewest blocks that keep the order.
-fn coalesce(spans: &[Span], limits: Limits) -> Vec<Block> {
+/// What the decoder could not make sense of.
+fn decodes(it: &TagSpec) -> Option<PlanError> {
+    let path = || it.path.to_string();
+    if it.kind == DataType::Text(0) {
+        return Some(PlanError::EmptyText { path: path() });
+    }
+    if !it.kind.travels_in(it.order) {
+        return Some(PlanError::TextOrder { path: path(), order: it.order });
+    }
+    let special = it.special.as_ref()?;
+    if special.states.is_some() && !it.kind.is_whole() {
+        return Some(PlanError::StatesOfNoInteger { path: path(), kind: it.kind });
+    }
+    match special.range {
+        Some(LegalRange { min, max, .. }) if min.is_nan() || max.is_nan() || min > max => {
+            Some(PlanError::EmptyRange { path: path(), range: format!("{min} to {max}") })
+        }
+        _ => None,
+    }
+}
+
+/// Joins sorted spans from the left.
+fn coalesce(spans: &[Span], limits: Limits, fences: &Fences) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut end = 0;
     for (at, span) in spans.iter().enumerate() {
         if let Some(block) = blocks.last_mut() {
             let joined = end.max(span.end()) - u32::from(block.start);
-            let near = u32::from(span.start) <= end + limits.gap;
+            let start = u32::from(span.start);
+            let near = start <= end + limits.gap;
             let limit = limits.of_table(span.table);
             match u16::try_from(joined) {
-                Ok(count) if block.table == span.table && near && count <= limit => {
+                Ok(count)
+                    if block.table == span.table
+                        && near
+                        && count <= limit
+                        // Neither the block nor the span has a forbidden address; the gap may.
+                        && (start <= end || fences.within(span.table, end..start).is_none()) =>
+                {
                     block.count = count;
                     block.spans.end = at + 1;
                     end = end.max(span.end());
@@ -255,7 +409,8 @@ fn coalesce(spans: &[Span], limits: Limits) -> Vec<Block> {
 }
 
 /// The smallest block over a run of spans of one table, for splitting; `None` when the run is
-/// empty or not of one table.
+/// empty or not of one table. Over a part of a block's spans it lies within that block, so it
+/// keeps every rule that the block keeps.
 pub(crate) fn hull(spans: &[Span], range: Range<usize>) -> Option<Block> {
     let run = spans.get(range.clone())?;
     let first = run.first()?;

@@ -354,7 +354,7 @@ impl Poller {
 pub(crate) fn decode(tag: &TagSpec, span: &Span, block: &Block, reply: &Reply) -> Option<Decoded> {
     let from = usize::from(span.start.checked_sub(block.start)?);
     match reply {
-        Reply::Bits(bits) => bits.get(from).copied().map(decode_bit),
+        Reply::Bits(bits) => bits.get(from).map(|bit| decode_bit(tag, *bit)),
         Reply::Registers(registers) => {
             decode_registers(tag, registers.get(from..from + usize::from(span.width))?)
         }
