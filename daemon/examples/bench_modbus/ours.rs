@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_modbus::{
-    Address, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
+    Address, Buses, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{
     CancellationToken, Clock, Device as _, DeviceState, Missed, Sample, Sink, TagId, TagPath,
@@ -85,7 +85,7 @@ async fn read(port: u16, width: u16, lasts: Duration) -> Result<Run, Failure> {
         backoff: (Duration::from_millis(500), Duration::from_secs(30)),
         tags: tags.into(),
     };
-    let device = ModbusDevice::new(spec, ids, Arc::new(Wall))?;
+    let device = ModbusDevice::new(spec, ids, Arc::new(Wall), &Buses::new())?;
     let (sink, stop) = (Arc::new(Counter::default()), CancellationToken::new());
     let driver = tokio::spawn(Box::new(device).run(Arc::clone(&sink) as _, stop.clone()));
     // The first polls connect and make tags known.

@@ -7,12 +7,15 @@
 //!   taken for the next one. Dropping the future of a request has the same effect.
 //! - An exception is an answer: the connection stays.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tidegate_translator::Reason;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_modbus::client::{Client as _, Context, tcp};
 use tokio_modbus::prelude::{ReadCode, ReadDeviceIdentificationResponse};
 use tokio_modbus::slave::SlaveContext as _;
@@ -180,6 +183,9 @@ pub(crate) const fn exception_word(code: u8) -> &'static str {
 pub(crate) struct Connection {
     /// `None` once the connection became suspect.
     context: Option<Context>,
+    /// Wakes at the end of a request's time. One timer for all requests: moving it on costs much
+    /// less than making one.
+    alarm: Pin<Box<Sleep>>,
     proven: bool,
 }
 
@@ -188,7 +194,8 @@ impl Connection {
     pub(crate) fn over(stream: Box<dyn ByteStream>) -> Self {
         let first = u16::try_from(getrandom::u32().unwrap_or_default() >> 16);
         let gate = Gate::new(stream, first.unwrap_or_default());
-        Self { context: Some(tcp::attach(gate)), proven: false }
+        let alarm = Box::pin(sleep_until(Instant::now()));
+        Self { context: Some(tcp::attach(gate)), alarm, proven: false }
     }
 
     /// Whether it can be asked again.
@@ -217,16 +224,33 @@ impl Connection {
         };
         let since = Instant::now();
         context.set_slave(Slave(unit.0));
-        let outcome = match timeout_at(deadline, context.call(outgoing(request))).await {
-            Ok(Ok(Ok(response))) => Ok(verify(request, response)?),
-            Ok(Ok(Err(exception))) => Err(LinkError::Refused { code: exception.into() }),
-            Ok(Err(error)) => return Err(failure(error)),
-            Err(_) => return Err(LinkError::Silent { unit: unit.0, waited: since.elapsed() }),
+        self.alarm.as_mut().reset(deadline);
+        let answer = {
+            let call = pin!(context.call(outgoing(request)));
+            before(self.alarm.as_mut(), call).await
+        };
+        let outcome = match answer {
+            Some(Ok(Ok(response))) => Ok(verify(request, response)?),
+            Some(Ok(Err(exception))) => Err(LinkError::Refused { code: exception.into() }),
+            Some(Err(error)) => return Err(failure(error)),
+            None => return Err(LinkError::Silent { unit: unit.0, waited: since.elapsed() }),
         };
         self.context = Some(context);
         self.proven = true;
         outcome
     }
+}
+
+/// The future's output, unless the alarm comes before it.
+async fn before<F: Future>(
+    mut alarm: Pin<&mut Sleep>,
+    mut future: Pin<&mut F>,
+) -> Option<F::Output> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => alarm.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }
 
 const fn outgoing(request: Request) -> CrateRequest<'static> {
