@@ -178,13 +178,10 @@ fn a_tag_on_forbidden_registers_is_refused_with_both_named() {
         tag(Table::InputRegister, 105, DataType::Uint16),
         tag(Table::Coil, 5, DataType::Bool),
     ]);
-    spec.forbidden = [
-        forbidden(Table::Coil, 5, 5),
-        forbidden(Table::HoldingRegister, 100, 110),
-        // Within the one before; the end of that one must not be forgotten.
-        forbidden(Table::HoldingRegister, 101, 102),
-    ]
-    .into();
+    // Within the long one, so that its end must not be forgotten behind theirs.
+    let within = (101..109).map(|at| forbidden(Table::HoldingRegister, at, at));
+    let others = [forbidden(Table::Coil, 5, 5), forbidden(Table::HoldingRegister, 100, 110)];
+    spec.forbidden = others.into_iter().chain(within).collect();
     let told: Vec<_> = Plan::new(&spec).unwrap_err().iter().map(ToString::to_string).collect();
     let remedy = "give the tag another address or a shorter type, or take its addresses out of \
                   forbidden";
@@ -217,8 +214,10 @@ fn a_gap_is_bridged_only_where_nothing_in_it_is_forbidden() {
     spec.max_gap = u16::MAX;
     assert_eq!(ranges(&Plan::new(&spec).unwrap()), [(0, 1), (4, 5), (65_535, 1)]);
     // Backwards, it forbids the same.
-    spec.forbidden = [forbidden(Table::HoldingRegister, 3, 1)].into();
-    assert_eq!(ranges(&Plan::new(&spec).unwrap()), [(0, 1), (4, 5), (65_535, 1)]);
+    spec.forbidden = [forbidden(Table::HoldingRegister, 8, 5)].into();
+    assert!(matches!(&Plan::new(&spec).unwrap_err()[..], [PlanError::Forbidden { .. }]));
+    spec.forbidden = [forbidden(Table::HoldingRegister, 7, 5)].into();
+    assert_eq!(ranges(&Plan::new(&spec).unwrap()), [(0, 5), (8, 1), (65_535, 1)]);
 }
 
 #[test]
@@ -261,7 +260,7 @@ fn any_forbidden() -> impl Strategy<Value = Vec<Forbidden>> {
         1 => Just(Table::DiscreteInput),
     ];
     let first = prop_oneof![0u16..400, 65_300u16..=65_535, any::<u16>()];
-    let range = (table, first, prop_oneof![Just(0u16), 0u16..12])
+    let range = (table, first, prop_oneof![3 => Just(0u16), 3 => 0u16..12, 1 => 60u16..200])
         .prop_map(|(table, first, more)| forbidden(table, first, first.saturating_add(more)));
     prop::collection::vec(range, 0..12).prop_map(|mut ranges| {
         ranges.sort();
@@ -400,6 +399,10 @@ proptest! {
         let plan = Plan::new(&spec).unwrap();
         let spans: Vec<&Span> = plan.spans().iter().collect();
         prop_assert_eq!(plan.blocks().len(), fewest(&spans, &mut Vec::new(), &spec));
+        // Short values lie within long ones here: the last span need not reach furthest.
+        for block in plan.blocks() {
+            prop_assert_eq!(hull(plan.spans(), block.spans.clone()), Some(block.clone()));
+        }
     }
 
     #[test]
