@@ -145,18 +145,20 @@ impl Book {
         count > 0
     }
 
-    /// A tag's reading.
+    /// A tag's reading, and whether the device refused the tag until now.
+    #[inline]
     pub(crate) fn read(
         &mut self,
         tag: usize,
         decoded: Decoded,
         acquired: Timestamp,
-    ) -> Option<Sample> {
+    ) -> Option<(Sample, bool)> {
         let page = self.pages.get_mut(tag)?;
         page.next += 1;
-        page.standing = Standing::Answered;
+        let before = std::mem::replace(&mut page.standing, Standing::Answered);
         let Decoded { value, quality } = decoded;
-        Some(Sample { quality, ..Sample::good(page.id, acquired, value) })
+        let sample = Sample { quality, ..Sample::good(page.id, acquired, value) };
+        Some((sample, matches!(before, Standing::Refused(_))))
     }
 
     /// The wall clock, for samples.
@@ -287,11 +289,6 @@ impl Book {
             to: at(*slots.end()),
             count: Some(count),
         });
-    }
-
-    /// Whether a tag's last sample says that the device refuses it.
-    pub(crate) fn is_refused(&self, tag: usize) -> bool {
-        self.pages.get(tag).is_some_and(|page| matches!(page.standing, Standing::Refused(_)))
     }
 }
 

@@ -285,11 +285,13 @@ impl Poller {
         let mut samples = Vec::with_capacity(spans.len());
         for span in spans {
             let Some(tag) = self.spec.tags.get(span.tag()) else { continue };
-            if let Some(decoded) = decode(tag, span, block, reply) {
-                if self.book.is_refused(span.tag()) {
+            if let Some(decoded) = decode(tag, span, block, reply)
+                && let Some((sample, was_refused)) = self.book.read(span.tag(), decoded, acquired)
+            {
+                samples.push(sample);
+                if was_refused {
                     cycle.back.add(span.tag());
                 }
-                samples.extend(self.book.read(span.tag(), decoded, acquired));
             }
         }
         self.book.hand_over(samples);
