@@ -55,7 +55,8 @@ fn main() -> Result<(), Failure> {
     if let Some(peer) = std::env::var_os("TIDEGATE_MODBUS_PEER").map(PathBuf::from) {
         let server = Server::start(&peer)?;
         let title = format!("Reading over Modbus TCP, median of {rounds} rounds of {seconds} s");
-        let columns = ["client", "registers", "requests/s", "CPU ms/10k tags", "rate ÷ C", "CPU ÷ C"];
+        let columns =
+            ["client", "registers", "requests/s", "CPU ms/10k tags", "rate ÷ C", "CPU ÷ C"];
         let mut table = Table::new(title, &columns);
         for width in [125, 1] {
             let (mut c, mut own) = (Vec::new(), Vec::new());
@@ -105,6 +106,8 @@ fn ask(
     seconds: f64,
 ) -> Result<Run, Failure> {
     let mut command = Command::new(program);
+    // The daemon's heap settings, for both.
+    command.envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536")]);
     command.args(words).args([port, &width.to_string(), &seconds.to_string()]);
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
@@ -122,7 +125,8 @@ struct Server {
 impl Server {
     fn start(peer: &Path) -> Result<Self, Failure> {
         let mut command = Command::new(peer);
-        let mut child = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child =
+            command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut port = String::new();
         if let Some(out) = child.stdout.take() {
             BufReader::new(out).read_line(&mut port)?;

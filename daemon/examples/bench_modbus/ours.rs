@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tidegate_modbus::{
-    Address, Buses, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, UnitId,
+    Address, Buses, DataType, DeviceSpec, LinkSpec, ModbusDevice, Order, Table, TagSpec, TcpDialer,
+    UnitId,
 };
 use tidegate_translator::{
     CancellationToken, Clock, Device as _, DeviceState, Missed, Sample, Sink, TagId, TagPath,
@@ -18,6 +19,9 @@ use crate::{Failure, Run};
 
 /// Polls end after so many requests, and the next one begins within a millisecond.
 const REQUESTS_PER_POLL: u16 = 20_000;
+
+/// What the figure is given for.
+const TAGS: u16 = 10_000;
 
 /// Counts samples.
 #[derive(Default)]
@@ -57,7 +61,7 @@ pub(crate) fn main(port: &str) -> Result<(), Failure> {
 
 async fn read(port: u16, width: u16, lasts: Duration) -> Result<Run, Failure> {
     // With one register to a request every third one is a tag, so that no two can be joined.
-    let (step, count) = if width == 1 { (3, REQUESTS_PER_POLL) } else { (1, 50_000) };
+    let (step, count) = if width == 1 { (3, REQUESTS_PER_POLL) } else { (1, TAGS) };
     let tag = |at: u16| {
         Ok(TagSpec {
             path: TagPath::new(format!("bench/{at}"))?,
@@ -85,7 +89,12 @@ async fn read(port: u16, width: u16, lasts: Duration) -> Result<Run, Failure> {
         backoff: (Duration::from_millis(500), Duration::from_secs(30)),
         tags: tags.into(),
     };
-    let device = ModbusDevice::new(spec, ids, Arc::new(Wall), &Buses::new())?;
+    let device = ModbusDevice::new(
+        spec,
+        ids,
+        Arc::new(Wall),
+        &Buses::with_dialer(Arc::new(TcpDialer::new("127.0.0.1".to_owned(), port))),
+    )?;
     let (sink, stop) = (Arc::new(Counter::default()), CancellationToken::new());
     let driver = tokio::spawn(Box::new(device).run(Arc::clone(&sink) as _, stop.clone()));
     // The first polls connect and make tags known.

@@ -12,11 +12,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_translator::{Clock, LossCause, Missed, Reason, Sample, Sink, TagId, Timestamp};
+use tidegate_translator::{
+    Clock, LossCause, Missed, Quality, Reason, Sample, Sink, TagId, Timestamp, Value,
+};
 use tokio::time::Instant;
 
 use crate::blocks::Cause;
-use crate::decode::Decoded;
 use crate::grid::Grid;
 use crate::spec::DeviceSpec;
 
@@ -145,20 +146,21 @@ impl Book {
         count > 0
     }
 
-    /// A tag's reading, and whether the device refused the tag until now.
+    /// Adds a tag's reading to `samples`, and tells whether the device refused the tag until now.
     #[inline]
     pub(crate) fn read(
         &mut self,
         tag: usize,
-        decoded: Decoded,
+        value: Value,
+        quality: Quality,
         acquired: Timestamp,
-    ) -> Option<(Sample, bool)> {
-        let page = self.pages.get_mut(tag)?;
+        samples: &mut Vec<Sample>,
+    ) -> bool {
+        let Some(page) = self.pages.get_mut(tag) else { return false };
         page.next += 1;
         let before = std::mem::replace(&mut page.standing, Standing::Answered);
-        let Decoded { value, quality } = decoded;
-        let sample = Sample { quality, ..Sample::good(page.id, acquired, value) };
-        Some((sample, matches!(before, Standing::Refused(_))))
+        samples.push(Sample { quality, ..Sample::good(page.id, acquired, value) });
+        matches!(before, Standing::Refused(_))
     }
 
     /// The wall clock, for samples.

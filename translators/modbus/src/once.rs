@@ -47,12 +47,12 @@ pub(crate) async fn read_once(bus: &Bus, spec: &DeviceSpec, mut blocks: Blocks) 
             None => match ask(bus, spec, &block).await {
                 Ok(reply) => {
                     for span in blocks.spans(&block.spans) {
-                        let tag = spec.tags.get(span.tag());
-                        let decoded = tag.and_then(|tag| decode(tag, span, &block, &reply));
-                        if let (Some(to), Some(decoded)) = (outcomes.get_mut(span.tag()), decoded) {
-                            let (value, quality) = (decoded.value, decoded.quality);
-                            *to = Outcome { value, quality, error: None };
-                        }
+                        let Some(tag) = spec.tags.get(span.tag()) else { continue };
+                        decode(tag, span, &block, &reply, |value, quality| {
+                            if let Some(to) = outcomes.get_mut(span.tag()) {
+                                *to = Outcome { value, quality, error: None };
+                            }
+                        });
                     }
                     blocks.answered();
                     continue;

@@ -18,13 +18,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tidegate_translator::{FaultReport, Sink};
+use tidegate_translator::{FaultReport, Quality, Sink, Value};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
 use crate::book::Book;
 use crate::bus::{Absence, Asked, Seat};
-use crate::decode::{Decoded, decode_bit, decode_registers};
+use crate::decode::{Decoded, decode_bit, decode_with};
 use crate::fault::Fault;
 use crate::grid::Backoff;
 use crate::link::{BUSY, GATEWAY_PATH, GATEWAY_TARGET, LinkError, Reply, Request, exception_word};
@@ -284,14 +284,13 @@ impl Poller {
         let spans = self.blocks.spans(&block.spans);
         let mut samples = Vec::with_capacity(spans.len());
         for span in spans {
-            let Some(tag) = self.spec.tags.get(span.tag()) else { continue };
-            if let Some(decoded) = decode(tag, span, block, reply)
-                && let Some((sample, was_refused)) = self.book.read(span.tag(), decoded, acquired)
-            {
-                samples.push(sample);
-                if was_refused {
-                    cycle.back.add(span.tag());
-                }
+            let (at, book) = (span.tag(), &mut self.book);
+            let Some(tag) = self.spec.tags.get(at) else { continue };
+            let was_refused = decode(tag, span, block, reply, |value, quality| {
+                book.read(at, value, quality, acquired, &mut samples)
+            });
+            if was_refused == Some(true) {
+                cycle.back.add(at);
             }
         }
         self.book.hand_over(samples);
@@ -383,13 +382,24 @@ impl Poller {
     }
 }
 
-/// One tag of a verified answer.
-pub(crate) fn decode(tag: &TagSpec, span: &Span, block: &Block, reply: &Reply) -> Option<Decoded> {
+/// One tag of a verified answer, handed to `take`; `None` when the answer does not hold it.
+#[inline]
+pub(crate) fn decode<R>(
+    tag: &TagSpec,
+    span: &Span,
+    block: &Block,
+    reply: &Reply,
+    take: impl FnOnce(Value, Quality) -> R,
+) -> Option<R> {
     let from = usize::from(span.start.checked_sub(block.start)?);
     match reply {
-        Reply::Bits(bits) => bits.get(from).map(|bit| decode_bit(tag, *bit)),
         Reply::Registers(registers) => {
-            decode_registers(tag, registers.get(from..from + usize::from(span.width))?)
+            let registers = registers.get(from..from + usize::from(span.width))?;
+            decode_with(tag, registers, take)
+        }
+        Reply::Bits(bits) => {
+            let Decoded { value, quality } = decode_bit(tag, *bits.get(from)?);
+            Some(take(value, quality))
         }
         Reply::Identity(_) => None,
     }
