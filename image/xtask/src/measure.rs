@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 
 use crate::npm::Packages;
 use crate::workspace::Workspace;
-use crate::{nats, npm, shell};
+use crate::{nats, npm, peers as devices, shell};
 
 /// A workspace of its own, so that other stores cost nobody else anything to build.
 const PEERS: &str = "hil-tests/bench-peers";
@@ -22,6 +22,9 @@ const NODE_RED: Packages = Packages {
     from: "hil-tests/bench-peers/node-red",
     name: "node-red",
 };
+
+/// libmodbus as server and client.
+const LIBMODBUS: &str = "hil-tests/bench-peers/modbus/libmodbus_bench.c";
 
 /// One benchmark.
 #[derive(Debug, PartialEq, Eq)]
@@ -84,7 +87,7 @@ fn known(workspace: &Workspace) -> anyhow::Result<Vec<Bench>> {
         }
     }
     // The quick ones first.
-    let order = ["pipeline", "drain", "end-to-end", "journal"];
+    let order = ["pipeline", "modbus", "drain", "end-to-end", "journal"];
     known.sort_by_key(|bench| order.iter().position(|name| *name == bench.name));
     Ok(known)
 }
@@ -104,6 +107,7 @@ struct Needs {
     gateway: Option<PathBuf>,
     nats_server: Option<PathBuf>,
     node_red: Option<PathBuf>,
+    libmodbus: Option<PathBuf>,
 }
 
 impl Needs {
@@ -115,6 +119,7 @@ impl Needs {
             gateway: None,
             nats_server: None,
             node_red: None,
+            libmodbus: None,
         };
         if daemon {
             needs.nats_server = Some(nats::provide(workspace)?);
@@ -135,6 +140,12 @@ impl Needs {
                 Err(error) => shell::say(&format!("no Node-RED to compare with: {error:#}")),
             }
         }
+        if has("modbus") {
+            match devices::libmodbus(workspace, LIBMODBUS) {
+                Ok(place) => needs.libmodbus = Some(place),
+                Err(error) => shell::say(&format!("no libmodbus to compare with: {error:#}")),
+            }
+        }
         if chosen.iter().any(|bench| bench.package.is_none()) {
             let mut build = peers(workspace, "build");
             shell::run("build the stores to compare with", build.arg("--examples"))?;
@@ -148,6 +159,7 @@ impl Needs {
             ("TIDEGATE_BIN", &self.gateway),
             (nats::VARIABLE, &self.nats_server),
             ("TIDEGATE_NODE_RED", &self.node_red),
+            ("TIDEGATE_MODBUS_PEER", &self.libmodbus),
         ];
         for (name, place) in told {
             if let Some(place) = place {

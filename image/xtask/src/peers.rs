@@ -32,17 +32,19 @@ pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<Peers> {
         }
     }
     let packages = Packages { what: "jsmodbus", from: "hil-tests/plc/jsmodbus", name: "jsmodbus" };
-    Ok(Peers { libmodbus: libmodbus(workspace)?, jsmodbus: npm::provide(workspace, &packages)? })
+    let libmodbus = libmodbus(workspace, "hil-tests/plc/libmodbus_plc.c")?;
+    Ok(Peers { libmodbus, jsmodbus: npm::provide(workspace, &packages)? })
 }
 
-/// Our server around the distribution's libmodbus. Its stamp is its source: when that changes, it
-/// is built anew.
-fn libmodbus(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    let source = workspace.root.join("hil-tests/plc/libmodbus_plc.c");
+/// A program of ours around the distribution's libmodbus. Its stamp is its source: when that
+/// changes, it is built anew.
+pub(crate) fn libmodbus(workspace: &Workspace, source: &str) -> anyhow::Result<PathBuf> {
+    let source = workspace.root.join(source);
     let wanted = std::fs::read_to_string(&source)
         .with_context(|| format!("{} is not readable", source.display()))?;
-    let place = workspace.tools().join("libmodbus_plc");
-    let stamp = workspace.tools().join("libmodbus_plc.stamp");
+    let name = source.file_stem().context("a source has a name")?.to_string_lossy().into_owned();
+    let place = workspace.tools().join(&name);
+    let stamp = workspace.tools().join(format!("{name}.stamp"));
     let stamped = std::fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
     if stamped && place.exists() {
         return Ok(place);
@@ -54,11 +56,11 @@ fn libmodbus(workspace: &Workspace) -> anyhow::Result<PathBuf> {
         debian::install("libmodbus with its headers", "libmodbus-dev")?;
     }
     std::fs::create_dir_all(workspace.tools())?;
-    let fresh = workspace.tools().join(format!("libmodbus_plc.{}", std::process::id()));
+    let fresh = workspace.tools().join(format!("{name}.{}", std::process::id()));
     let mut build = Command::new("cc");
-    build.args(["-Wall", "-Wextra", "-Werror", "-O1", "-o"]).arg(&fresh).arg(&source);
+    build.args(["-Wall", "-Wextra", "-Werror", "-O2", "-o"]).arg(&fresh).arg(&source);
     build.arg("-lmodbus");
-    shell::run("build the libmodbus server", &mut build)?;
+    shell::run(&format!("build {name} with libmodbus"), &mut build)?;
     std::fs::rename(&fresh, &place)
         .with_context(|| format!("{} could not be put in place", place.display()))?;
     std::fs::write(&stamp, wanted)?;

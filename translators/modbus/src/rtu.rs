@@ -91,6 +91,13 @@ impl Timing {
         Self { character, silence }
     }
 
+    /// What a request and an answer of this shape take on the line at the least; nothing where the
+    /// speed is not ours to know. An identification is reckoned without its objects.
+    pub(crate) fn on_the_line(self, answer: Shape) -> Duration {
+        // A request has eight bytes; an answer has five beside its data.
+        self.character * (8 + 5 + u32::from(answer.bytes))
+    }
+
     /// For bytes that were recorded: nothing waits.
     pub(crate) const fn recorded() -> Self {
         Self { character: Duration::ZERO, silence: Duration::ZERO }

@@ -312,7 +312,8 @@ pub const KEYS: &[Key] = &[
         Default::Derived("the poll interval, but not under 100 and not over 1000"),
         "1000",
         "How long one request may take. Not longer than the poll interval, unless at most 1000, so \
-         that a lost device shows as bad within two polls.",
+         that a lost device shows as bad within two polls. On a serial port the time that the \
+         bytes take on the line comes on top.",
     ),
     device(
         Section::Device,

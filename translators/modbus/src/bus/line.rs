@@ -129,6 +129,9 @@ impl Line {
         terms: Terms<'_>,
     ) -> Result<Reply, LinkError> {
         let (now, shape) = (Instant::now(), shape_of(request));
+        // The time-out is the unit's. What the bytes take on a slow line is not its fault.
+        let timeout = terms.timeout + self.timing.on_the_line(shape);
+        let terms = Terms { timeout, ..terms };
         self.settle().asked(unit, shape, now, terms.timeout);
         let outcome = channel.ask(unit, request, terms).await;
         match outcome {

@@ -1,14 +1,14 @@
 /* libmodbus as a server and as a client, for `cargo xtask bench modbus`.
  *
- *   peer serve                          prints "PORT\n", serves until its standard input ends
- *   peer ask PORT WIDTH SECONDS         reads WIDTH registers at a time, one request after another
+ *   libmodbus_bench serve                          prints "PORT\n", serves until its standard input ends
+ *   libmodbus_bench ask PORT WIDTH SECONDS         reads WIDTH registers at a time, one request after another
  *
  * Register a holds a. The client adds up what it reads, so that no compiler leaves it out, and
  * prints one JSON object: requests, values, seconds, cpu_seconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <modbus.h>
+#include <modbus/modbus.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdint.h>
@@ -23,7 +23,7 @@
 enum { REGISTERS = 65536, MOST_CLIENTS = 8 };
 
 static int fail(const char *what) {
-    fprintf(stderr, "peer: %s: %s\n", what, modbus_strerror(errno));
+    fprintf(stderr, "libmodbus_bench: %s: %s\n", what, modbus_strerror(errno));
     return 1;
 }
 
@@ -99,6 +99,6 @@ static int ask(int port, int width, double seconds) {
 int main(int count, char **words) {
     if (count == 2 && strcmp(words[1], "serve") == 0) return serve();
     if (count == 5 && strcmp(words[1], "ask") == 0) return ask(atoi(words[2]), atoi(words[3]), atof(words[4]));
-    fprintf(stderr, "usage: peer serve | peer ask PORT WIDTH SECONDS\n");
+    fprintf(stderr, "usage: libmodbus_bench serve | libmodbus_bench ask PORT WIDTH SECONDS\n");
     return 2;
 }
