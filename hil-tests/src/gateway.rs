@@ -525,7 +525,7 @@ deadband = 0.05
 }
 
 /// A device of tags that cannot be compressed, 248 bytes at each poll: about 30 kB a second when it
-/// is polled every 10 ms.
+/// is polled every 10 ms. It does not wait for others of the same PLC, nor they for it.
 fn noise(name: &str, plc: SocketAddr, every_ms: u64, deadband: &str) -> String {
     let mut text = format!(
         r#"
@@ -538,6 +538,7 @@ poll-every-ms = {every_ms}
 timeout-ms = 1000
 retry-after-ms = 200
 retry-at-most-ms = 1000
+max-connections = 32
 base-path = "PlantA/Line3/{name}"
 "#
     );
