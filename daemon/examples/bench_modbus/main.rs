@@ -58,21 +58,26 @@ fn main() -> Result<(), Failure> {
         let columns =
             ["client", "registers", "requests/s", "CPU ms/10k tags", "rate ÷ C", "CPU ÷ C"];
         let mut table = Table::new(title, &columns);
+        let this = std::env::current_exe()?;
         for width in [125, 1] {
-            let (mut c, mut own) = (Vec::new(), Vec::new());
+            let clients: [(&str, &Path, &[&str], &[&str]); 3] = [
+                ("tidegate", &this, &["--ours"], &[]),
+                ("libmodbus in C, adding up", &peer, &["ask"], &[]),
+                ("libmodbus in C, storing samples", &peer, &["ask"], &["store"]),
+            ];
+            let mut runs = [const { Vec::new() }; 3];
             for round in 0..rounds {
                 progress(&format!("{width} registers, round {} of {rounds}", round + 1));
-                c.push(ask(&peer, &["ask"], &server.port, width, seconds)?);
-                let this = std::env::current_exe()?;
-                own.push(ask(&this, &["--ours"], &server.port, width, seconds)?);
+                for ((_, program, words, more), runs) in clients.iter().zip(&mut runs) {
+                    runs.push(ask(program, words, more, &server.port, width, seconds)?);
+                }
             }
-            let (c_rate, own_rate) = (middle(&c, Run::rate), middle(&own, Run::rate));
-            let (c_cost, own_cost) = (middle(&c, Run::cost), middle(&own, Run::cost));
-            for (name, rate, cost) in
-                [("tidegate", own_rate, own_cost), ("libmodbus in C", c_rate, c_cost)]
-            {
+            let [_, c, _] = &runs;
+            let (c_rate, c_cost) = (middle(c, Run::rate), middle(c, Run::cost));
+            for ((name, ..), runs) in clients.iter().zip(&runs) {
+                let (rate, cost) = (middle(runs, Run::rate), middle(runs, Run::cost));
                 table.row([
-                    name.to_owned(),
+                    (*name).to_owned(),
                     width.to_string(),
                     figure(rate),
                     figure(cost),
@@ -82,7 +87,7 @@ fn main() -> Result<(), Failure> {
             }
         }
         table.note("server: libmodbus, one process, on loopback; one request in flight");
-        table.note("tidegate: the whole driver with two workers, as in the daemon; libmodbus: read and add up");
+        table.note("tidegate: the whole driver with two workers, as in the daemon, polling 10,000 tags; ratios to the C client that adds up");
         figures.add(table);
     } else {
         progress("no libmodbus to compare with: TIDEGATE_MODBUS_PEER is not set");
@@ -101,6 +106,7 @@ fn middle(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {
 fn ask(
     program: &Path,
     words: &[&str],
+    more: &[&str],
     port: &str,
     width: u16,
     seconds: f64,
@@ -108,7 +114,7 @@ fn ask(
     let mut command = Command::new(program);
     // The daemon's heap settings, for both.
     command.envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536")]);
-    command.args(words).args([port, &width.to_string(), &seconds.to_string()]);
+    command.args(words).args([port, &width.to_string(), &seconds.to_string()]).args(more);
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(format!("{} ended with {}", program.display(), output.status).into());

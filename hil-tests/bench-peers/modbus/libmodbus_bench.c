@@ -1,10 +1,11 @@
 /* libmodbus as a server and as a client, for `cargo xtask bench modbus`.
  *
  *   libmodbus_bench serve                          prints "PORT\n", serves until its standard input ends
- *   libmodbus_bench ask PORT WIDTH SECONDS         reads WIDTH registers at a time, one request after another
+ *   libmodbus_bench ask PORT WIDTH SECONDS [store] reads WIDTH registers at a time, one request after another
  *
- * Register a holds a. The client adds up what it reads, so that no compiler leaves it out, and
- * prints one JSON object: requests, values, seconds, cpu_seconds.
+ * Register a holds a. The client adds up what it reads, so that no compiler leaves it out; with
+ * `store` it keeps each register as a sample with its number, time, quality and value, as a gateway
+ * must. It prints one JSON object: requests, values, seconds, cpu_seconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -80,7 +81,21 @@ static double processor(void) {
     return use.ru_utime.tv_sec + use.ru_stime.tv_sec + (use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
 }
 
-static int ask(int port, int width, double seconds) {
+struct sample {
+    uint32_t tag;
+    int quality;
+    int64_t nanoseconds;
+    double value;
+};
+
+static int64_t wall(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_REALTIME, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static int ask(int port, int width, double seconds, int store) {
+    static struct sample samples[REGISTERS];
     modbus_t *bus = modbus_new_tcp("127.0.0.1", port);
     if (bus == NULL || modbus_connect(bus) < 0) return fail("connect");
     uint16_t registers[MODBUS_MAX_READ_REGISTERS];
@@ -88,9 +103,17 @@ static int ask(int port, int width, double seconds) {
     double start = now(), cpu = processor(), end = start + seconds;
     for (int from = 0; now() < end; from = from + 2 * width > REGISTERS ? 0 : from + width) {
         if (modbus_read_registers(bus, from, width, registers) != width) return fail("read");
-        for (int at = 0; at < width; at++) sum += registers[at];
+        if (store) {
+            int64_t time = wall();
+            for (int at = 0; at < width; at++) {
+                samples[from + at] = (struct sample){from + at, 192, time, registers[at]};
+            }
+        } else {
+            for (int at = 0; at < width; at++) sum += registers[at];
+        }
         requests++;
     }
+    for (int at = 0; at < REGISTERS; at++) sum += (unsigned long long)samples[at].value;
     printf("{\"requests\":%llu,\"values\":%llu,\"seconds\":%.6f,\"cpu_seconds\":%.6f,\"sum\":%llu}\n",
            requests, requests * width, now() - start, processor() - cpu, sum);
     return 0;
@@ -98,7 +121,10 @@ static int ask(int port, int width, double seconds) {
 
 int main(int count, char **words) {
     if (count == 2 && strcmp(words[1], "serve") == 0) return serve();
-    if (count == 5 && strcmp(words[1], "ask") == 0) return ask(atoi(words[2]), atoi(words[3]), atof(words[4]));
-    fprintf(stderr, "usage: libmodbus_bench serve | libmodbus_bench ask PORT WIDTH SECONDS\n");
+    if (count >= 5 && strcmp(words[1], "ask") == 0) {
+        int store = count == 6 && strcmp(words[5], "store") == 0;
+        return ask(atoi(words[2]), atoi(words[3]), atof(words[4]), store);
+    }
+    fprintf(stderr, "usage: libmodbus_bench serve | libmodbus_bench ask PORT WIDTH SECONDS [store]\n");
     return 2;
 }

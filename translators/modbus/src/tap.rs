@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //! - A tap changes nothing: bytes pass as they are, and an error stays one.
-//! - At most [`KEPT`] bytes are kept each way of an exchange, and [`EXCHANGES`] exchanges of a bus;
-//!   what was not kept is counted in the outcome.
+//! - At most [`KEPT`] bytes are kept each way of an exchange, and [`EXCHANGES`] exchanges for each
+//!   unit of a bus, [`MOST`] in all; what was not kept is counted in the outcome.
 //! - Buffers are used again: an exchange allocates nothing once its place in the ring was used.
 
 use std::fmt::Write as _;
@@ -21,8 +21,10 @@ use crate::spec::UnitId;
 
 /// Bytes kept each way: the largest frame of Modbus TCP is 260, and some noise is worth seeing.
 const KEPT: usize = 300;
-/// Exchanges kept of a bus.
+/// Exchanges kept for each unit of a bus.
 const EXCHANGES: usize = 8;
+/// Exchanges kept of a bus: two of each of the 32 units that a line takes.
+const MOST: usize = 64;
 
 /// The last exchanges of a bus, shared by the taps of its connections.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ struct Kept {
     /// Oldest at `next`, once all places are taken.
     places: Vec<Recording>,
     next: usize,
+    /// How many places there may be.
+    room: usize,
 }
 
 /// The tap of one connection. Dropping it ends an exchange in progress as given up.
@@ -66,6 +70,12 @@ struct Recording {
 }
 
 impl Ring {
+    /// Makes room for the exchanges of so many units. It is never taken back.
+    pub(crate) fn make_room(&self, units: usize) {
+        let mut kept = self.kept();
+        kept.room = units.saturating_mul(EXCHANGES).min(MOST).max(kept.room);
+    }
+
     /// The last exchanges with a unit, oldest first.
     pub(crate) fn exchanges(&self, unit: UnitId) -> Vec<Exchange> {
         let kept = self.kept();
@@ -77,7 +87,10 @@ impl Ring {
     /// Takes the recording in, and gives back one whose buffers can be used again.
     fn keep(&self, current: &mut Recording) {
         let mut kept = self.kept();
-        if kept.places.len() < EXCHANGES {
+        if kept.places.len() < kept.room.max(EXCHANGES) {
+            // The oldest is at the front again: what comes now goes behind the newest.
+            let next = std::mem::take(&mut kept.next);
+            kept.places.rotate_left(next);
             kept.places.push(std::mem::take(current));
             return;
         }
@@ -85,7 +98,7 @@ impl Ring {
         if let Some(place) = kept.places.get_mut(next) {
             std::mem::swap(place, current);
         }
-        kept.next = (next + 1) % EXCHANGES;
+        kept.next = (next + 1) % kept.places.len().max(1);
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -294,6 +307,24 @@ mod tests {
         let (sent, received) = ([1, 2, 3].into(), [4, 5, 6].into());
         let took = Duration::from_millis(30);
         assert_eq!(kept, [Exchange { at: Timestamp(7), took, sent, received, outcome }]);
+    }
+
+    #[tokio::test]
+    async fn more_units_have_more_room_and_the_order_stays() {
+        let mut bench = Bench::new();
+        for number in 0..11 {
+            bench.exchange(9, number, &[number]).await;
+        }
+        bench.ring.make_room(2);
+        for number in 11..40 {
+            bench.exchange(9, number, &[number]).await;
+            let kept = bench.ring.exchanges(UNIT);
+            let numbers: Vec<_> = kept.iter().map(|exchange| exchange.sent[0]).collect();
+            let first = (number + 1).saturating_sub(16).max(3);
+            assert_eq!(numbers, (first..=number).collect::<Vec<_>>());
+        }
+        bench.ring.make_room(1000);
+        assert_eq!(bench.ring.kept().room, MOST);
     }
 
     #[tokio::test]

@@ -274,7 +274,7 @@ async fn a_dead_unit_on_a_line_costs_one_request_for_each_back_off_and_the_other
 async fn after_a_time_out_a_unit_is_asked_for_less_before_it_is_believed() {
     let fleet = Fleet::start([1, 2], |_| {});
     sleep(Duration::from_secs(10)).await;
-    fleet.line.set([1], Mode::Late(Duration::from_millis(350)));
+    fleet.line.set([1], Mode::Late(Duration::from_millis(500)));
     let before = fleet.line.asked(1).len();
     sleep(Duration::from_secs(1)).await;
     fleet.line.set([1], Mode::Live);

@@ -119,7 +119,9 @@ impl Seat {
             let mut units = bus.units();
             let entry = units.entry(unit);
             entry.unit.join();
-            Arc::clone(&entry.pause)
+            let pause = Arc::clone(&entry.pause);
+            bus.ring.make_room(units.at.len());
+            pause
         };
         Self { bus, unit, clock, pause }
     }
