@@ -233,6 +233,12 @@ impl Gateway {
         Ok(command)
     }
 
+    /// Where its configuration is.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Where its journal is.
     #[must_use]
     pub fn journal(&self) -> PathBuf {

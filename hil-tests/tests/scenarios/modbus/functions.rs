@@ -4,7 +4,7 @@ use serde_json::Value;
 use tidegate_hil_tests::field::{Devices, Field, Site};
 use tidegate_hil_tests::peers::Peer;
 
-use super::BACK;
+use super::{BACK, PATIENT};
 use crate::CATCH_UP;
 
 /// One of each table; the most that one request may ask for, and one more; and a wide value.
@@ -67,11 +67,11 @@ async fn every_table_is_read_from_pymodbus_in_blocks_up_to_the_limits() {
 async fn names_every_exception(site: Site, peer: Peer, refused: u16) {
     let codes: [u16; 8] = [1, 2, 3, 4, 5, 6, 0x0A, 0x0B];
     let way = peer.place().way("modbus-tcp");
-    let mut devices = Devices::none().with("healthy", &way, "", &["h1", "h2", "c9"]).unwrap();
+    let mut devices = Devices::none().with("healthy", &way, PATIENT, &["h1", "h2", "c9"]).unwrap();
     for code in codes {
         let tag = format!("h{}", refused + code);
         // Each a unit of its own: 0x0A and 0x0B are said of a whole unit.
-        let unit = format!("unit = {}", 10 + code);
+        let unit = format!("unit = {}\n{PATIENT}", 10 + code);
         devices = devices.with(&format!("e{code}"), &way, &unit, &[&tag]).unwrap();
     }
     let mut field = Field::running(site, &devices).await.unwrap();

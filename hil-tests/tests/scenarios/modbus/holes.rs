@@ -3,14 +3,15 @@
 use tidegate_hil_tests::field::{Devices, Field, Site, lines_with};
 use tidegate_hil_tests::peers::{FaultPlc, Peer, Speaks};
 
-use super::BACK;
+use super::{BACK, PATIENT};
 use crate::CATCH_UP;
 
 /// Registers 90 to 129 in one block; those from `first` to `last` are not there.
 async fn the_rest_stays_good(site: Site, way: &str, first: u16, last: u16) -> Field {
     let names: Vec<_> = (90..130).map(|address| format!("h{address}")).collect();
     let tags: Vec<_> = names.iter().map(String::as_str).collect();
-    let devices = Devices::none().with("press", way, "max-gap = 16", &tags).unwrap();
+    let keys = format!("max-gap = 16\n{PATIENT}");
+    let devices = Devices::none().with("press", way, &keys, &tags).unwrap();
     let mut field = Field::running(site, &devices).await.unwrap();
     let is_there = |path: &str| {
         let address: u16 = path.rsplit('h').next().unwrap().parse().unwrap();

@@ -27,6 +27,9 @@ use tidegate_hil_tests::peers::FaultPlc;
 /// other work.
 const BACK: Duration = Duration::from_secs(15);
 
+/// For devices that answer: a server that a busy machine holds up for a moment is not silent.
+const PATIENT: &str = "timeout-ms = 1000";
+
 /// Three blocks of the same shape, so that an answer to one would fit another, and one of each
 /// other table.
 const TAGS: [&str; 9] =

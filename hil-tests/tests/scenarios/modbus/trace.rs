@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::Value;
+use tidegate_hil_tests::field::truth::{Exceptions, Reading, wrong};
 use tidegate_hil_tests::field::{Field, Site};
-use tidegate_hil_tests::outage;
 use tidegate_hil_tests::peers::{FaultPlc, Speaks, heard};
+use tidegate_hil_tests::{outage, tools};
 
 use super::{BACK, one};
 use crate::CATCH_UP;
@@ -84,7 +85,36 @@ async fn holds_what_was_on_the_wire(speaks: Speaks, faults: &[&str]) {
     }
     let answered = kept.iter().filter(|(_, received, _)| !received.is_empty()).count();
     assert!(answered > 0, "nothing that came back is kept: {trace:#}");
+    is_judged_alike_without_the_device(&field, &trace, kept.len());
     field.judge(CATCH_UP).await.unwrap();
+}
+
+/// Replays it, which needs no device: as many exchanges as are kept, and no value from elsewhere.
+fn is_judged_alike_without_the_device(field: &Field, trace: &Value, kept: usize) {
+    let file = field.site().unwrap().path("trace.json");
+    std::fs::write(&file, trace.to_string()).unwrap();
+    let mut command = std::process::Command::new(tools::gateway().unwrap());
+    command.args(["probe", "replay"]).arg(&file).args(["--device", "press", "--json", "--config"]);
+    let output = command.arg(field.gateway.config()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{errors}");
+    assert_eq!(said.lines().count(), kept, "{said}{errors}");
+    let mut decoded = Vec::new();
+    for line in said.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let tags = line["tags"].as_array().unwrap();
+        assert!(tags.is_empty() == line["no_value"].is_string(), "a value or a reason: {line}");
+        decoded.extend(tags.iter().map(|tag| Reading {
+            path: tag["path"].as_str().unwrap().to_owned(),
+            value: tag["v"].clone(),
+            quality: tag["q"].as_str().unwrap().to_owned(),
+            why: None,
+            at_ms: 0,
+        }));
+    }
+    assert!(!decoded.is_empty(), "nothing was decoded again: {said}");
+    assert_eq!(wrong(&decoded, &Exceptions::new()).unwrap(), Vec::<&Reading>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
