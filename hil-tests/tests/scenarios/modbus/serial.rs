@@ -110,6 +110,6 @@ async fn an_adapter_that_hears_itself_is_as_good_as_any_other() {
     field.all_good(BACK).await.unwrap();
     let judgement = field.judge(CATCH_UP).await.unwrap();
     let bad = judgement.record.iter().filter(|one| !one.is_good()).count();
-    // Until the echo is known for one.
-    assert!(bad <= TAGS.len(), "{bad} readings that are not good");
+    // Before anything is asked the line is listened to, and then its echo is not yet known for one.
+    assert!(bad <= 2 * TAGS.len(), "{bad} readings that are not good");
 }
