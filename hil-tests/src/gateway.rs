@@ -44,6 +44,9 @@ pub struct Wishes {
     pub commit_every_ms: u64,
     /// Devices beside the one that counts, whose 31 tags are noise, to make the journal grow.
     pub noise: usize,
+    /// How often each of them is polled, in milliseconds. Whoever waits for everything at the hub
+    /// reads all of it, again and again: a third of the rate is read three times as soon.
+    pub noise_every_ms: u64,
     /// A device of 31 noisy tags that is polled every so many milliseconds and whose every value is
     /// live: what asks for more than a thin link has.
     pub chatter: Option<u64>,
@@ -86,6 +89,7 @@ impl Default for Wishes {
             when_full: "drop-oldest",
             commit_every_ms: 200,
             noise: 0,
+            noise_every_ms: 10,
             chatter: None,
             hub_host: None,
             disk_bytes: None,
@@ -522,7 +526,7 @@ deadband = 0.05
 "#,
     );
     for number in 0..wishes.noise {
-        text.push_str(&noise(&format!("noise-{number}"), plc, 10, "1e30"));
+        text.push_str(&noise(&format!("noise-{number}"), plc, wishes.noise_every_ms, "1e30"));
     }
     if let Some(every_ms) = wishes.chatter {
         text.push_str(&noise("chatter", plc, every_ms, "0"));

@@ -14,7 +14,14 @@ const TO_NEED: Duration = Duration::from_secs(60);
 
 /// Segments of 2 MiB, and noise that fills one within seconds.
 fn noisy(when_full: &'static str) -> Wishes {
-    Wishes { max_bytes: "32 MiB", when_full, commit_every_ms: 20, noise: 10, ..Wishes::default() }
+    Wishes {
+        max_bytes: "32 MiB",
+        when_full,
+        commit_every_ms: 20,
+        noise: 10,
+        noise_every_ms: 30,
+        ..Wishes::default()
+    }
 }
 
 /// Another program that takes every byte of the file system.

@@ -19,8 +19,13 @@ fn newest_segment(disk: &Disk) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_refuses_what_was_written_costs_no_record_that_was_promised() {
     let disk = Disk::on_thin_medium(48 << 20, "").await.unwrap();
-    let wishes =
-        Wishes { max_bytes: "32 MiB", noise: 10, commit_every_ms: 50, ..Wishes::default() };
+    let wishes = Wishes {
+        max_bytes: "32 MiB",
+        noise: 10,
+        noise_every_ms: 30,
+        commit_every_ms: 50,
+        ..Wishes::default()
+    };
     let mut rig = Rig::running_with(disk.holding(wishes)).await.unwrap();
     let early = rig.polls(10).await.unwrap();
     rig.hub_holds(early, CATCH_UP).await.unwrap();

@@ -125,6 +125,9 @@ async fn a_line_on_which_everything_goes_wrong_floods_no_log_and_burns_no_proces
         field.all_good(BACK).await.unwrap_or_else(|error| panic!("after {fault}: {error:#}"));
     }
     let judgement = field.judge(CATCH_UP).await.unwrap();
-    let reasons = judgement.reasons("healthy");
-    assert!(reasons.is_empty(), "the line beside it: {reasons:?}");
+    // While the line is listened to before the first request, each of its tags says so once.
+    let record = judgement.record.iter();
+    let of_healthy = record.filter(|one| one.path.starts_with("PlantA/healthy/"));
+    let bad: Vec<_> = of_healthy.filter(|one| !one.is_good()).collect();
+    assert!(bad.len() <= TAGS.len(), "the line beside it: {bad:?}");
 }

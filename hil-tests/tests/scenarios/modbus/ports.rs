@@ -69,7 +69,8 @@ async fn an_adapter_that_is_pulled_out_and_plugged_in_again_is_used_again() {
     }
     field.all_good(BACK).await.unwrap();
     let now = vitals::open_files(pid).unwrap();
-    assert!(now <= open + 1, "{now} open files, and {open} before");
+    // A port takes two, and one may be on its way out; twenty that stayed would be forty.
+    assert!(now <= open + 4, "{now} open files, and {open} before");
     field.judge(CATCH_UP).await.unwrap();
 }
 
