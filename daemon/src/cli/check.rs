@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
-use tidegate_modbus::{DeviceSpec, Parity, StopBits, Table, Transport};
+use tidegate_modbus::{DeviceSpec, Parity, StopBits, Transport};
 use tidegate_record::json::{Inexact, value_tree};
 use tidegate_translator::{Quality, Reading, Reason};
 
@@ -203,16 +203,6 @@ fn endpoint(spec: &DeviceSpec) -> String {
     spec.link.transport.to_string()
 }
 
-/// The table's word, as in the file.
-const fn table_word(table: Table) -> &'static str {
-    match table {
-        Table::Coil => "coil",
-        Table::DiscreteInput => "discrete",
-        Table::InputRegister => "input",
-        Table::HoldingRegister => "holding",
-    }
-}
-
 fn write_devices(
     out: &mut dyn Write,
     config: &Config,
@@ -343,8 +333,8 @@ pub(super) fn blocks(plan: &Plan) -> String {
         .map(|&(table, start, count)| {
             let last = u32::from(start) + u32::from(count.max(1)) - 1;
             match count {
-                0 | 1 => format!("{} {start}", table_word(table)),
-                _ => format!("{} {start}-{last} ({count})", table_word(table)),
+                0 | 1 => format!("{} {start}", table.word()),
+                _ => format!("{} {start}-{last} ({count})", table.word()),
             }
         })
         .collect();
@@ -503,7 +493,7 @@ fn device_json(device: &Device, groups: &[Group]) -> Json {
     let millis = |every: std::time::Duration| u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
     let requests = |plan: &Plan| -> Vec<Json> {
         let each = plan.iter().map(|(table, start, count)| {
-            json!({ "table": table_word(*table), "start": start, "count": count })
+            json!({ "table": table.word(), "start": start, "count": count })
         });
         each.collect()
     };

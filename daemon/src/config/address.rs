@@ -1,6 +1,6 @@
 //! Register addresses as a person writes them.
 
-use tidegate_modbus::{Address, DataType, Forbidden, Table};
+use tidegate_modbus::{Address, Forbidden, Table};
 
 use super::suggest;
 
@@ -119,8 +119,8 @@ pub(crate) fn parse(text: &str, base: u16) -> Result<Address, AddressError> {
     let offset = u16::try_from(offset).map_err(|_| out_of_range)?;
     let bit = match bit {
         None => None,
-        Some(_) if is_bit_table(table) => {
-            return Err(AddressError::BitOfBit { table: word(table) });
+        Some(_) if table.holds_bits() => {
+            return Err(AddressError::BitOfBit { table: table.word() });
         }
         Some(bit) => {
             let digits =
@@ -175,21 +175,6 @@ fn numbered(text: &str) -> Result<(Table, &str, u32, u32), AddressError> {
         _ => return Err(shape()),
     };
     Ok((table, text.get(1..).unwrap_or_default(), 1, last))
-}
-
-/// The table's word in the file.
-pub(crate) fn word(table: Table) -> &'static str {
-    TABLES.iter().find(|(_, other)| *other == table).map_or("", |(name, _)| name)
-}
-
-/// Whether a table holds bits, not registers.
-pub(crate) const fn is_bit_table(table: Table) -> bool {
-    matches!(table, Table::Coil | Table::DiscreteInput)
-}
-
-/// How many registers, coils or inputs a value of this type takes.
-pub(crate) const fn extent(kind: DataType) -> u16 {
-    kind.registers()
 }
 
 #[cfg(test)]

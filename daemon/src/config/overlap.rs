@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use tidegate_modbus::{DataType, Table, TagSpec};
 
-use super::address;
 use super::device::Read;
 use super::fields::Checker;
 use super::tag::ReadTag;
@@ -79,8 +78,7 @@ impl Checker<'_> {
     }
 
     fn meeting(&mut self, how: How, read: &ReadTag, other: &ReadTag) {
-        let bits =
-            read.tag.as_ref().is_some_and(|(spec, _)| address::is_bit_table(spec.address.table));
+        let bits = read.tag.as_ref().is_some_and(|(spec, _)| spec.address.table.holds_bits());
         let (message, legal, there) = match (how, bits) {
             (How::Alias, _) => (
                 "another tag of this device reads the same address",
@@ -146,7 +144,7 @@ pub(super) fn meetings<'t>(tags: impl Iterator<Item = (usize, &'t TagSpec, bool)
 
 /// Whether an earlier-or-equal reading reaches into this one.
 fn meets(earlier: &TagSpec, later: &TagSpec) -> bool {
-    let end = u32::from(earlier.address.offset) + u32::from(address::extent(earlier.kind));
+    let end = u32::from(earlier.address.offset) + u32::from(earlier.kind.registers());
     earlier.address.table == later.address.table && u32::from(later.address.offset) < end
 }
 

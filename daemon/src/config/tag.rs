@@ -74,7 +74,7 @@ impl Checker<'_> {
                 path: path.clone(),
                 address,
                 kind,
-                order: order(fields.text("order")?)?,
+                order: Order::parse(fields.text("order")?)?,
                 scale: fields.number("scale")?,
                 offset: fields.number("offset")?,
                 special: (special != Special::default()).then(|| self.specials.one_of(special)),
@@ -131,23 +131,23 @@ impl Checker<'_> {
 
     /// The type, checked against the table and the end of the address space.
     fn kind(&mut self, fields: &Fields, address: Address) -> Option<DataType> {
-        let one_bit = address::is_bit_table(address.table) || address.bit.is_some();
+        let one_bit = address.table.holds_bits() || address.bit.is_some();
         let kind = match fields.text("type") {
             Some("text") => DataType::Text(self.length(fields)?),
-            Some(word) => data_type(word)?,
+            Some(word) => DataType::parse(word, 0)?,
             None if fields.attempted("type") => return None,
             None if one_bit => DataType::Bool,
             None => DataType::Uint16,
         };
         if fields.written("length") && !matches!(kind, DataType::Text(_)) {
-            let message = format!("a {} has its length by itself", type_word(kind));
+            let message = format!("a {} has its length by itself", kind.word());
             self.refuse(fields, "length", message, "nothing, or type = \"text\"");
         }
-        let word = type_word(kind);
+        let word = kind.word();
         if one_bit && kind != DataType::Bool {
             let what = match address.bit {
                 Some(_) => "a bit of a register".to_owned(),
-                None => format!("a {}", address::word(address.table)),
+                None => format!("a {}", address.table.word()),
             };
             self.refuse(fields, "type", format!("{what} is no {word}"), "\"bool\", or nothing");
             return None;
@@ -160,7 +160,7 @@ impl Checker<'_> {
             self.refuse(fields, "type", message, &legal);
             return None;
         }
-        let extent = address::extent(kind);
+        let extent = kind.registers();
         if address.offset.checked_add(extent - 1).is_none() {
             let message = format!("a value of {extent} registers reaches beyond the last one");
             self.refuse(
@@ -191,12 +191,12 @@ impl Checker<'_> {
     fn states(&mut self, fields: &Fields, kind: Option<DataType>) -> Option<Arc<States>> {
         let (states, kind) = (fields.states("states")?, kind?);
         let Some((min, max)) = whole_numbers(kind) else {
-            let message = format!("a {} has no states", type_word(kind));
+            let message = format!("a {} has no states", kind.word());
             self.refuse(fields, "states", message, "nothing, or a type of whole numbers");
             return None;
         };
         if let Some((number, name)) = states.iter().find(|(n, _)| !(min..=max).contains(n)) {
-            let message = format!("{number} ({:?}) is no {}", shorten(name), type_word(kind));
+            let message = format!("{number} ({:?}) is no {}", shorten(name), kind.word());
             self.refuse(fields, "states", message, &format!("numbers from {min} to {max}"));
         }
         Some(Arc::clone(states))
@@ -216,7 +216,7 @@ impl Checker<'_> {
         if fields.written("nan") && !meaning.can_be_no_number() {
             let message = match meaning.without_numbers() {
                 Some((what, _)) => format!("{what} is no number"),
-                None => format!("a {} is always a number", type_word(meaning.kind)),
+                None => format!("a {} is always a number", meaning.kind.word()),
             };
             self.refuse(fields, "nan", message, "nothing, or a float");
         }
@@ -295,8 +295,8 @@ impl Checker<'_> {
     fn fits_a_request(&mut self, read: &ReadTag, device: &Fields) {
         let Some((spec, _)) = &read.tag else { return };
         let Some(max_registers) = device.integer::<u16>("max-registers") else { return };
-        let extent = address::extent(spec.kind);
-        if extent > max_registers && !address::is_bit_table(spec.address.table) {
+        let extent = spec.kind.registers();
+        if extent > max_registers && !spec.address.table.holds_bits() {
             let message = format!(
                 "the value takes {extent} registers, and max-registers allows {max_registers} per request"
             );
@@ -314,7 +314,7 @@ impl Checker<'_> {
     fn is_not_forbidden(&mut self, read: &ReadTag, begun: &Begun) {
         let Some((spec, _)) = &read.tag else { return };
         let first = spec.address.offset;
-        let last = first.saturating_add(address::extent(spec.kind).saturating_sub(1));
+        let last = first.saturating_add(spec.kind.registers().saturating_sub(1));
         let meets = begun.forbidden().iter().find(|(range, _)| {
             range.table == spec.address.table && first <= range.last && range.first <= last
         });
@@ -401,52 +401,5 @@ const fn whole_numbers(kind: DataType) -> Option<(i64, i64)> {
         DataType::Bcd32 => (0, 99_999_999),
         DataType::Bcd64 => (0, 9_999_999_999_999_999),
         DataType::Float32 | DataType::Float64 | DataType::Text(_) => return None,
-    })
-}
-
-fn data_type(word: &str) -> Option<DataType> {
-    Some(match word {
-        "bool" => DataType::Bool,
-        "int16" => DataType::Int16,
-        "uint16" => DataType::Uint16,
-        "int32" => DataType::Int32,
-        "uint32" => DataType::Uint32,
-        "int64" => DataType::Int64,
-        "uint64" => DataType::Uint64,
-        "float32" => DataType::Float32,
-        "float64" => DataType::Float64,
-        "bcd16" => DataType::Bcd16,
-        "bcd32" => DataType::Bcd32,
-        "bcd64" => DataType::Bcd64,
-        _ => return None,
-    })
-}
-
-/// The type's word in the file.
-pub(crate) const fn type_word(kind: DataType) -> &'static str {
-    match kind {
-        DataType::Bool => "bool",
-        DataType::Int16 => "int16",
-        DataType::Uint16 => "uint16",
-        DataType::Int32 => "int32",
-        DataType::Uint32 => "uint32",
-        DataType::Int64 => "int64",
-        DataType::Uint64 => "uint64",
-        DataType::Float32 => "float32",
-        DataType::Float64 => "float64",
-        DataType::Bcd16 => "bcd16",
-        DataType::Bcd32 => "bcd32",
-        DataType::Bcd64 => "bcd64",
-        DataType::Text(_) => "text",
-    }
-}
-
-fn order(word: &str) -> Option<Order> {
-    Some(match word {
-        "abcd" => Order::Abcd,
-        "cdab" => Order::Cdab,
-        "badc" => Order::Badc,
-        "dcba" => Order::Dcba,
-        _ => return None,
     })
 }

@@ -17,7 +17,7 @@ use crate::causes::chain;
 use crate::config::estimate::estimate;
 use crate::config::list::{self, List};
 use crate::config::polls::{self, Plan};
-use crate::config::{self, Config, Instead, LoadError, Loaded, MAX_LIST_BYTES, Origin, size, tag};
+use crate::config::{self, Config, Instead, LoadError, Loaded, MAX_LIST_BYTES, Origin, size};
 use tidegate_modbus::DeviceSpec;
 
 /// Check a CSV tag list and make it the list of a device
@@ -150,7 +150,7 @@ fn summary(
     let mut types: BTreeMap<&str, usize> = BTreeMap::new();
     let mut tags = 0;
     for spec in only.devices.iter().flat_map(|device| device.spec.tags.iter()) {
-        *types.entry(tag::type_word(spec.kind)).or_default() += 1;
+        *types.entry(spec.kind.word()).or_default() += 1;
         tags += 1;
     }
     let types: Vec<String> = types.iter().map(|(word, count)| format!("{count} {word}")).collect();

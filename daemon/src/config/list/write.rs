@@ -13,7 +13,7 @@ use tidegate_translator::TagPath;
 use super::{Item, List, legal_names};
 use crate::config::keys::{self, Kind, Section};
 use crate::config::model::{Deadband, Device, RecordMode, Tag};
-use crate::config::tag::{MAX_SILENCE, type_word};
+use crate::config::tag::MAX_SILENCE;
 use crate::config::{overlap, value};
 
 /// The cells of a row: column and text.
@@ -93,17 +93,14 @@ fn cells(
     let mut out: Cells = vec![
         ("path", own.unwrap_or(path).to_owned()),
         ("address", tag.address.to_string()),
-        ("type", type_word(spec.kind).to_owned()),
+        ("type", spec.kind.word().to_owned()),
     ];
     let mut put = |name: &'static str, text: String| out.push((name, text));
     if let DataType::Text(length) = spec.kind {
         put("length", length.to_string());
     }
-    match spec.order {
-        Order::Abcd => {}
-        Order::Cdab => put("order", "cdab".to_owned()),
-        Order::Badc => put("order", "badc".to_owned()),
-        Order::Dcba => put("order", "dcba".to_owned()),
+    if spec.order != Order::Abcd {
+        put("order", spec.order.word().to_owned());
     }
     for (name, number, default) in [("scale", spec.scale, 1.0), ("offset", spec.offset, 0.0)] {
         if number.to_bits() != f64::to_bits(default) {
