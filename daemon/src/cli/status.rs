@@ -242,6 +242,7 @@ pub(super) const fn state_of(state: DeviceState) -> (&'static str, Tone) {
         DeviceState::Live => ("live", Tone::Good),
         DeviceState::Degraded => ("degraded", Tone::Caution),
         DeviceState::Down => ("down", Tone::Wrong),
+        DeviceState::ConfigurationError => ("configuration error", Tone::Wrong),
     }
 }
 

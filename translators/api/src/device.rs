@@ -39,6 +39,8 @@ pub enum DeviceState {
     Degraded,
     /// Nothing is answered; attempts are spaced by back-off.
     Down,
+    /// The device answers and refuses: only a person can help, and attempts are rare.
+    ConfigurationError,
 }
 
 /// Where a driver puts what it learns. No method blocks; none fails. What cannot be taken is

@@ -94,7 +94,9 @@ impl Voice {
             match state {
                 DeviceState::Live => info!(device, left_out, why, "device is live"),
                 DeviceState::Degraded => warn!(device, left_out, why, "device is degraded"),
-                DeviceState::Down => warn!(device, left_out, why, "device is down"),
+                DeviceState::Down | DeviceState::ConfigurationError => {
+                    warn!(device, left_out, why, "device is down");
+                }
                 DeviceState::Connecting => info!(device, left_out, why, "device is connecting"),
             }
             self.swallowed = 0;

@@ -114,7 +114,9 @@ fn judge_device(device: &DeviceReport, limits: &HealthLimits) -> Part {
             let why = device.why.clone();
             (PartState::Down, why.or_else(|| Some(format!("no usable value for {silent_for} ms"))))
         }
-        DeviceState::Down => (PartState::Down, device.why.clone()),
+        DeviceState::Down | DeviceState::ConfigurationError => {
+            (PartState::Down, device.why.clone())
+        }
         DeviceState::Live => (PartState::Up, None),
         DeviceState::Connecting | DeviceState::Degraded => {
             (PartState::Degraded, device.why.clone())

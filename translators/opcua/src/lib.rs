@@ -1,0 +1,22 @@
+//! The OPC UA translator: one session supervisor per configured server.
+//!
+//! # Invariants
+//! - Nothing here writes to a server or calls a method; no such request is built anywhere.
+//! - What is wanted (tags and their addresses) is kept apart from what a session says (namespace
+//!   indexes, subscription and item ids); the second is thrown away with the session.
+//! - Whatever a server sends is bounded before it is decoded, and a value that cannot be
+//!   represented is named, never dropped.
+//! - Certificates and trust are the daemon's: it comes in through [`Credentials`].
+
+mod book;
+mod credentials;
+mod node;
+mod spec;
+
+pub use book::{FoundTag, Learned, TagBook};
+pub use credentials::{Application, Credentials, Distrust, DistrustKind, Presented};
+pub use node::{Identifier, Namespace, NodeAddress, NodeError, Step};
+pub use spec::{
+    Collect, DeviceSpec, Discard, EndpointUrl, ItemSpec, Mode, Policy, Security, ServerDeadband,
+    SubtreeSpec, TagSpec, Thumbprint, Trigger, TrustSpec, UrlError, UserSpec,
+};
