@@ -18,6 +18,7 @@ mod node;
 mod spec;
 #[allow(dead_code, reason = "the supervisor comes next")]
 mod wire;
+mod status;
 
 pub use book::{FoundTag, Learned, TagBook};
 pub use connect::{ConnectError, Stage};
@@ -27,3 +28,4 @@ pub use spec::{
     Collect, DeviceSpec, Discard, EndpointUrl, ItemSpec, Mode, Policy, Security, ServerDeadband,
     SubtreeSpec, TagSpec, Thumbprint, Trigger, TrustSpec, UrlError, UserSpec,
 };
+pub use status::Status;
