@@ -16,9 +16,9 @@ mod credentials;
 mod line;
 mod node;
 mod spec;
+mod status;
 #[allow(dead_code, reason = "the supervisor comes next")]
 mod wire;
-mod status;
 
 pub use book::{FoundTag, Learned, TagBook};
 pub use connect::{ConnectError, Stage};
