@@ -91,6 +91,8 @@ pub(crate) struct DataTypes {
     classes: HashMap<NodeId, Class>,
     /// `None` where the server names no supertype.
     supertypes: HashMap<NodeId, Option<NodeId>>,
+    /// Encodings that only a value told, and that were asked for.
+    strange: HashSet<NodeId>,
 }
 
 impl DataTypes {
@@ -100,6 +102,7 @@ impl DataTypes {
             types: Types::known(),
             classes: HashMap::new(),
             supertypes: HashMap::new(),
+            strange: HashSet::new(),
         }
     }
 

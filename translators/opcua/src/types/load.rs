@@ -28,7 +28,8 @@ const MAX_NAMES: usize = 10_000;
 const MAX_FIELDS: usize = 2_000;
 
 impl DataTypes {
-    /// Loads the types that are encoded under these ids; whether any of them is known now.
+    /// Loads the types that are encoded under these ids; whether any of them is known now. Each is
+    /// asked for once in a session.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -37,8 +38,12 @@ impl DataTypes {
         services: &impl Services,
         encodings: Vec<NodeId>,
     ) -> Result<bool, ServiceError> {
-        let encodings: HashSet<NodeId> = encodings.into_iter().collect();
+        // What was asked for once is not asked for again, and not without end.
+        let room = MAX_TYPES.saturating_sub(self.strange.len());
+        let encodings: HashSet<NodeId> =
+            encodings.into_iter().filter(|id| !self.strange.contains(id)).take(room).collect();
         let encodings: Vec<NodeId> = encodings.into_iter().collect();
+        self.strange.extend(encodings.iter().cloned());
         if encodings.is_empty() {
             return Ok(false);
         }
