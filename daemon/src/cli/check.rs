@@ -18,7 +18,7 @@ use super::terminal::{self, Align, Tone};
 use crate::causes::chain;
 use crate::config::estimate::{Estimate, estimate};
 use crate::config::polls::{self, Group, Line, Plan};
-use crate::config::{self, Argument, Config, Device, LeafMode, LoadError, WhenFull, size};
+use crate::config::{self, Argument, Config, Device, Driver, LeafMode, LoadError, WhenFull, size};
 
 /// Check a configuration file and show what it would poll and cost.
 #[derive(Debug, Clone, clap::Args)]
@@ -149,9 +149,10 @@ fn warnings(config: &Config, lines: &[Line]) -> Vec<String> {
         }
     }
     for device in &config.devices {
-        for (key, path) in config::tls_files(&device.spec.link) {
+        let link = device.modbus().map(|spec| &spec.link);
+        for (key, path) in link.map(|link| config::tls_files(link)).unwrap_or_default() {
             if !path.exists() {
-                let (name, file) = (&device.spec.name, path.display());
+                let (name, file) = (device.name(), path.display());
                 out.push(format!("{name}: tls.{key}: there is no file {file} on this machine"));
             }
         }
@@ -199,8 +200,11 @@ fn write_settings(out: &mut dyn Write, config: &Config) -> io::Result<()> {
     }
 }
 
-fn endpoint(spec: &DeviceSpec) -> String {
-    spec.link.transport.to_string()
+fn endpoint(device: &Device) -> String {
+    match &device.driver {
+        Driver::Modbus(spec) => spec.link.transport.to_string(),
+        Driver::OpcUa(spec) => spec.url.to_string(),
+    }
 }
 
 fn write_devices(
@@ -223,14 +227,13 @@ fn write_devices(
         ("REQUESTS/S", Align::Right),
     ]);
     for (device, groups) in config.devices.iter().zip(groups) {
-        let spec = &device.spec;
         for (index, group) in groups.iter().enumerate() {
             let first = |text: String| if index == 0 { text } else { String::new() };
             let cells = [
-                first(spec.name.clone()),
-                first(protocol(spec).to_owned()),
-                first(endpoint(spec)),
-                first(spec.unit.0.to_string()),
+                first(device.name().to_owned()),
+                first(protocol(device).to_owned()),
+                first(endpoint(device)),
+                first(device.modbus().map_or_else(String::new, |spec| spec.unit.0.to_string())),
                 seconds(group.every.as_secs_f64()),
                 group.tags.to_string(),
                 group.plan.len().to_string(),
@@ -244,7 +247,7 @@ fn write_devices(
     writeln!(out)?;
     for (device, groups) in config.devices.iter().zip(groups) {
         for group in groups {
-            let name = &device.spec.name;
+            let name = device.name();
             let every = match groups.len() {
                 1 => String::new(),
                 _ => format!(" every {}", seconds(group.every.as_secs_f64())),
@@ -315,7 +318,8 @@ fn line_json(line: &Line) -> Json {
 }
 
 /// The protocol's word in the file.
-fn protocol(spec: &DeviceSpec) -> &'static str {
+fn protocol(device: &Device) -> &'static str {
+    let Driver::Modbus(spec) = &device.driver else { return "opcua" };
     match spec.link.transport {
         Transport::Tcp(_) => "modbus-tcp",
         Transport::Tls(..) => "modbus-tls",
@@ -403,7 +407,7 @@ fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Ve
         .devices
         .iter()
         .map(|device| {
-            let own = readings.iter().find(|(name, _)| *name == device.spec.name);
+            let own = readings.iter().find(|(name, _)| name == device.name());
             let readings: Vec<Option<&Reading>> = (0_u32..)
                 .zip(device.tags.iter())
                 .map(|(id, _)| own.and_then(|(_, list)| list.iter().find(|r| r.tag.0 == id)))
@@ -433,9 +437,11 @@ fn exit_code(answers: &[Answer<'_>]) -> u8 {
 
 fn write_answers(out: &mut dyn Write, answers: &[Answer<'_>], colour: bool) -> io::Result<()> {
     for answer in answers {
-        let spec = &answer.device.spec;
+        let device = answer.device;
+        let unit = device.modbus().map(|spec| format!(", unit {}", spec.unit.0));
         let state = if answer.reachable { "answered" } else { "cannot be reached" };
-        writeln!(out, "\n{} at {}, unit {}, {state}:", spec.name, endpoint(spec), spec.unit.0)?;
+        let (name, unit) = (device.name(), unit.unwrap_or_default());
+        writeln!(out, "\n{name} at {}{unit}, {state}:", endpoint(device))?;
         let mut table = terminal::Table::new(&[
             ("TAG", Align::Left),
             ("ADDRESS", Align::Left),
@@ -509,11 +515,11 @@ fn device_json(device: &Device, groups: &[Group]) -> Json {
         })
         .collect();
     json!({
-        "name": device.spec.name,
-        "protocol": protocol(&device.spec),
-        "endpoint": endpoint(&device.spec),
-        "unit": device.spec.unit.0,
-        "poll_every_ms": millis(device.spec.poll_every),
+        "name": device.name(),
+        "protocol": protocol(device),
+        "endpoint": endpoint(device),
+        "unit": device.modbus().map(|spec| spec.unit.0),
+        "poll_every_ms": millis(device.poll_every()),
         "tags": device.tags.len(),
         "groups": each,
         "requests_per_s": groups.iter().map(Group::requests_per_s).sum::<f64>(),
@@ -539,7 +545,7 @@ fn answer_json(answer: &Answer<'_>) -> Json {
             })
         })
         .collect();
-    json!({ "device": answer.device.spec.name, "reachable": answer.reachable, "tags": tags })
+    json!({ "device": answer.device.name(), "reachable": answer.reachable, "tags": tags })
 }
 
 #[cfg(test)]

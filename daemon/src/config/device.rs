@@ -14,7 +14,7 @@ use super::fields::{Checker, Fields, Table};
 use super::keys::Section;
 use super::link::{Protocol, Way};
 use super::mistake::{Mistake, Place, shorten};
-use super::model::{Device, Tag};
+use super::model::{Device, Driver, Tag};
 use super::profile::Profile;
 use super::suggest;
 use super::tag::ReadTag;
@@ -365,7 +365,8 @@ impl Checker<'_> {
 
 /// A device with its tags, which are as many in both lists.
 pub(super) fn device_of(spec: DeviceSpec, specs: Vec<TagSpec>, tags: Vec<Tag>) -> Device {
-    Device { spec: Arc::new(DeviceSpec { tags: specs.into(), ..spec }), tags: tags.into() }
+    let driver = Driver::Modbus(Arc::new(DeviceSpec { tags: specs.into(), ..spec }));
+    Device { driver, tags: tags.into(), subtrees: Arc::default() }
 }
 
 /// Gives each device its link. `None` when one of them has none.
@@ -374,8 +375,10 @@ pub(super) fn linked(
     links: Vec<Option<Arc<LinkSpec>>>,
 ) -> Option<Vec<Device>> {
     for (device, link) in devices.iter_mut().zip(links) {
-        // Nobody else has it yet.
-        Arc::get_mut(&mut device.spec)?.link = link?;
+        if let Driver::Modbus(spec) = &mut device.driver {
+            // Nobody else has it yet.
+            Arc::get_mut(spec)?.link = link?;
+        }
     }
     Some(devices)
 }

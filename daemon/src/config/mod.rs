@@ -42,8 +42,8 @@ pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub use model::{
-    Config, Deadband, Device, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, RecordMode,
-    Tag, TlsFiles, Uplink, WhenFull,
+    Config, Deadband, Device, Driver, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics,
+    RecordMode, Tag, TlsFiles, Uplink, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use value::host_and_port;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_modbus::{DeviceSpec, SerialSpec, Table, TagSpec, Transport};
 
-use super::Config;
+use super::{Config, Device};
 
 /// The requests of one cycle: table, first address on the wire, how many.
 pub type Plan = Vec<(Table, u16, u16)>;
@@ -34,7 +34,9 @@ impl Group {
 /// plans the requests of one cycle of a device.
 #[must_use]
 pub fn groups(config: &Config, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Vec<Group>> {
-    config.devices.iter().map(|device| of_device(&device.spec, plan)).collect()
+    let of =
+        |device: &Device| device.modbus().map(|spec| of_device(spec, plan)).unwrap_or_default();
+    config.devices.iter().map(of).collect()
 }
 
 fn of_device(spec: &DeviceSpec, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Group> {
@@ -70,8 +72,9 @@ pub struct Line {
 pub fn lines(config: &Config, groups: &[Vec<Group>]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for (device, groups) in config.devices.iter().zip(groups) {
-        let Transport::Rtu(serial) = &device.spec.link.transport else { continue };
-        let turnaround = device.spec.link.turnaround;
+        let Some(link) = device.modbus().map(|spec| &spec.link) else { continue };
+        let Transport::Rtu(serial) = &link.transport else { continue };
+        let turnaround = link.turnaround;
         let busy: f64 = groups
             .iter()
             .map(|group| {
@@ -132,7 +135,7 @@ impl Config {
     /// Takes the tags of one device alone, for an estimate of what they cost.
     #[must_use]
     pub fn only(&self, device: &str) -> Self {
-        let devices = self.devices.iter().filter(|it| it.spec.name == device).cloned().collect();
+        let devices = self.devices.iter().filter(|it| it.name() == device).cloned().collect();
         Self { devices, ..self.clone() }
     }
 }

@@ -175,7 +175,7 @@ fn a_minimal_file_gets_every_default() {
         metrics: None,
         control_socket: "/run/tidegate/control.sock".into(),
         devices: vec![Device {
-            spec: Arc::new(DeviceSpec {
+            driver: Driver::Modbus(Arc::new(DeviceSpec {
                 name: "press-1".into(),
                 link: Arc::new(LinkSpec::tcp("192.0.2.10".into(), 502)),
                 unit: UnitId(1),
@@ -196,7 +196,8 @@ fn a_minimal_file_gets_every_default() {
                     offset: 0.0,
                     special: None,
                 }]),
-            }),
+            })),
+            subtrees: Arc::default(),
             tags: Arc::new([Tag {
                 path: path("PlantA/press-1/temperature"),
                 address: "holding:100".into(),
@@ -404,7 +405,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
     assert_eq!(config.control_socket, dir.join("control.sock"));
     let device = &config.devices[0];
     assert_eq!(
-        *device.spec,
+        **device.modbus().unwrap(),
         DeviceSpec {
             name: "meter".into(),
             link: Arc::new(LinkSpec {
@@ -427,11 +428,11 @@ fn every_key_that_is_written_reaches_the_configuration() {
                 Forbidden { table: Table::HoldingRegister, first: 700, last: 700 },
             ]),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
-            tags: device.spec.tags.clone(),
+            tags: device.modbus().unwrap().tags.clone(),
         }
     );
     assert_eq!(
-        device.spec.tags[0],
+        device.modbus().unwrap().tags[0],
         TagSpec {
             path: TagPath::new("Werk1/Halle 2/a/b").unwrap(),
             address: Address { table: Table::InputRegister, offset: 6, bit: None },
@@ -455,7 +456,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
             }),
         }
     );
-    assert_eq!(device.spec.tags[1].kind, DataType::Bool);
+    assert_eq!(device.modbus().unwrap().tags[1].kind, DataType::Bool);
     assert_eq!(device.tags[2].manner.deadband, Deadband::Percent(2.5));
 }
 
@@ -471,7 +472,7 @@ fn whole_config() -> Config {
 #[test]
 fn what_only_some_tags_have_reaches_them() {
     let config = whole_config();
-    let specs = &config.devices[0].spec.tags;
+    let specs = &config.devices[0].modbus().unwrap().tags;
     let special = |index: usize| specs[index].special.as_deref().unwrap();
     assert_eq!(specs[0].special, None);
     let range = LegalRange { min: -1.0, max: 100.5, outside: Outside::Clamp };
@@ -494,7 +495,9 @@ fn what_only_some_tags_have_reaches_them() {
 fn every_column_of_a_tag_list_reaches_its_tag() {
     let config = whole_config();
     let device = &config.devices[0];
-    let [float, text, state] = &device.spec.tags[7..] else { panic!("{:?}", device.tags) };
+    let [float, text, state] = &device.modbus().unwrap().tags[7..] else {
+        panic!("{:?}", device.tags)
+    };
     let range = LegalRange { min: 0.0, max: 1000.0, outside: Outside::Bad };
     let special = Special {
         poll_every: Some(Duration::from_millis(100)),
@@ -548,7 +551,8 @@ fn devices_of_one_port_share_what_one_of_them_says() {
         turnaround: Duration::ZERO,
         close_after_poll: false,
     };
-    let (one, two) = (&config.devices[1].spec, &config.devices[2].spec);
+    let spec = |index: usize| config.devices[index].modbus().unwrap();
+    let (one, two) = (spec(1), spec(2));
     assert_eq!(*one.link, expected);
     assert!(Arc::ptr_eq(&one.link, &two.link));
     // What is the unit's own, or wins over the profile's.
@@ -564,7 +568,7 @@ fn devices_of_one_port_share_what_one_of_them_says() {
 fn each_transport_has_its_port_and_its_files() {
     let config = whole_config();
     let endpoint = |host: &str, port| Endpoint { host: host.into(), port };
-    let transport = |index: usize| &config.devices[index].spec.link.transport;
+    let transport = |index: usize| &config.devices[index].modbus().unwrap().link.transport;
     assert_eq!(*transport(3), Transport::RtuOverTcp(endpoint("moxa", 4001)));
     let tls = TlsSpec {
         ca: Path::new(DIRECTORY).join("ca.pem"),
@@ -629,7 +633,7 @@ fn the_limit_of_a_time_out_follows_the_poll_interval() {
     let timeout = |poll: u32| {
         let text =
             MINIMAL.replace("192.0.2.10\"", &format!("192.0.2.10\"\npoll-every-ms = {poll}"));
-        parse_text(&text).unwrap().devices[0].spec.timeout.as_millis()
+        parse_text(&text).unwrap().devices[0].modbus().unwrap().timeout.as_millis()
     };
     assert_eq!(timeout(10), 100);
     assert_eq!(timeout(300), 300);
@@ -899,7 +903,7 @@ fn a_unit_twice_on_one_endpoint_is_legal() {
     let again = "[[device]]\nname = \"again\"\nprotocol = \"modbus-tcp\"\n\
                  address = \"192.0.2.10\"\n[[device.tag]]\npath = \"x\"\naddress = \"coil:1\"\n";
     let config = parse_text(&format!("{MINIMAL}{again}")).unwrap();
-    let link = |index: usize| &config.devices[index].spec.link;
+    let link = |index: usize| &config.devices[index].modbus().unwrap().link;
     assert!(Arc::ptr_eq(link(0), link(1)));
 }
 

@@ -57,10 +57,11 @@ fn tidy(name: &str, cell: &str, comma: bool) -> String {
 /// All tags of a device whose paths begin with `base`, as a tag list in CSV.
 #[must_use]
 pub fn write(device: &Device, base: &TagPath) -> Vec<u8> {
+    let Some(spec) = device.modbus() else { return Vec::new() };
     let mut allowed = vec![false; device.tags.len()];
     // Which tags were allowed to overlap is not kept; those that do must have been.
     loop {
-        let each = device.spec.tags.iter().zip(&allowed).enumerate();
+        let each = spec.tags.iter().zip(&allowed).enumerate();
         let later = overlap::meetings(each.map(|(index, (spec, may))| (index, spec, *may)));
         let mut changed = false;
         for meeting in later {
@@ -74,10 +75,10 @@ pub fn write(device: &Device, base: &TagPath) -> Vec<u8> {
             break;
         }
     }
-    let pairs = device.spec.tags.iter().zip(device.tags.iter()).zip(allowed);
-    let rows: Vec<Cells> = pairs
-        .map(|((spec, tag), overlaps)| cells(spec, tag, base, device.spec.poll_every, overlaps))
-        .collect();
+    let every = spec.poll_every;
+    let pairs = spec.tags.iter().zip(device.tags.iter()).zip(allowed);
+    let rows: Vec<Cells> =
+        pairs.map(|((spec, tag), overlaps)| cells(spec, tag, base, every, overlaps)).collect();
     print(&rows)
 }
 
