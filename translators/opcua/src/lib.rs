@@ -12,6 +12,7 @@ mod book;
 mod credentials;
 mod node;
 mod spec;
+mod status;
 
 pub use book::{FoundTag, Learned, TagBook};
 pub use credentials::{Application, Credentials, Distrust, DistrustKind, Presented};
@@ -20,3 +21,4 @@ pub use spec::{
     Collect, DeviceSpec, Discard, EndpointUrl, ItemSpec, Mode, Policy, Security, ServerDeadband,
     SubtreeSpec, TagSpec, Thumbprint, Trigger, TrustSpec, UrlError, UserSpec,
 };
+pub use status::Status;
