@@ -20,3 +20,4 @@ pub mod sim;
 pub mod subjects;
 pub mod supervise;
 pub mod uplink;
+mod weight;

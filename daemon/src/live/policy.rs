@@ -219,6 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn a_deadband_hides_no_change_of_text_bytes_or_structures() {
+        for (one, other) in [
+            (Value::Text("7".into()), Value::Text("7.0".into())),
+            (Value::Bytes([7].into()), Value::Bytes([8].into())),
+            (Value::Json("[7]".into()), Value::Json("[7.0]".into())),
+            (Value::I64(7), Value::Text("7".into())),
+        ] {
+            let mut policy = LivePolicy::new(Deadband::Absolute(1000.0), MINUTE);
+            for (value, is_news) in [(&one, true), (&one, false), (&other, true), (&other, false)] {
+                assert_eq!(offer(&mut policy, 0, value.clone()), is_news, "{value:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_forgotten_publication_is_made_good_by_the_next_reading() {
         let mut policy = LivePolicy::new(Deadband::None, MINUTE);
         assert!(offer(&mut policy, 0, Value::I64(7)));

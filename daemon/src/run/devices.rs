@@ -18,7 +18,7 @@ use crate::config::{Config, Deadband, Device, Driver, Manner, RecordMode};
 use crate::live::{LiveQueue, LiveTag};
 use crate::names::GatewayId;
 use crate::observe::health::{self, GatewayHealth, HealthTag};
-use crate::observe::state::{Board, DeviceMeta, HealthLimits, TagMeta};
+use crate::observe::state::{Alive, Board, DeviceMeta, HealthLimits, TagMeta};
 use crate::recorder::{Handle, Ingress, RecorderGone};
 use crate::run::modbus_tls::TlsFromFiles;
 use crate::supervise::{DriverBuild, DriverId, Drivers, SupervisorGone};
@@ -149,7 +149,7 @@ impl Devices {
     fn tell(&self, numbered: &[Numbered<'_>], health: &[(TagId, TagPath)]) {
         let metas = numbered.iter().map(|n| DeviceMeta {
             name: n.device.name().into(),
-            fresh_for: Some(fresh_for(n.device, shortest_interval(n.device))),
+            alive: Alive::ByData(fresh_for(n.device, shortest_interval(n.device))),
         });
         // One after the other and nothing in lists of its own: there may be 50,000.
         let tags = || {
