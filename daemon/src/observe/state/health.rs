@@ -113,15 +113,15 @@ fn judge_device(device: &DeviceReport, limits: &HealthLimits) -> Part {
         .heard_age_ms
         .filter(|age| device.heard_within_ms.is_some_and(|within| *age > within.max(least)));
     let (state, why) = match device.state {
-        _ if let Some(mute_for) = mute_for => {
-            (PartState::Down, Some(format!("nothing heard of its driver for {mute_for} ms")))
-        }
         _ if too_long => {
             let why = device.why.clone();
             (PartState::Down, why.or_else(|| Some(format!("no usable value for {silent_for} ms"))))
         }
         DeviceState::Down | DeviceState::ConfigurationError => {
             (PartState::Down, device.why.clone())
+        }
+        _ if let Some(mute_for) = mute_for => {
+            (PartState::Down, Some(format!("nothing heard of its driver for {mute_for} ms")))
         }
         DeviceState::Live => (PartState::Up, None),
         DeviceState::Connecting | DeviceState::Degraded => {
