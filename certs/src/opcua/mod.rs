@@ -14,10 +14,13 @@
 //! - Nothing is trusted on first sight.
 //! - Whatever comes from a server is bounded, and never a reason to panic.
 
-#[expect(dead_code, reason = "the trust store asks the rest")]
 mod certificate;
+mod distrust;
 pub mod own;
 mod thumbprint;
+pub mod trust;
 
+pub use distrust::{Distrust, DistrustKind};
 pub use own::{KeyBits, Own, OwnCertificate, OwnError, OwnSpec};
-pub use thumbprint::{Thumbprint, ThumbprintPrefix};
+pub use thumbprint::{PrefixError, Thumbprint, ThumbprintPrefix};
+pub use trust::{Accepted, AcceptedBy, Expectation, TrustStore};
