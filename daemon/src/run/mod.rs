@@ -11,6 +11,7 @@ mod found;
 mod heap;
 pub mod modbus_tls;
 mod opcua;
+pub mod opcua_credentials;
 mod roster;
 mod stages;
 mod watch;
