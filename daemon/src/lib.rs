@@ -1,6 +1,7 @@
 //! The Tidegate daemon: configuration, supervision, recorder, live plane, uplink, leaf, and the
 //! command line over them. `ARCHITECTURE.md` has the map.
 
+mod bulk;
 mod by_tag;
 pub mod causes;
 pub mod cli;
@@ -20,4 +21,3 @@ pub mod sim;
 pub mod subjects;
 pub mod supervise;
 pub mod uplink;
-mod weight;

@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::publisher::{Entry, LiveTag, entries};
+use crate::bulk::weight;
 use crate::by_tag::ByTag;
 use crate::observe::state::Board;
-use crate::weight::weight;
 
 /// The most readings that wait. More than one second of 50,000 tags, the largest gateway that is
 /// planned for; a batch that is larger on its own is taken when nothing else waits. A long text

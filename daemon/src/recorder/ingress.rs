@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidegate_journal::{ClockState, Unsequenced};
 use tidegate_translator::{
     Clock, DeviceState, FaultReport, LossCause, Missed, Quality, Reason, Sample, Sink, TagId,
-    Timestamp, Value,
+    Timestamp,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,9 +23,9 @@ use super::clock::ClockWatch;
 use super::losses::{GATEWAY, LossLedger};
 use super::owners::Owners;
 use super::stamp::both_clocks;
+use crate::bulk::{Remembered, weight};
 use crate::live::LiveQueue;
 use crate::observe::state::Board;
-use crate::weight::weight;
 
 /// Samples that may wait for the recorder: five seconds of 50,000 tags, the largest gateway that
 /// is planned for, so that a slow `fdatasync` costs nothing. A long text counts as several, so that
@@ -150,7 +150,7 @@ pub struct Ingress {
     owners: Mutex<Owners>,
 }
 
-type Reading = (Value, Quality, u32);
+type Reading = (Remembered, Quality, u32);
 
 impl std::fmt::Debug for Ingress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -262,12 +262,10 @@ impl Ingress {
         let differs = |sample: &&Sample| {
             let Some(last) = on_change.get_mut(&sample.tag) else { return true };
             let same = last.as_ref().is_some_and(|(value, quality, status)| {
-                value.is_same(&sample.value)
-                    && *quality == sample.quality
-                    && *status == sample.status
+                value.is(&sample.value) && *quality == sample.quality && *status == sample.status
             });
             if !same {
-                *last = Some((sample.value.clone(), sample.quality, sample.status));
+                *last = Some((Remembered::of(&sample.value), sample.quality, sample.status));
             }
             !same
         };
@@ -302,6 +300,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use tidegate_translator::Value;
+
     use super::*;
     use crate::recorder::SystemClock;
 

@@ -42,10 +42,10 @@ use super::losses::of_gateway;
 use super::pace::CommitPace;
 use super::stamp::{Stamper, boot_time};
 use super::waiting::Kit;
+use crate::bulk::text_bytes;
 use crate::causes::chain;
 use crate::observe::state::Board;
 use crate::supervise::Pulse;
-use crate::weight::text_bytes;
 
 /// Samples that become frames without waiting for the commit: about 24 kB in columns, so that a
 /// frame is never near its limit and packing never takes long.

@@ -336,6 +336,18 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_value_too_long_to_be_shown_is_named_and_good() {
+        let board = board();
+        let text = |length| Value::Text("x".repeat(length).into());
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), text(16 * 1024))]);
+        assert_eq!(all(&board)[1].v.as_str().map(str::len), Some(16 * 1024));
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), text(16 * 1024 + 1))]);
+        let tag = &all(&board)[1];
+        assert_eq!((tag.q.as_str(), tag.why.as_deref()), ("good", Some("too-long-to-show")));
+        assert!(tag.v.is_null());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn before_the_tags_are_told_a_page_says_that_the_daemon_is_starting() {
         let board = Board::new("PlantA/gw-1".parse().unwrap(), Arc::new(SetClock::default()));
         assert!(board.tags(&Pattern::all(), None, 10).starting);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Pattern;
 use super::faults::{DeviceFaults, Faults, GroupReport};
 use super::parts::{millis, millis_always};
+use crate::bulk::text_bytes;
 use crate::by_tag::ByTag;
 use crate::observe::health;
 use crate::shared::Recent;
@@ -22,7 +23,7 @@ use crate::shared::Recent;
 /// The most tags in one page.
 pub const MAX_PAGE: usize = 5000;
 
-/// The longest rendered value in a page, in bytes; a longer one is named but not shown.
+/// The longest value that is kept and shown, in bytes; a longer one is named.
 const MAX_SHOWN_VALUE: usize = 16 * 1024;
 
 /// A configured device.
@@ -107,7 +108,8 @@ struct Kin {
 
 #[derive(Debug)]
 struct Latest {
-    value: Value,
+    /// `None` for one that is too long to be shown.
+    value: Option<Value>,
     quality: Quality,
     /// When the value arose.
     time: Timestamp,
@@ -285,7 +287,7 @@ impl Readings {
             };
             place = found.map_or(0, |found| found + 1);
             tag.latest = Some(Latest {
-                value: sample.value.clone(),
+                value: (text_bytes(&sample.value) <= MAX_SHOWN_VALUE).then(|| sample.value.clone()),
                 quality: sample.quality,
                 time: sample.time(),
                 at: since,
@@ -491,7 +493,11 @@ impl Tag {
 
     fn report(&self, quality: Quality, now: Now) -> TagReport {
         let (v, oddity) = match &self.latest {
-            Some(latest) => shown(&latest.value),
+            Some(Latest { value: Some(value), .. }) => {
+                let (tree, inexact) = value_tree(value);
+                (tree, inexact.map(Inexact::word))
+            }
+            Some(Latest { value: None, .. }) => (serde_json::Value::Null, Some("too-long-to-show")),
             None => (serde_json::Value::Null, None),
         };
         let why = quality.reason().map(Reason::word).or(oddity);
@@ -512,17 +518,4 @@ impl Latest {
     fn age(&self, now: Now) -> Duration {
         Duration::from_nanos(now.since_origin.saturating_sub(self.at))
     }
-}
-
-fn shown(value: &Value) -> (serde_json::Value, Option<&'static str>) {
-    let length = match value {
-        Value::Text(text) | Value::Json(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        _ => 0,
-    };
-    if length > MAX_SHOWN_VALUE {
-        return (serde_json::Value::Null, Some("too-long-to-show"));
-    }
-    let (tree, inexact) = value_tree(value);
-    (tree, inexact.map(Inexact::word))
 }
