@@ -9,13 +9,35 @@
 //! - Certificates and trust are the daemon's: it comes in through [`Credentials`].
 
 mod book;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
+mod connect;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
+mod convert;
 mod credentials;
+mod device;
+mod grid;
+mod history;
+mod items;
+mod ledger;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
+mod line;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
+mod namespaces;
 mod node;
+mod poll;
+mod prepare;
+mod sequence;
 mod spec;
 mod status;
+mod supervisor;
+mod voice;
+mod watchdog;
+mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};
+pub use connect::{ConnectError, Stage};
 pub use credentials::{Application, Credentials, Distrust, DistrustKind, Presented};
+pub use device::OpcUaDevice;
 pub use node::{Identifier, Namespace, NodeAddress, NodeError, Step};
 pub use spec::{
     Collect, DeviceSpec, Discard, EndpointUrl, ItemSpec, Mode, Policy, Security, ServerDeadband,
