@@ -4,6 +4,7 @@ pub mod check;
 mod device;
 pub mod docs;
 pub(crate) mod exit;
+pub mod identity;
 pub mod init;
 pub mod lab;
 mod man;
@@ -53,6 +54,7 @@ enum Command {
     Tags(tags::TagsArgs),
     Prove(prove::ProveArgs),
     Tap(tap::TapArgs),
+    Identity(identity::IdentityArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
     #[command(hide = true)]
@@ -72,7 +74,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Init(args) => {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let host = host();
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             written(init::run(&args, Some(&host), &mut out, &mut err))
         }
@@ -84,12 +86,29 @@ pub fn main() -> ExitCode {
         Command::Tags(args) => tags(&args),
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
+        Command::Identity(args) => manage(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
         Command::InternalHubConfig(args) => lab::hub_config(&args),
         Command::InternalHubStream(args) => lab::hub_stream(&args),
     }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn manage(args: &identity::IdentityArgs) -> ExitCode {
+    let surroundings = identity::Surroundings {
+        environment: std::env::vars_os().collect(),
+        now: std::time::SystemTime::now(),
+        host: Some(host()),
+        colour: terminal::colour(std::io::stdout().is_terminal()),
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    written(identity::run(args, surroundings))
 }
 
 fn become_leaf(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
