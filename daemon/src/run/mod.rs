@@ -10,7 +10,7 @@ mod devices;
 mod found;
 mod heap;
 pub mod modbus_tls;
-mod opcua;
+pub(crate) mod opcua;
 pub mod opcua_credentials;
 mod roster;
 mod stages;
@@ -226,7 +226,8 @@ async fn daemon(
     }
 
     let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));
-    let opcua = opcua::maker(Arc::clone(&clock));
+    let credentials = opcua::credentials(&config, Arc::clone(&clock)).telling(Arc::clone(&board));
+    let opcua = opcua::maker(Arc::clone(&clock), Arc::new(credentials));
     let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as

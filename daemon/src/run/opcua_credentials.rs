@@ -17,14 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tidegate_identity::opcua::{
-    DistrustKind as Kind, Expectation, Own, OwnSpec, Thumbprint as Seen, TrustStore,
+    DistrustKind as Kind, Expectation, Own, OwnCertificate, OwnSpec, Thumbprint as Seen, TrustStore,
 };
 use tidegate_opcua::{
     Application, Credentials, Distrust, DistrustKind, Presented, Thumbprint, UserSpec,
 };
-use tidegate_translator::Clock;
+use tidegate_translator::{Clock, Timestamp};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use zeroize::Zeroizing;
+
+use crate::observe::state::{Board, CertificateStatus};
 
 /// The longest password, in bytes. The policies that encrypt one take less.
 const MAX_PASSWORD: usize = 1024;
@@ -64,6 +66,7 @@ pub struct OpcUaCredentials {
     trust: TrustStore,
     clock: Arc<dyn Clock>,
     credentials_directory: Option<PathBuf>,
+    board: Option<Arc<Board>>,
     told: Mutex<BTreeSet<String>>,
 }
 
@@ -86,8 +89,26 @@ impl OpcUaCredentials {
             credentials_directory: std::env::var_os(CREDENTIALS_DIRECTORY)
                 .filter(|dir: &OsString| !dir.is_empty())
                 .map(PathBuf::from),
+            board: None,
             told: Mutex::default(),
         }
+    }
+
+    /// Shows in the status until when the own certificate is valid.
+    #[must_use]
+    pub fn telling(self, board: Arc<Board>) -> Self {
+        Self { board: Some(board), ..self }
+    }
+
+    fn note(&self, own: &OwnCertificate) {
+        let Some(board) = &self.board else { return };
+        let since = own.facts.not_after.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since.map_or(0, |since| since.as_millis());
+        board.note_certificate(CertificateStatus {
+            role: "opcua".to_owned(),
+            subject: own.facts.subject.clone(),
+            not_after: Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)),
+        });
     }
 
     /// Warns once of what does not hinder.
@@ -170,6 +191,7 @@ impl Credentials for OpcUaCredentials {
     fn application(&self) -> Result<Application, Box<dyn Error + Send + Sync>> {
         // The first one takes a new RSA key, which a small machine seeks for seconds.
         let own = blocking(|| self.own.ensure(&self.spec, self.now()))?;
+        self.note(&own);
         for remark in own.remarks(&self.spec.application_uri, self.now()) {
             self.remark(None, remark);
         }
@@ -237,6 +259,7 @@ mod tests {
     use tidegate_opcua::TrustSpec;
 
     use super::*;
+    use crate::observe::state::HealthLimits;
     use crate::recorder::SystemClock;
 
     struct Folder {
@@ -337,8 +360,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_own_certificate_is_made_once_and_a_server_is_judged_by_folder_and_thumbprint() {
-        let folder = Folder::new();
+        let mut folder = Folder::new();
+        let board = Arc::new(crate::observe::state::tests::board());
+        folder.credentials.board = Some(Arc::clone(&board));
         let own = folder.credentials.application().unwrap();
+        let shown = board.report(&HealthLimits::default()).certificates;
+        assert_eq!((shown.len(), shown[0].role.as_str()), (1, "opcua"));
+        assert!(shown[0].days_left(SystemClock.now()) > 300.0, "{shown:?}");
         assert_eq!(own.uri, "urn:tidegate:P:g");
         assert!(own.certificate.exists() && own.key.exists());
         assert_eq!(folder.credentials.application().unwrap(), own);

@@ -197,6 +197,15 @@ impl Board {
         lock(&self.parts).certificates = certificates;
     }
 
+    /// Notes a certificate in place of the one of its role.
+    pub fn note_certificate(&self, certificate: CertificateStatus) {
+        let certificates = &mut lock(&self.parts).certificates;
+        match certificates.iter_mut().find(|known| known.role == certificate.role) {
+            Some(known) => *known = certificate,
+            None => certificates.push(certificate),
+        }
+    }
+
     /// Raises an alarm, or changes the text of one that is raised; its start is kept.
     /// `kind` is a fixed word such as `journal-full`. Returns whether it is new.
     pub fn raise(&self, kind: &str, text: impl Into<String>) -> bool {
