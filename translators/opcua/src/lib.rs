@@ -27,21 +27,20 @@ mod node;
 mod pattern;
 mod poll;
 mod prepare;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod resolve;
 mod sequence;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod services;
 mod spec;
 mod status;
 mod supervisor;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod tree;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod types;
 mod voice;
 mod watchdog;
-#[allow(dead_code, reason = "the supervisor comes next")]
 mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};

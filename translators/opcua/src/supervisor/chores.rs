@@ -16,9 +16,11 @@ use crate::book::TagBook;
 use crate::history::{Filled, fill};
 use crate::items::Wanted;
 use crate::line::{Line, ServiceError, Subscription};
-use crate::prepare::{Failure, Prepared, prepare};
+use crate::node::NodeAddress;
+use crate::prepare::{Place, Prepared, find_again, prepare};
 use crate::sequence::Missing;
 use crate::spec::DeviceSpec;
+use crate::types::DataTypes;
 
 /// Something to ask.
 pub(crate) enum Chore {
@@ -43,7 +45,9 @@ pub(crate) enum Chore {
     /// What history has.
     Fill { nodes: Vec<(usize, NodeId)>, gap: Gap, span: Span },
     /// Addresses that were not found before.
-    Resolve(Vec<usize>),
+    Resolve(Vec<(usize, NodeAddress)>),
+    /// Types of which values came unannounced.
+    Learn { types: DataTypes, encodings: Vec<NodeId> },
 }
 
 /// What is filled, to be told as lost when it cannot be.
@@ -99,7 +103,14 @@ pub(crate) enum Done {
         span: Span,
         result: Result<Filled, ServiceError>,
     },
-    Resolve(Vec<usize>, Result<Vec<Result<NodeId, Failure>>, ServiceError>),
+    Resolve {
+        places: Vec<usize>,
+        result: Result<Vec<Place>, ServiceError>,
+    },
+    Learn {
+        types: DataTypes,
+        result: Result<bool, ServiceError>,
+    },
 }
 
 /// What chores need beside the session.
@@ -174,13 +185,14 @@ pub(crate) fn begin<'a>(line: &'a Line, means: &'a Means, chore: Chore) -> BoxFu
             Done::Fill { gap, span, result: fill(line, nodes, from, to).await }
         }
         .boxed(),
-        Chore::Resolve(places) => async move {
-            let found = prepare(line, &means.spec, Arc::clone(&means.configured), &*means.book);
-            let found = found.await.map(|prepared| {
-                let node = |place: &usize| prepared.nodes.get(*place).cloned();
-                places.iter().filter_map(node).collect()
-            });
-            Done::Resolve(places, found)
+        Chore::Resolve(items) => async move {
+            let (places, addresses): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+            Done::Resolve { places, result: find_again(line, &addresses).await }
+        }
+        .boxed(),
+        Chore::Learn { mut types, encodings } => async move {
+            let result = types.learn(line, encodings).await;
+            Done::Learn { types, result }
         }
         .boxed(),
     }

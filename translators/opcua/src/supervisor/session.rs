@@ -8,13 +8,14 @@
 //! - A tag that the server refuses turns bad by itself, and is asked for again each minute.
 //! - Silence of the whole server turns every tag bad within five seconds, whatever is under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use opcua::types::{
-    DataChangeNotification, DataValue, DateTime, MonitoredItemCreateResult, NotificationMessage,
-    PublishResponse, StatusChangeNotification, StatusCode, SubscriptionAcknowledgement,
+    DataChangeNotification, DataValue, DateTime, MonitoredItemCreateResult, NodeId,
+    NotificationMessage, PublishResponse, StatusChangeNotification, StatusCode,
+    SubscriptionAcknowledgement,
 };
 use tidegate_translator::{DeviceState, LossCause, Reason, Sample, Timestamp};
 use tokio::time::Instant;
@@ -24,10 +25,11 @@ use crate::items::{Group, counts, create, groups, polls, read_value, sample_ever
 use crate::ledger::Ledger;
 use crate::line::{ServiceError, Subscription};
 use crate::poll::Slots;
-use crate::prepare::{Failure, Prepared};
+use crate::prepare::{Failure, Place, Prepared};
 use crate::sequence::{Seen, Sequence};
 use crate::spec::{Collect, DeviceSpec};
 use crate::supervisor::chores::{Chore, Done, Gap, Span};
+use crate::types::DataTypes;
 use crate::voice::Voice;
 use crate::watchdog::{Cure, Watchdog};
 
@@ -53,6 +55,8 @@ const MAX_ACKS: usize = 100;
 /// The info bits of a status that say that the server's queue was too short (Part 4, 7.39.1).
 const OVERFLOW: u32 = 0x0480;
 const OVERFLOW_MASK: u32 = 0x0C80;
+/// Types that are asked for in one session because values of them came.
+const MAX_ASKED_TYPES: usize = 1_000;
 /// How often a tag's overflow is told.
 const OVERFLOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -83,6 +87,9 @@ pub(crate) struct Mirror {
     server_time: DateTime,
     /// When an overflow was last told of an item.
     overflows: BTreeMap<usize, Instant>,
+    /// Items whose last value cannot be represented.
+    flaws: BTreeMap<usize, String>,
+    asked_types: HashSet<NodeId>,
 }
 
 /// How a session begins.
@@ -137,6 +144,7 @@ pub(crate) struct Session<'a> {
     publishes: usize,
     publish_pause: Option<Instant>,
     publish_failures: u32,
+    unknown_types: Vec<NodeId>,
 }
 
 impl<'a> Session<'a> {
@@ -164,6 +172,7 @@ impl<'a> Session<'a> {
             publishes: MAX_PUBLISHES,
             publish_pause: None,
             publish_failures: 0,
+            unknown_types: Vec::new(),
         };
         let (Beginning::Resumed(earlier) | Beginning::Fresh(earlier)) = &beginning;
         session.before = earlier.server_time;
@@ -242,7 +251,9 @@ impl<'a> Session<'a> {
             soon(self.kept_alive + KEEP_ALIVE);
         }
         soon(self.heard + if self.in_doubt { self.leave_after() } else { DOUBT });
-        self.mirror.subs.iter().filter(|sub| !sub.is_replaced).for_each(|s| soon(s.dog.due()));
+        if !self.keeping_alive {
+            self.mirror.subs.iter().filter(|sub| !sub.is_replaced).for_each(|s| soon(s.dog.due()));
+        }
         self.core.ledger.due().into_iter().for_each(&mut soon);
         self.publish_pause.into_iter().for_each(&mut soon);
         if self.is_built && self.core.spec.collect == Collect::Poll {
@@ -424,6 +435,7 @@ impl<'a> Session<'a> {
     ) {
         let Some(prepared) = &self.mirror.prepared else { return };
         let mut samples: Vec<Sample> = Vec::with_capacity(values.len());
+        let (mut unknown, mut flawed_before) = (Vec::new(), true);
         for (place, value) in values {
             let (Some(wanted), Some(meaning)) =
                 (prepared.wanted.get(place), prepared.meanings.get(place))
@@ -452,11 +464,65 @@ impl<'a> Session<'a> {
                     let cause = LossCause::TooLarge;
                     self.core.ledger.missed(tag, cause, acquired, acquired, Some(1));
                 }
-                Err(flawed) => samples.push(flawed.sample),
+                Err(flawed) => {
+                    if let Flaw::UnknownType { encoding, .. } = &flawed.flaw
+                        && self.mirror.asked_types.len() < MAX_ASKED_TYPES
+                        && self.mirror.asked_types.insert((**encoding).clone())
+                    {
+                        unknown.push((**encoding).clone());
+                    }
+                    if self.mirror.flaws.insert(place, flawed.flaw.to_string()).is_none() {
+                        flawed_before = false;
+                    }
+                    samples.push(flawed.sample);
+                    continue;
+                }
+            }
+            if !self.mirror.flaws.is_empty() && self.mirror.flaws.remove(&place).is_some() {
+                flawed_before = false;
             }
         }
         self.core.ledger.speaks();
         self.core.ledger.hand_over(samples);
+        self.unknown_types.extend(unknown);
+        self.learn();
+        if !flawed_before {
+            self.tell_state();
+        }
+    }
+
+    /// Asks for the types of which values came.
+    fn learn(&mut self) {
+        if self.unknown_types.is_empty() {
+            return;
+        }
+        let types = self.mirror.prepared.as_mut().and_then(|prepared| prepared.types.take());
+        if let Some(types) = types {
+            let encodings = std::mem::take(&mut self.unknown_types);
+            self.todo.push(Chore::Learn { types, encodings });
+        }
+    }
+
+    fn learned(&mut self, types: DataTypes, result: Result<bool, ServiceError>, now: Instant) {
+        let Some(prepared) = &mut self.mirror.prepared else { return };
+        if matches!(result, Ok(true)) {
+            prepared.converter = types.converter();
+        }
+        prepared.types = Some(types);
+        match result {
+            Ok(true) => {
+                self.hears(now);
+                // The server does not send again what it thinks was taken.
+                let places: Vec<usize> = self.mirror.flaws.keys().copied().collect();
+                let items = self.readable(&places);
+                self.todo.push(Chore::Refresh(items));
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.fails(&error);
+            }
+        }
+        self.learn();
     }
 
     /// A chore has an end.
@@ -506,7 +572,8 @@ impl<'a> Session<'a> {
             }
             Done::Poll { group, places, result } => self.polled(group, places, result, now),
             Done::Fill { gap, span, result } => self.filled(gap, span, result, now),
-            Done::Resolve(places, result) => self.resolved(&places, result, now),
+            Done::Resolve { places, result } => self.resolved(&places, result, now),
+            Done::Learn { types, result } => self.learned(types, result, now),
         }
     }
 
@@ -526,6 +593,9 @@ impl<'a> Session<'a> {
             let same = |old: &Prepared| old.wanted == prepared.wanted;
             mirror.prepared.as_ref().is_some_and(same) && !mirror.subs.is_empty()
         });
+        for note in &prepared.notes {
+            self.core.voice.notes("not everything below a subtree is taken", note);
+        }
         self.mirror.prepared = Some(prepared);
         self.fail_tags(failures);
         match leftover.filter(|_| spec.collect == Collect::Subscribe) {
@@ -885,23 +955,27 @@ impl<'a> Session<'a> {
         if self.in_doubt || !self.is_built {
             return;
         }
-        let of = self.mirror.exists.len();
-        let first = self.mirror.failures.iter().next().and_then(|(place, failure)| {
-            let wanted = self.mirror.prepared.as_ref()?.wanted.get(*place)?;
-            Some(format!("{}: {}", wanted.path, failure.text))
-        });
-        match first {
-            None => self.core.voice.state(DeviceState::Live, None),
-            Some(first) => {
-                let count = self.mirror.failures.len();
-                let why = format!("{count} of {of} tags not read: {first}");
-                self.core.voice.state(DeviceState::Degraded, Some(why));
+        let Some(prepared) = &self.mirror.prepared else { return };
+        let path = |place: &usize| prepared.wanted.get(*place).map(|wanted| &wanted.path);
+        let failed = self.mirror.failures.iter().map(|(place, failure)| (place, &failure.text));
+        let first = failed.chain(&self.mirror.flaws).next();
+        let first = first.and_then(|(place, why)| Some(format!("{}: {why}", path(place)?)));
+        let why = match (prepared.troubles.first(), first) {
+            (None, None) => return self.core.voice.state(DeviceState::Live, None),
+            (Some(trouble), _) => trouble.clone(),
+            (None, Some(first)) => {
+                let count = self.mirror.failures.len() + self.mirror.flaws.len();
+                format!("{count} of {} tags not read: {first}", self.mirror.exists.len())
             }
-        }
+        };
+        self.core.voice.state(DeviceState::Degraded, Some(why));
     }
 
-    /// Cures subscriptions that are silent.
+    /// Cures subscriptions that are silent while the server is not.
     fn watch(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.heard) > 2 * KEEP_ALIVE {
+            return;
+        }
         let silent = self.mirror.subs.iter().enumerate().filter(|(_, sub)| !sub.is_replaced);
         let silent: Vec<_> =
             silent.filter_map(|(at, sub)| Some((at, sub.dog.cure(now)?))).collect();
@@ -966,13 +1040,15 @@ impl<'a> Session<'a> {
             self.todo.push(creation(group, members));
         }
         self.retrying = true;
-        self.todo.push(Chore::Resolve(self.mirror.failures.keys().copied().collect()));
+        let Some(prepared) = &self.mirror.prepared else { return };
+        let address = |place: &usize| Some((*place, prepared.wanted.get(*place)?.node.clone()));
+        self.todo.push(Chore::Resolve(self.mirror.failures.keys().filter_map(address).collect()));
     }
 
     fn resolved(
         &mut self,
         places: &[usize],
-        result: Result<Vec<Result<opcua::types::NodeId, Failure>>, ServiceError>,
+        result: Result<Vec<Place>, ServiceError>,
         now: Instant,
     ) {
         self.retrying = false;
@@ -987,14 +1063,16 @@ impl<'a> Session<'a> {
         let mut failures = Vec::new();
         let mut found = Vec::new();
         for (place, node) in places.iter().zip(nodes) {
-            match (&node, self.mirror.prepared.as_mut()) {
-                (Ok(_), Some(prepared)) => {
+            match (node, self.mirror.prepared.as_mut()) {
+                (Ok((node, meaning)), Some(prepared)) => {
                     found.push(*place);
-                    if let Some(to) = prepared.nodes.get_mut(*place) {
-                        *to = node;
+                    if let (Some(at), Some(of)) =
+                        (prepared.nodes.get_mut(*place), prepared.meanings.get_mut(*place))
+                    {
+                        (*at, *of) = (Ok(node), meaning);
                     }
                 }
-                (Err(failure), _) => failures.push((*place, failure.clone())),
+                (Err(failure), _) => failures.push((*place, failure)),
                 (Ok(_), None) => {}
             }
         }
