@@ -9,12 +9,19 @@
 //! - Certificates and trust are the daemon's: it comes in through [`Credentials`].
 
 mod book;
+#[allow(dead_code, reason = "the supervisor comes next")]
+mod connect;
 mod credentials;
+#[allow(dead_code, reason = "the supervisor comes next")]
+mod line;
 mod node;
 mod spec;
 mod status;
+#[allow(dead_code, reason = "the supervisor comes next")]
+mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};
+pub use connect::{ConnectError, Stage};
 pub use credentials::{Application, Credentials, Distrust, DistrustKind, Presented};
 pub use node::{Identifier, Namespace, NodeAddress, NodeError, Step};
 pub use spec::{
