@@ -15,6 +15,7 @@ mod credentials;
 #[allow(dead_code, reason = "the supervisor comes next")]
 mod line;
 mod node;
+pub mod probe;
 mod spec;
 mod status;
 #[allow(dead_code, reason = "the supervisor comes next")]
