@@ -27,6 +27,8 @@ use opcua::types::{
     NamespaceMap, NodeId, RequestHeader, SignatureData, StatusCode,
 };
 
+use tokio::time::Instant;
+
 pub(crate) use choose::{Chosen, choose, leaf};
 pub(crate) use error::words;
 pub use error::{ConnectError, Stage};
@@ -77,11 +79,21 @@ pub(crate) struct Ticket {
     pub(crate) nonce: ByteString,
 }
 
+/// What a server says of itself before there is a session.
+#[derive(Debug, Clone)]
+pub(crate) struct Offered {
+    pub(crate) endpoints: Vec<EndpointDescription>,
+    /// Its clock when it answered.
+    pub(crate) server_time: DateTime,
+    /// How long the answer took.
+    pub(crate) took: Duration,
+}
+
 /// The endpoints that a server offers at this address.
 pub(crate) async fn endpoints(
     url: &EndpointUrl,
     timeout: Duration,
-) -> Result<Vec<EndpointDescription>, ConnectError> {
+) -> Result<Offered, ConnectError> {
     let endpoint = EndpointDescription {
         endpoint_url: url.to_string().into(),
         security_policy_uri: SecurityPolicy::None.to_uri().into(),
@@ -102,11 +114,13 @@ pub(crate) async fn endpoints(
         profile_uris: None,
     };
     let asked = async {
+        let begun = Instant::now();
         let answer = service!(&channel, GetEndpoints, request, timeout);
+        let took = begun.elapsed();
         channel.close_channel().await;
-        answer
+        answer.map(|answer| (answer, took))
     };
-    let answer = wire
+    let (answer, took) = wire
         .serve(asked)
         .await
         .map_err(|error| ConnectError::refused(Stage::Endpoints, error.status, &error.detail))?;
@@ -114,7 +128,7 @@ pub(crate) async fn endpoints(
     let _ = tokio::time::timeout(Duration::from_millis(50), wire.closed()).await;
     let mut endpoints = answer.endpoints.unwrap_or_default();
     endpoints.truncate(MAX_ENDPOINTS);
-    Ok(endpoints)
+    Ok(Offered { endpoints, server_time: answer.response_header.timestamp, took })
 }
 
 impl Target {
@@ -124,7 +138,7 @@ impl Target {
         credentials: &dyn Credentials,
     ) -> Result<Self, ConnectError> {
         let offered = endpoints(&spec.url, spec.timeout).await?;
-        Self::judged(spec, credentials, choose(spec, &offered)?)
+        Self::judged(spec, credentials, choose(spec, &offered.endpoints)?)
     }
 
     /// Judges the certificate of an endpoint.
