@@ -172,6 +172,12 @@ impl TokenKind {
 }
 
 impl Offer {
+    /// The server's own certificate, without its chain: DER.
+    #[must_use]
+    pub fn leaf(&self) -> &[u8] {
+        crate::connect::leaf(&self.certificate)
+    }
+
     /// Whether it can be used with these settings.
     #[must_use]
     pub fn fits(&self, security: Security) -> bool {

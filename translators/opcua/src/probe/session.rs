@@ -79,10 +79,11 @@ pub(super) async fn ask(line: &Line, findings: &RefCell<Findings>) {
     match status(line).await {
         Ok((values, now)) => {
             let took = since.elapsed();
-            findings.borrow_mut().clock = match value(&values, 0) {
-                Some(Variant::DateTime(time)) if !time.is_null() => Some(clock(time, &now, took)),
-                _ => findings.borrow().clock,
-            };
+            if let Some(Variant::DateTime(time)) = value(&values, 0)
+                && !time.is_null()
+            {
+                findings.borrow_mut().clock = Some(clock(time, &now, took));
+            }
             note(&mut |session| tell(session, &values));
         }
         Err(error) => missing("the state of the server", &error),

@@ -27,13 +27,14 @@ const ADVERTISED: Duration = Duration::from_secs(2);
 /// The most advertised URLs that are tried: a server has one for each of its network cards.
 const MAX_ADVERTISED: usize = 16;
 
-/// Looks at a server, as far as it lets us.
+/// Looks at a server, as far as it lets us; unless `log_on`, as far as anybody may.
 ///
 /// # Errors
 /// With what was in the way. `findings` has what was learnt before.
 pub async fn survey(
     spec: &DeviceSpec,
     credentials: &dyn Credentials,
+    log_on: bool,
     findings: &RefCell<Findings>,
 ) -> Result<(), Cause> {
     let doing = |what| findings.borrow_mut().doing = what;
@@ -42,11 +43,16 @@ pub async fn survey(
     findings.borrow_mut().answered = Some(answered);
 
     doing("asking for its endpoints");
-    let offered = endpoints(&spec.url, spec.timeout)
+    let told = endpoints(&spec.url, spec.timeout)
         .await
         .map_err(|error| cause(spec, &error, &[], findings))?;
+    let offered = told.endpoints;
     {
         let mut findings = findings.borrow_mut();
+        // Small servers without a clock leave it out.
+        if !told.server_time.is_null() {
+            findings.clock = Some(clock(&told.server_time, &DateTime::now(), told.took));
+        }
         findings.application = application(&offered);
         findings.offers = offers(&offered);
         findings.chosen = findings.offers.iter().position(|offer| offer.fits(spec.security));
@@ -57,6 +63,9 @@ pub async fn survey(
 
     doing("judging its certificate");
     judge(spec, credentials, findings);
+    if !log_on {
+        return Ok(());
+    }
     let chosen = choose(spec, &offered).map_err(|error| cause(spec, &error, &offered, findings))?;
     if spec.follow_advertised {
         follow(chosen.endpoint.endpoint_url.as_ref(), findings)?;
@@ -241,7 +250,7 @@ mod tests {
     #[test]
     fn urls_that_are_dialled_alike_are_the_same() {
         let url = |text| EndpointUrl::parse(text).unwrap();
-        assert!(same(&url("opc.tcp://PLC"), &url("opc.tcp://plc:4840/")));
-        assert!(!same(&url("opc.tcp://plc/UA"), &url("opc.tcp://plc")));
+        assert!(same(&url("opc.tcp://PLC/UA"), &url("opc.tcp://plc:4840/")));
+        assert!(!same(&url("opc.tcp://plc"), &url("opc.tcp://192.0.2.7")));
     }
 }

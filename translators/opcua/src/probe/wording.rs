@@ -293,25 +293,27 @@ fn no_token(context: &Context<'_>, taken: &[TokenKind]) -> String {
     )
 }
 
+/// What is wrong with the certificate was said by whoever judged it. Only the remedy for one that
+/// nobody knows yet depends on where trust is kept.
 fn distrusted(context: &Context<'_>, distrust: &Distrust) -> String {
-    let url = context.url;
-    match (distrust.kind, distrust.thumbprint) {
-        (DistrustKind::Unknown, Some(thumbprint)) => {
-            let approve = if context.config.is_some() {
-                format!(
-                    "approve it with {}",
-                    context.command(&format!("identity trust approve {thumbprint}"))
-                )
-            } else {
-                format!("try again with --trust {thumbprint}")
-            };
-            format!(
-                "nobody has approved the certificate of {url} yet: compare its SHA-256 thumbprint \
-                 with the one that the server's own screen shows, then {approve}"
-            )
-        }
-        _ => distrust.text.clone(),
-    }
+    let (DistrustKind::Unknown, Some(thumbprint)) = (distrust.kind, distrust.thumbprint) else {
+        return match context.config {
+            Some(_) => distrust.text.clone(),
+            // Nobody has set a key of a configuration that there is not.
+            None => distrust.text.replace("set check-host = false", "give --any-host"),
+        };
+    };
+    let what = distrust.text.split(';').next().unwrap_or_default();
+    let approve = if context.config.is_some() {
+        let short: String = thumbprint.to_string().chars().take(16).collect();
+        format!("approve it with {}", context.command(&format!("identity trust approve {short}")))
+    } else {
+        format!("try again with --trust {thumbprint}")
+    };
+    format!(
+        "the {what}; compare its SHA-256 thumbprint with the one that the server's own screen \
+         shows, then {approve}"
+    )
 }
 
 /// How our certificate becomes known to the server.

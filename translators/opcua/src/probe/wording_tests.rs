@@ -56,7 +56,7 @@ fn password() -> UserSpec {
 fn unknown() -> Cause {
     Cause::Distrust(Distrust {
         kind: DistrustKind::Unknown,
-        text: "not approved".into(),
+        text: "certificate abab of \"CN=press\" is not approved; approve it".into(),
         thumbprint: Some(Thumbprint([0xab; 32])),
     })
 }
@@ -86,7 +86,7 @@ fn each_cause_has_its_own_sentence_with_a_remedy() {
             Cause::NoEndpoint { offered: vec![(OfferedPolicy::None, OfferedMode::None)] },
             "has no endpoint with any current policy and SignAndEncrypt, only None: switch on",
         ),
-        (unknown(), "\"tidegate identity trust approve abababab"),
+        (unknown(), "\"tidegate identity trust approve abababababababab --config t.toml\""),
         (
             Cause::NoToken { taken: vec![TokenKind::UserName] },
             "takes no anonymous users, only a name and a password (--user, --password-file)",
