@@ -327,7 +327,8 @@ impl Converter {
         depth: u32,
     ) -> Result<(), Flaw> {
         let Some(structure) = self.types.find(id) else {
-            return Err(Flaw::UnknownType { id: self.namespaces.address(id).to_string().into() });
+            let address = self.namespaces.address(id).to_string().into();
+            return Err(Flaw::UnknownType { id: address, encoding: Box::new(id.clone()) });
         };
         let mut body = Reader::new(bytes, &structure.name);
         self.structure(out, structure, &mut body, depth)?;

@@ -35,7 +35,7 @@ mod value;
 
 use std::sync::Arc;
 
-use opcua::types::{ContextOwned, DataValue, Variant};
+use opcua::types::{ContextOwned, DataValue, NodeId, Variant};
 use tidegate_translator::{Quality, Reason, Sample, TagId, Timestamp, Value};
 
 pub(crate) use self::definition::{Field, Kind, Names, Scalar, Shape, Structure, Types};
@@ -75,6 +75,8 @@ pub(crate) enum Flaw {
     UnknownType {
         /// The address of its encoding.
         id: Box<str>,
+        /// The same in this session, so that it can be asked for.
+        encoding: Box<NodeId>,
     },
     /// A part of it has a data type without a definition.
     #[error("the server has no definition of the data type {name}")]

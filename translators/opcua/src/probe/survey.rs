@@ -108,10 +108,9 @@ async fn advertised(spec: &DeviceSpec, offered: &[EndpointDescription]) -> Vec<(
     urls.into_iter().zip(reaches).collect()
 }
 
-/// Whether two URLs are dialled alike and mean the same endpoint.
+/// Whether two URLs lead to the same port.
 fn same(one: &EndpointUrl, other: &EndpointUrl) -> bool {
-    let path = |url: &EndpointUrl| url.path.trim_end_matches('/').to_owned();
-    one.host.eq_ignore_ascii_case(&other.host) && one.port == other.port && path(one) == path(other)
+    one.host.eq_ignore_ascii_case(&other.host) && one.port == other.port
 }
 
 /// An advertised URL that is to be followed must lead somewhere.
