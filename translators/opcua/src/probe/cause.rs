@@ -85,6 +85,11 @@ pub enum Cause {
         /// What is in the way there.
         why: Box<Cause>,
     },
+    /// What was to be looked at is not there, or not told.
+    Unbrowsable {
+        /// Why.
+        said: String,
+    },
     /// The server, or the library on its behalf, answered with a status code.
     Status {
         /// While this was done.
@@ -120,6 +125,7 @@ impl Cause {
             Self::Distrust(_) => "server-not-trusted",
             Self::Ours { .. } => "own-files",
             Self::Advertised { .. } => "advertised-url",
+            Self::Unbrowsable { .. } => "not-browsable",
             Self::Status { .. } => "refused-by-server",
             Self::Silent { .. } => "silent",
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! survey ─► knock, offer, connect, session ─► Findings, or a Cause ─► wording
+//! browse ─► the same, and walk             ─► Holdings
 //! ```
 //!
 //! # Invariants
@@ -14,15 +15,19 @@
 mod cause;
 mod findings;
 mod greeting;
+mod holdings;
 mod knock;
 mod offer;
 mod session;
 mod survey;
+mod walk;
 pub mod wording;
 
 pub use cause::Cause;
 pub use findings::{Build, Findings, Reach, SessionFindings, Subscribed};
 pub use greeting::{Greeting, Limits};
+pub use holdings::{Class, Holding, Holdings, Variable};
 pub use knock::Answered;
 pub use offer::{Application, Offer, OfferedMode, OfferedPolicy, Token, TokenKind, policy_name};
-pub use survey::survey;
+pub use survey::{browse, survey};
+pub use walk::Below;

@@ -14,13 +14,16 @@ use tokio::time::Instant;
 
 use super::cause::Cause;
 use super::findings::{Findings, Reach};
+use super::holdings::Holdings;
 use super::offer::{OfferedPolicy, TokenKind, application, offers};
+use super::walk::{self, Below};
 use super::wording::Clock;
 use super::{knock, session};
 use crate::connect::{ConnectError, Stage, Target, choose, endpoints};
 use crate::credentials::{Credentials, Presented};
 use crate::line::Line;
 use crate::spec::{DeviceSpec, EndpointUrl};
+use crate::wire::Wire;
 
 /// How long an advertised URL is tried.
 const ADVERTISED: Duration = Duration::from_secs(2);
@@ -38,25 +41,7 @@ pub async fn survey(
     findings: &RefCell<Findings>,
 ) -> Result<(), Cause> {
     let doing = |what| findings.borrow_mut().doing = what;
-    doing("looking for the server");
-    let answered = knock::knock(&spec.url, spec.timeout).await?;
-    findings.borrow_mut().answered = Some(answered);
-
-    doing("asking for its endpoints");
-    let told = endpoints(&spec.url, spec.timeout)
-        .await
-        .map_err(|error| cause(spec, &error, &[], findings))?;
-    let offered = told.endpoints;
-    {
-        let mut findings = findings.borrow_mut();
-        // Small servers without a clock leave it out.
-        if !told.server_time.is_null() {
-            findings.clock = Some(clock(&told.server_time, &DateTime::now(), told.took));
-        }
-        findings.application = application(&offered);
-        findings.offers = offers(&offered);
-        findings.chosen = findings.offers.iter().position(|offer| offer.fits(spec.security));
-    }
+    let offered = ask(spec, findings).await?;
     doing("trying the URLs that it advertises");
     let advertised = advertised(spec, &offered).await;
     findings.borrow_mut().advertised = advertised;
@@ -66,23 +51,75 @@ pub async fn survey(
     if !log_on {
         return Ok(());
     }
-    let chosen = choose(spec, &offered).map_err(|error| cause(spec, &error, &offered, findings))?;
-    if spec.follow_advertised {
-        follow(chosen.endpoint.endpoint_url.as_ref(), findings)?;
-    }
-    let target = Target::judged(spec, credentials, chosen)
-        .map_err(|error| cause(spec, &error, &offered, findings))?;
-
-    doing("logging on");
     let since = Instant::now();
-    let (line, mut wire) = Line::open(target, spec, credentials)
-        .await
-        .map_err(|error| cause(spec, &error, &offered, findings))?;
+    let (line, mut wire) = enter(spec, credentials, &offered, findings).await?;
     findings.borrow_mut().session.get_or_insert_default().logged_on_in = since.elapsed();
     wire.serve(session::ask(&line, findings)).await;
     doing("logging off");
     wire.serve(line.close()).await;
     Ok(())
+}
+
+/// Looks at what a server holds.
+///
+/// # Errors
+/// With what was in the way. `holdings` has what was learnt before, and `findings` what was learnt
+/// of the server.
+pub async fn browse(
+    spec: &DeviceSpec,
+    credentials: &dyn Credentials,
+    below: &Below,
+    findings: &RefCell<Findings>,
+    holdings: &RefCell<Holdings>,
+) -> Result<(), Cause> {
+    holdings.borrow_mut().doing = "connecting".to_owned();
+    let offered = ask(spec, findings).await?;
+    let (line, mut wire) = enter(spec, credentials, &offered, findings).await?;
+    let walked = wire.serve(walk::walk(&line, below, holdings)).await;
+    wire.serve(line.close()).await;
+    walked.map_err(|said| Cause::Unbrowsable { said })
+}
+
+/// Finds the server and asks what it offers.
+async fn ask(
+    spec: &DeviceSpec,
+    findings: &RefCell<Findings>,
+) -> Result<Vec<EndpointDescription>, Cause> {
+    let doing = |what| findings.borrow_mut().doing = what;
+    doing("looking for the server");
+    let answered = knock::knock(&spec.url, spec.timeout).await?;
+    findings.borrow_mut().answered = Some(answered);
+    doing("asking for its endpoints");
+    let told = endpoints(&spec.url, spec.timeout)
+        .await
+        .map_err(|error| cause(spec, &error, &[], findings))?;
+    let mut findings = findings.borrow_mut();
+    // Small servers without a clock leave it out.
+    if !told.server_time.is_null() {
+        findings.clock = Some(clock(&told.server_time, &DateTime::now(), told.took));
+    }
+    findings.application = application(&told.endpoints);
+    findings.offers = offers(&told.endpoints);
+    findings.chosen = findings.offers.iter().position(|offer| offer.fits(spec.security));
+    Ok(told.endpoints)
+}
+
+/// Opens a channel and a session.
+async fn enter(
+    spec: &DeviceSpec,
+    credentials: &dyn Credentials,
+    offered: &[EndpointDescription],
+    findings: &RefCell<Findings>,
+) -> Result<(Line, Wire), Cause> {
+    let chosen = choose(spec, offered).map_err(|error| cause(spec, &error, offered, findings))?;
+    if spec.follow_advertised {
+        follow(chosen.endpoint.endpoint_url.as_ref(), findings)?;
+    }
+    let target = Target::judged(spec, credentials, chosen)
+        .map_err(|error| cause(spec, &error, offered, findings))?;
+    findings.borrow_mut().doing = "logging on";
+    let opened = Line::open(target, spec, credentials).await;
+    opened.map_err(|error| cause(spec, &error, offered, findings))
 }
 
 /// The URLs on offer, and whether they lead somewhere.

@@ -100,7 +100,7 @@ pub fn sentence(cause: &Cause, context: &Context<'_>) -> String {
         Cause::NoEndpoint { offered } => no_endpoint(context, offered),
         Cause::NoToken { taken } => no_token(context, taken),
         Cause::Distrust(distrust) => distrusted(context, distrust),
-        Cause::Ours { said } => said.clone(),
+        Cause::Ours { said } | Cause::Unbrowsable { said } => said.clone(),
         Cause::Advertised { url: advertised, why } => format!(
             "the server advertises {advertised}, which is to be followed, but {}; leave out \
              advertised-url = \"follow\" and {url} is used, or correct the name in the server",

@@ -52,6 +52,7 @@ fn code(cause: &Cause) -> u8 {
         | Cause::NoToken { .. }
         | Cause::Distrust(_)
         | Cause::Advertised { .. }
+        | Cause::Unbrowsable { .. }
         | Cause::Status { .. }
         | Cause::Silent { .. } => exit::NO,
     }
