@@ -4,6 +4,8 @@
 //! - Every mistake is printed in one run, with its place and what would be legal.
 //! - Nothing is changed anywhere; only with `--connect` is anything sent to a device.
 
+pub(super) mod opcua;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -157,6 +159,15 @@ fn warnings(config: &Config, lines: &[Line]) -> Vec<String> {
             }
         }
     }
+    for spec in config.devices.iter().filter_map(Device::opcua) {
+        for (key, path) in config::warnings::files(spec) {
+            if !path.exists() {
+                let (name, file) = (&spec.name, path.display());
+                out.push(format!("{name}: {key}: there is no file {file} on this machine"));
+            }
+        }
+    }
+    out.extend(config::warnings::of(config));
     for line in lines.iter().filter(|line| line.share > BUSY) {
         out.push(format!(
             "{}: the polls take about {:.0} % of the line, without the time that units take to \
@@ -213,7 +224,12 @@ fn write_devices(
     groups: &[Vec<Group>],
     colour: bool,
 ) -> io::Result<()> {
-    if config.devices.is_empty() {
+    let registers = || {
+        let both = config.devices.iter().zip(groups);
+        both.filter_map(|(device, groups)| Some((device, device.modbus()?, groups)))
+    };
+    opcua::write_devices(out, config, colour)?;
+    if registers().next().is_none() {
         return Ok(());
     }
     let mut table = terminal::Table::new(&[
@@ -226,14 +242,14 @@ fn write_devices(
         ("REQUESTS", Align::Right),
         ("REQUESTS/S", Align::Right),
     ]);
-    for (device, groups) in config.devices.iter().zip(groups) {
+    for (device, spec, groups) in registers() {
         for (index, group) in groups.iter().enumerate() {
             let first = |text: String| if index == 0 { text } else { String::new() };
             let cells = [
                 first(device.name().to_owned()),
                 first(protocol(device).to_owned()),
                 first(endpoint(device)),
-                first(device.modbus().map_or_else(String::new, |spec| spec.unit.0.to_string())),
+                first(spec.unit.0.to_string()),
                 seconds(group.every.as_secs_f64()),
                 group.tags.to_string(),
                 group.plan.len().to_string(),
@@ -245,7 +261,7 @@ fn write_devices(
     writeln!(out)?;
     table.write(out, 2, colour)?;
     writeln!(out)?;
-    for (device, groups) in config.devices.iter().zip(groups) {
+    for (device, _, groups) in registers() {
         for group in groups {
             let name = device.name();
             let every = match groups.len() {
@@ -375,7 +391,10 @@ fn write_estimate(out: &mut dyn Write, config: &Config, cost: &Estimate) -> io::
     for (name, value) in rows {
         writeln!(out, "  {name:<15}  {value}")?;
     }
-    Ok(())
+    match &cost.on_change {
+        None => Ok(()),
+        Some(beside) => opcua::write_estimate(out, beside),
+    }
 }
 
 fn days_words(days: f64) -> String {
@@ -417,7 +436,12 @@ fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Ve
                     matches!(reading.quality, Quality::Bad(Reason::NotConnected | Reason::Timeout))
                 })
             };
-            Answer { device, reachable: !readings.iter().all(silent), readings }
+            // A device of subtrees alone has answered when it is in the list.
+            let reachable = match readings.is_empty() {
+                true => own.is_some(),
+                false => !readings.iter().all(silent),
+            };
+            Answer { device, reachable, readings }
         })
         .collect()
 }
@@ -441,7 +465,15 @@ fn write_answers(out: &mut dyn Write, answers: &[Answer<'_>], colour: bool) -> i
         let unit = device.modbus().map(|spec| format!(", unit {}", spec.unit.0));
         let state = if answer.reachable { "answered" } else { "cannot be reached" };
         let (name, unit) = (device.name(), unit.unwrap_or_default());
-        writeln!(out, "\n{name} at {}{unit}, {state}:", endpoint(device))?;
+        let (end, trees) = match (device.tags.len(), device.subtrees.len()) {
+            (0, 1) => (".", "; 1 subtree and no single tag"),
+            (0, _) => (".", "; subtrees and no single tag"),
+            _ => (":", ""),
+        };
+        writeln!(out, "\n{name} at {}{unit}, {state}{trees}{end}", endpoint(device))?;
+        if device.tags.is_empty() {
+            continue;
+        }
         let mut table = terminal::Table::new(&[
             ("TAG", Align::Left),
             ("ADDRESS", Align::Left),
@@ -496,7 +528,9 @@ impl<'a> Shown<'a> {
 }
 
 fn device_json(device: &Device, groups: &[Group]) -> Json {
-    let millis = |every: std::time::Duration| u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+    if let Some(spec) = device.opcua() {
+        return opcua::json(spec, device);
+    }
     let requests = |plan: &Plan| -> Vec<Json> {
         let each = plan.iter().map(|(table, start, count)| {
             json!({ "table": table.word(), "start": start, "count": count })
@@ -546,6 +580,10 @@ fn answer_json(answer: &Answer<'_>) -> Json {
         })
         .collect();
     json!({ "device": answer.device.name(), "reachable": answer.reachable, "tags": tags })
+}
+
+fn millis(every: std::time::Duration) -> u64 {
+    u64::try_from(every.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

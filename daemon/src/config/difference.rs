@@ -72,7 +72,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     fn text(value: &dyn Debug) -> String {
         format!("{value:?}")
     }
-    let Config { gateway, hub, leaf, journal, uplink, metrics, control_socket, devices: _ } =
+    let Config { gateway, hub, leaf, journal, uplink, metrics, control_socket, opcua, devices: _ } =
         config;
     let hub = hub.as_ref();
     let tls = hub.and_then(|hub| hub.tls.as_ref());
@@ -98,6 +98,9 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("uplink.backfill-limit-per-s", text(&uplink.backfill_limit)),
         ("metrics.listen", text(&metrics.as_ref().map(|metrics| metrics.listen))),
         ("control.socket", text(control_socket)),
+        ("opcua.dir", text(&opcua.dir)),
+        ("opcua.application-uri", text(&opcua.application_uri)),
+        ("opcua.key-bits", text(&opcua.key_bits)),
     ]
 }
 

@@ -28,6 +28,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// The Unix socket that `status` and `tags` ask.
     pub control_socket: PathBuf,
+    /// What the gateway is to OPC UA servers.
+    pub opcua: OpcUa,
     /// What is polled.
     pub devices: Vec<Device>,
 }
@@ -135,6 +137,17 @@ pub struct Uplink {
 pub struct Metrics {
     /// Where to listen.
     pub listen: SocketAddr,
+}
+
+/// What the gateway is to OPC UA servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpcUa {
+    /// Its certificates, and those that it trusts.
+    pub dir: PathBuf,
+    /// Its application URI.
+    pub application_uri: String,
+    /// Bits of the RSA key of the next certificate.
+    pub key_bits: u16,
 }
 
 /// One device: what its translator needs, and what the daemon does with each of its tags.

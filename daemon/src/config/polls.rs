@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_modbus::{DeviceSpec, SerialSpec, Table, TagSpec, Transport};
+use tidegate_opcua::{Collect, ItemSpec};
 
 use super::{Config, Device};
 
@@ -30,8 +31,8 @@ impl Group {
     }
 }
 
-/// The groups of each device, in the order of the configuration, the most frequent first. `plan`
-/// plans the requests of one cycle of a device.
+/// The groups of each device, in the order of the configuration, the most frequent first; none of
+/// what no Modbus translator reads. `plan` plans the requests of one cycle of a device.
 #[must_use]
 pub fn groups(config: &Config, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Vec<Group>> {
     let of =
@@ -51,6 +52,47 @@ fn of_device(spec: &DeviceSpec, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Group
         Group { every, tags: count, plan: plan(&part) }
     };
     by_interval.into_iter().map(group).collect()
+}
+
+/// What an OPC UA server is asked to send together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publication {
+    /// How often it is sent; `None` where the gateway polls.
+    pub publish_every: Option<Duration>,
+    /// How often the server looks at each value.
+    pub sample_every: Duration,
+    /// How many single tags.
+    pub tags: usize,
+    /// How many subtrees; what is below them only the server knows.
+    pub subtrees: usize,
+}
+
+/// The shortest publishing interval that is asked for where none is written.
+const SHORTEST_PUBLICATION: Duration = Duration::from_millis(100);
+
+/// What a server is asked to send together, the most frequent first.
+#[must_use]
+pub fn publications(spec: &tidegate_opcua::DeviceSpec) -> Vec<Publication> {
+    let mut by_interval: BTreeMap<(Option<Duration>, Duration), (usize, usize)> = BTreeMap::new();
+    let intervals = |item: &ItemSpec| {
+        let sample_every = item.sample_every.unwrap_or(spec.sample_every);
+        let derived = sample_every.max(SHORTEST_PUBLICATION);
+        let subscribed = spec.collect == Collect::Subscribe;
+        (subscribed.then(|| spec.publish_every.unwrap_or(derived)), sample_every)
+    };
+    for tag in spec.tags.iter() {
+        by_interval.entry(intervals(&tag.item)).or_default().0 += 1;
+    }
+    for subtree in spec.subtrees.iter() {
+        by_interval.entry(intervals(&subtree.item)).or_default().1 += 1;
+    }
+    let publication = |((publish_every, sample_every), (tags, subtrees))| Publication {
+        publish_every,
+        sample_every,
+        tags,
+        subtrees,
+    };
+    by_interval.into_iter().map(publication).collect()
 }
 
 /// How busy a serial line is, estimated.

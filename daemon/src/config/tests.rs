@@ -36,6 +36,7 @@ const LISTS: list::Source<'static> = list::Source {
     read: &|path| match path.strip_prefix(DIRECTORY).ok().and_then(Path::to_str) {
         Some("meter.csv") => Ok(METER_LIST.into()),
         Some("drive.csv") => Ok(b"path,address\ncurrent,input:9\n".into()),
+        Some("press.csv") => Ok(PRESS_LIST.into()),
         _ => Err(std::io::ErrorKind::NotFound.into()),
     },
     instead: None,
@@ -47,6 +48,13 @@ NaN;States;Poll every ms;Deadband;Deadband_percent;Max silence ms;Record;Allow o
 list/f;input:101;float32;;cdab;0,5;-3,25;kW;0;1e3;bad;bad;;100;;2,5;70000;changes;FALSE;\"a; b\"\r\n\
 list/t;input:201;text;10;badc;;;;;;;;;;;;;;;\r\n\
 list/s;input:301;;;;;;;;;;;\"0=off;1=on\";;;;;;true;\r\n";
+
+/// Every column that the keys of a node are.
+const PRESS_LIST: &[u8] = b"path,Node ID,unit,Sampling interval ms,deadband-percent,max-silence-ms,record,\
+queue-size,discard,trigger,server-deadband,server-deadband-percent,index-range,subtree,include,exclude,\
+max-tags,max-depth\n\
+list/f,\"nsu=urn:press;s=a,b\",kW,100,2.5,70000,changes,3,newest,status-value-timestamp,,1.5,3,,,,,\n\
+list/t,/Objects/Oven,,,,,,,,,0.25,,,TRUE,Zone?/*; **/SP,**/_*,20,2\n";
 
 fn no_environment() -> Vec<(OsString, OsString)> {
     Vec::new()
@@ -174,6 +182,11 @@ fn a_minimal_file_gets_every_default() {
         },
         metrics: None,
         control_socket: "/run/tidegate/control.sock".into(),
+        opcua: OpcUa {
+            dir: "/var/lib/tidegate/opcua".into(),
+            application_uri: "urn:tidegate:PlantA:gw-line3".into(),
+            key_bits: 2048,
+        },
         devices: vec![Device {
             driver: Driver::Modbus(Arc::new(DeviceSpec {
                 name: "press-1".into(),
@@ -244,6 +257,10 @@ listen = "[::]:9000"
 allow-remote = true
 [control]
 socket = "control.sock"
+[opcua]
+dir = "pki"
+application-uri = "urn:werk1:gw-9"
+key-bits = 3072
 [[device]]
 name = "meter"
 protocol = "modbus-tcp"
@@ -335,6 +352,72 @@ protocol = "modbus-tls"
 address = "plc"
 profile = "all"
 tls = { ca = "ca.pem", cert = "gw.pem", key = "/gw.key", server-name = "plc.example.com" }
+[[device]]
+name = "press"
+protocol = "opcua"
+address = "opc.tcp://press:4841/UA"
+security = "aes128-sha256-rsaoaep"
+message-mode = "sign"
+user = "tidegate"
+password-file = "press.password"
+trust = ["00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF 00112233445566778899aabbccddeeff"]
+server-uri = "urn:press"
+check-host = false
+advertised-url = "follow"
+collect = "subscribe"
+poll-every-ms = 200
+publish-every-ms = 400
+timeout-ms = 9000
+retry-after-ms = 100
+retry-at-most-ms = 200
+backfill = false
+max-items = 7
+base-path = "Werk1/Press"
+tag-list = "press.csv"
+[[device.tag]]
+path = "position"
+address = " nsu=urn:press;s=Axis1.Position "
+unit = "mm"
+poll-every-ms = 50
+queue-size = 9
+discard = "newest"
+trigger = "status-value-timestamp"
+server-deadband = 0.5
+index-range = "1,0:3"
+deadband = 1
+max-silence-ms = 5000
+record = "changes"
+[[device.tag]]
+path = "all"
+address = "/Objects/Press"
+subtree = true
+include = ["Axis?/*"]
+exclude = ["**/_*", "x"]
+max-tags = 10
+max-depth = 3
+server-deadband-percent = 2
+[[device]]
+name = "oven"
+address = "opc.tcp://[fd00::7]"
+profile = "ovens"
+collect = "poll"
+user-cert = "user.pem"
+user-key = "/user.key"
+[[device]]
+name = "old"
+protocol = "opcua"
+address = "opc.tcp://192.0.2.7"
+security = "none"
+[[device.tag]]
+path = "x"
+address = "i=2258"
+[[profile]]
+name = "ovens"
+protocol = "opcua"
+poll-every-ms = 5000
+[[profile.tag]]
+path = "temperature"
+address = "ns=2;i=17"
 [[profile]]
 name = "drive"
 protocol = "modbus-rtu"
@@ -464,7 +547,7 @@ fn tcp(host: &str, port: u16) -> Transport {
     Transport::Tcp(Endpoint { host: host.into(), port })
 }
 
-fn whole_config() -> Config {
+pub(super) fn whole_config() -> Config {
     parse_text(&EVERYTHING.replace("deadband-percent = 0\n", ""))
         .unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }

@@ -155,6 +155,17 @@ fn summary(
         *types.entry(spec.kind.word()).or_default() += 1;
         tags += 1;
     }
+    if let Some(spec) = only.devices.iter().find_map(Device::opcua) {
+        writeln!(out, "{shown} is legal for device {device:?}")?;
+        writeln!(out)?;
+        writeln!(out, "  rows      {rows}")?;
+        let (tags, trees) = (spec.tags.len(), spec.subtrees.len());
+        writeln!(out, "  tags      {tags}, and {trees} subtrees, all of this device")?;
+        for part in polls::publications(spec) {
+            writeln!(out, "  every     {}", super::super::check::opcua::publication_line(&part))?;
+        }
+        return writeln!(out, "  journal   as much as the values change, which the server knows");
+    }
     let types: Vec<String> = types.iter().map(|(word, count)| format!("{count} {word}")).collect();
     writeln!(out, "{shown} is legal for device {device:?}")?;
     writeln!(out)?;
