@@ -37,8 +37,9 @@ pub(in crate::cli) struct Files {
 impl Files {
     /// Those of a configuration.
     pub(super) fn of(config: &Config) -> Self {
-        let uri = format!("urn:tidegate:{}", config.gateway.to_string().replace('/', ":"));
-        Self::in_folder(PathBuf::from("/var/lib/tidegate/opcua"), uri, KeyBits::default())
+        let opcua = &config.opcua;
+        let key = KeyBits::of(opcua.key_bits.into()).unwrap_or_default();
+        Self::in_folder(opcua.dir.clone(), opcua.application_uri.clone(), key)
     }
 
     /// Those of a folder.
