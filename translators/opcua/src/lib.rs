@@ -18,6 +18,8 @@ mod node;
 mod spec;
 mod status;
 #[allow(dead_code, reason = "the supervisor comes next")]
+mod transport;
+#[allow(dead_code, reason = "the supervisor comes next")]
 mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};
