@@ -34,6 +34,7 @@ mod tree;
 mod types;
 mod voice;
 mod watchdog;
+mod transport;
 mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};
