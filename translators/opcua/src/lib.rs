@@ -27,6 +27,7 @@ mod node;
 mod pattern;
 mod poll;
 mod prepare;
+pub mod probe;
 #[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod resolve;
 mod sequence;
