@@ -30,11 +30,11 @@ mod services;
 mod spec;
 mod status;
 mod supervisor;
+mod transport;
 mod tree;
 mod types;
 mod voice;
 mod watchdog;
-mod transport;
 mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};
