@@ -64,6 +64,8 @@ const OVERFLOW: u32 = 0x0480;
 const OVERFLOW_MASK: u32 = 0x0C80;
 /// Types that are asked for in one session because values of them came.
 const MAX_ASKED_TYPES: usize = 1_000;
+/// Items of one notification whose overflow is told one by one.
+const MAX_OVERFLOWS_BY_NAME: usize = 16;
 /// How often a tag's overflow is told.
 const OVERFLOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -156,6 +158,8 @@ pub(crate) struct Session<'a> {
     unknown_types: Vec<NodeId>,
     /// Whether an absence is being filled from history.
     filling: bool,
+    /// When an overflow of many items was last told.
+    overflow_told: Option<Instant>,
 }
 
 impl<'a> Session<'a> {
@@ -185,6 +189,7 @@ impl<'a> Session<'a> {
             publish_failures: 0,
             unknown_types: Vec::new(),
             filling: false,
+            overflow_told: None,
         };
         let (Beginning::Resumed(earlier) | Beginning::Fresh(earlier)) = &beginning;
         session.before = earlier.server_time;
@@ -434,3 +439,6 @@ impl<'a> Session<'a> {
         self.core.voice.state(DeviceState::Degraded, Some(why));
     }
 }
+
+#[cfg(test)]
+mod tests;

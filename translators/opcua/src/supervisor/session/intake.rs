@@ -119,6 +119,7 @@ impl Session<'_> {
         let Some(prepared) = &self.mirror.prepared else { return };
         let mut samples: Vec<Sample> = Vec::with_capacity(values.len());
         let (mut unknown, mut flawed_before) = (Vec::new(), true);
+        let mut overflowed = Vec::new();
         for (place, value) in values {
             let (Some(wanted), Some(meaning)) =
                 (prepared.wanted.get(place), prepared.meanings.get(place))
@@ -127,18 +128,7 @@ impl Session<'_> {
             };
             let status = value.status.map_or(0, |status| status.bits());
             if status & OVERFLOW_MASK == OVERFLOW {
-                let now = Instant::now();
-                let told = self.mirror.overflows.entry(place);
-                let told = told.or_insert(now - 2 * OVERFLOW_EVERY);
-                if now.saturating_duration_since(*told) >= OVERFLOW_EVERY {
-                    *told = now;
-                    let every = sample_every(&self.core.spec, &wanted.item);
-                    let back = i64::try_from(every.as_nanos()).unwrap_or(0);
-                    let from = Timestamp(acquired.0.saturating_sub(back));
-                    let cause = LossCause::QueueOverflow;
-                    let tag = Some(wanted.path.shared());
-                    self.core.ledger.missed(tag, cause, from, acquired, None);
-                }
+                overflowed.push(place);
             }
             match prepared.converter.sample(wanted.tag, meaning, value, acquired) {
                 Ok(sample) => samples.push(sample),
@@ -167,10 +157,42 @@ impl Session<'_> {
         }
         self.core.ledger.speaks();
         self.core.ledger.hand_over(samples);
+        self.overflowed(&overflowed, acquired);
         self.unknown_types.extend(unknown);
         self.learn();
         if !flawed_before {
             self.tell_state();
+        }
+    }
+
+    /// Queues at the server were too short for some items.
+    fn overflowed(&mut self, places: &[usize], acquired: Timestamp) {
+        let Some(prepared) = self.mirror.prepared.as_ref().filter(|_| !places.is_empty()) else {
+            return;
+        };
+        let now = Instant::now();
+        let wanted = places.iter().filter_map(|place| prepared.wanted.get(*place));
+        let every = wanted.clone().map(|wanted| sample_every(&self.core.spec, &wanted.item)).max();
+        let back = every.and_then(|every| i64::try_from(every.as_nanos()).ok()).unwrap_or(0);
+        let from = Timestamp(acquired.0.saturating_sub(back));
+        let cause = LossCause::QueueOverflow;
+        let is_due = |told: Option<&Instant>| {
+            told.is_none_or(|told| now.saturating_duration_since(*told) >= OVERFLOW_EVERY)
+        };
+        if places.len() > MAX_OVERFLOWS_BY_NAME {
+            // So many at once are the server's trouble and not that of a tag.
+            if is_due(self.overflow_told.as_ref()) {
+                self.overflow_told = Some(now);
+                self.core.ledger.missed(None, cause, from, acquired, None);
+            }
+            return;
+        }
+        for (place, wanted) in places.iter().zip(wanted) {
+            if is_due(self.mirror.overflows.get(place)) {
+                self.mirror.overflows.insert(*place, now);
+                let tag = Some(wanted.path.shared());
+                self.core.ledger.missed(tag, cause, from, acquired, None);
+            }
         }
     }
 
