@@ -73,7 +73,6 @@ struct Own {
 /// What a server gave when it created a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticket {
-    pub(crate) session: NodeId,
     pub(crate) token: NodeId,
     pub(crate) timeout: Duration,
     /// What the next log-on signs.
@@ -241,7 +240,6 @@ impl Target {
         }
         let revised = Duration::try_from_secs_f64(answer.revised_session_timeout / 1000.0);
         Ok(Ticket {
-            session: answer.session_id,
             token: answer.authentication_token,
             timeout: revised
                 .unwrap_or(SESSION_TIMEOUT)
