@@ -24,7 +24,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use zeroize::Zeroizing;
 
 use super::certificate::{Certificate, Key, tame};
-use super::thumbprint::Thumbprint;
+use super::thumbprint::{Thumbprint, sha1};
 use crate::certificate::{CertificateFacts, Validity};
 use crate::files::rough;
 use crate::generations::{Generation, GenerationStore, StoreError};
@@ -122,6 +122,9 @@ pub struct OwnCertificate {
     pub der: Vec<u8>,
     /// What people compare at a server.
     pub thumbprint: Thumbprint,
+    /// The SHA-1 of the certificate, hexadecimal: what OPC UA, and so many a server's screen, calls
+    /// its thumbprint. For people only; nothing is decided by it.
+    pub sha1: String,
     /// What else it says.
     pub facts: CertificateFacts,
     /// Why this is not the generation that it should be.
@@ -215,6 +218,7 @@ impl Own {
             key_bits,
             der: der.to_vec(),
             thumbprint: read.thumbprint,
+            sha1: sha1(der),
             facts: read.facts,
             key: home.join("key.pem"),
             certificate,

@@ -74,7 +74,12 @@ impl fmt::Display for ThumbprintPrefix {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+/// The SHA-1 of a certificate's DER, hexadecimal: Part 4 of OPC UA calls that its thumbprint.
+pub(super) fn sha1(der: &[u8]) -> String {
+    hex(ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

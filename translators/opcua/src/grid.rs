@@ -36,10 +36,6 @@ impl Grid {
         Self { origin, first, period }
     }
 
-    pub(crate) const fn period(&self) -> Duration {
-        self.period
-    }
-
     /// When a slot is due.
     pub(crate) fn due(&self, slot: u64) -> Instant {
         let Some(after) = slot.checked_sub(1) else {

@@ -288,7 +288,10 @@ mod tests {
         assert_eq!(request.requested_parameters.queue_size, 12);
         assert_eq!(request.requested_parameters.client_handle, 5);
         assert!(request.requested_parameters.filter.is_null());
-        assert_eq!(of(ItemSpec { queue: Some(1), ..item(None) }).requested_parameters.queue_size, 1);
+        assert_eq!(
+            of(ItemSpec { queue: Some(1), ..item(None) }).requested_parameters.queue_size,
+            1
+        );
         let deadband = of(ItemSpec { deadband: ServerDeadband::Percent(2.0), ..item(None) });
         let filter = deadband.requested_parameters.filter;
         let filter = filter.inner_as::<DataChangeFilter>().unwrap();

@@ -12,7 +12,7 @@ use super::folders::{self, Filed, FolderError, MAX_LIST, REFUSED};
 use super::revocation::{self, RevocationList};
 use crate::certificate::CertificateFacts;
 use crate::opcua::certificate::{Certificate, Key};
-use crate::opcua::thumbprint::{Thumbprint, ThumbprintPrefix};
+use crate::opcua::thumbprint::{Thumbprint, ThumbprintPrefix, sha1};
 
 /// What a certificate in the folders counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,8 @@ pub struct Listed {
     pub path: PathBuf,
     /// Its thumbprint.
     pub thumbprint: Thumbprint,
+    /// Its SHA-1, hexadecimal: what many a server's screen calls its thumbprint.
+    pub sha1: String,
     /// What it says.
     pub facts: CertificateFacts,
     /// The URIs that it names.
@@ -282,6 +284,7 @@ fn listed(standing: Standing, filed: &Filed) -> Listed {
         standing,
         path: filed.path.clone(),
         thumbprint: certificate.thumbprint,
+        sha1: sha1(&certificate.der),
         facts: certificate.facts.clone(),
         uris: certificate.uris.clone(),
         is_authority: certificate.authority.is_some(),
