@@ -92,7 +92,7 @@ fn load(text: &str) -> Config {
 /// Every tag with its device and the number that the catalog would give it.
 fn numbered(config: &Config) -> impl Iterator<Item = (TagId, Arc<str>, &config::Tag)> {
     let each = config.devices.iter().flat_map(|device| {
-        let name: Arc<str> = device.spec.name.as_str().into();
+        let name: Arc<str> = device.name().into();
         device.tags.iter().map(move |tag| (Arc::clone(&name), tag))
     });
     (1..).map(TagId).zip(each).map(|(id, (device, tag))| (id, device, tag))
@@ -103,7 +103,7 @@ fn board(config: &Config) -> Board {
     let devices = config
         .devices
         .iter()
-        .map(|device| DeviceMeta { name: device.spec.name.as_str().into(), fresh_for: None });
+        .map(|device| DeviceMeta { name: device.name().into(), fresh_for: None });
     let tags = numbered(config).map(|(id, device, tag)| TagMeta {
         id,
         path: tag.path.clone(),

@@ -184,10 +184,10 @@ fn read_once(config: &Config) -> check::Readings {
     let ask = async {
         let mut asked = Vec::new();
         for device in &config.devices {
-            let ids: Vec<_> = (0..).take(device.spec.tags.len()).map(TagId).collect();
-            let spec = Arc::clone(&device.spec);
+            let Some(spec) = device.modbus().map(Arc::clone) else { continue };
+            let ids: Vec<_> = (0..).take(device.tags.len()).map(TagId).collect();
             if let Ok(modbus) = ModbusDevice::new(spec, ids, clock.clone(), &buses) {
-                asked.push(async move { (device.spec.name.clone(), modbus.read_once().await) });
+                asked.push(async move { (device.name().to_owned(), modbus.read_once().await) });
             }
         }
         Ok(futures_util::future::join_all(asked).await)

@@ -8,13 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::{Buses, ModbusDevice, TagSpec};
+use tidegate_modbus::{Buses, ModbusDevice};
 use tidegate_record::catalog::Definition;
 use tidegate_translator::{Clock, Device as _, TagId, TagPath};
 use tokio::sync::Mutex;
 
 use crate::by_tag::Counted;
-use crate::config::{Config, Deadband, Device, Manner, RecordMode};
+use crate::config::{Config, Deadband, Device, Driver, Manner, RecordMode};
 use crate::live::{LiveQueue, LiveTag};
 use crate::names::GatewayId;
 use crate::observe::health::{self, GatewayHealth, HealthTag};
@@ -74,19 +74,18 @@ impl Devices {
     pub(super) async fn apply(&self, config: &Config, drivers: &Drivers) -> Result<(), ApplyError> {
         let mut running = self.running.lock().await;
         let numbered = self.number(config).await?;
-        let gone = running
-            .iter()
-            .filter(|old| !config.devices.iter().any(|new| new.spec.name == old.spec.name));
+        let gone =
+            running.iter().filter(|old| !config.devices.iter().any(|new| new.name() == old.name()));
         for device in gone {
-            drivers.remove(DriverId::device(device.spec.name.as_str())).await?;
+            drivers.remove(DriverId::device(device.name())).await?;
         }
         self.tell(&numbered, &self.health.lock().await);
         for Numbered { device, ids } in numbered {
-            let before = running.iter().find(|old| old.spec.name == device.spec.name);
-            if before.is_some_and(|before| before.spec == device.spec) {
+            let before = running.iter().find(|old| old.name() == device.name());
+            if before.is_some_and(|before| before.driver == device.driver) {
                 continue;
             }
-            let id = DriverId::device(device.spec.name.as_str());
+            let id = DriverId::device(device.name());
             drivers.put(id, self.build(device, ids)).await?;
         }
         running.clone_from(&config.devices);
@@ -138,7 +137,7 @@ impl Devices {
             match ids.into_iter().collect::<Result<Vec<_>, _>>() {
                 Ok(ids) => out.push(Numbered { device, ids }),
                 Err(error) => {
-                    tracing::error!(device = device.spec.name, "not polled: {error}");
+                    tracing::error!(device = device.name(), "not polled: {error}");
                     self.board.raise("catalog-full", error.to_string());
                 }
             }
@@ -149,17 +148,16 @@ impl Devices {
     /// Tells status, live plane and recorder of every tag, before the first sample comes.
     fn tell(&self, numbered: &[Numbered<'_>], health: &[(TagId, TagPath)]) {
         let metas = numbered.iter().map(|n| DeviceMeta {
-            name: n.device.spec.name.as_str().into(),
+            name: n.device.name().into(),
             fresh_for: Some(fresh_for(n.device, shortest_interval(n.device))),
         });
         // One after the other and nothing in lists of its own: there may be 50,000.
         let tags = || {
             numbered.iter().flat_map(|n| {
-                let device: Arc<str> = n.device.spec.name.as_str().into();
-                let specs = n.device.spec.tags.iter();
-                let triples = n.ids.iter().zip(n.device.tags.iter()).zip(specs);
-                triples.map(move |((id, tag), spec)| {
-                    let fresh_for = fresh_for(n.device, interval(n.device, spec));
+                let device: Arc<str> = n.device.name().into();
+                let each = n.ids.iter().zip(n.device.tags.iter()).enumerate();
+                each.map(move |(index, (id, tag))| {
+                    let fresh_for = fresh_for(n.device, n.device.interval(index));
                     (*id, fresh_for, tag, Arc::clone(&device))
                 })
             })
@@ -191,7 +189,11 @@ impl Devices {
     }
 
     fn build(&self, device: &Device, ids: Vec<TagId>) -> DriverBuild {
-        let (spec, ids) = (Arc::clone(&device.spec), Arc::<[TagId]>::from(ids));
+        let Driver::Modbus(spec) = &device.driver else {
+            tracing::error!(device = device.name(), "opcua is not yet read");
+            return Box::new(|stop| Box::pin(async move { stop.cancelled().await }));
+        };
+        let (spec, ids) = (Arc::clone(spec), Arc::<[TagId]>::from(ids));
         let sink = Arc::clone(&self.ingress);
         let (clock, buses) = (Arc::clone(&self.clock), Arc::clone(&self.buses));
         Box::new(move |stop| {
@@ -223,29 +225,24 @@ fn own_live(id: TagId, path: &TagPath, tag: &HealthTag) -> LiveTag {
     LiveTag { id, path: path.clone(), device: health::DEVICE.into(), manner }
 }
 
-/// The interval at which a tag is polled.
-fn interval(device: &Device, tag: &TagSpec) -> Duration {
-    tag.poll_every().unwrap_or(device.spec.poll_every)
-}
-
 /// The interval at which anything is heard of a device.
 fn shortest_interval(device: &Device) -> Duration {
-    let of_tags = device.spec.tags.iter().map(|tag| interval(device, tag));
-    of_tags.min().unwrap_or(device.spec.poll_every)
+    let of_tags = (0..device.tags.len()).map(|tag| device.interval(tag));
+    of_tags.min().unwrap_or_else(|| device.poll_every())
 }
 
 /// Two poll intervals and the time that one answer may take.
 fn fresh_for(device: &Device, interval: Duration) -> Duration {
-    interval.saturating_mul(2).saturating_add(device.spec.timeout)
+    interval.saturating_mul(2).saturating_add(device.timeout())
 }
 
 fn definitions(device: Device) -> impl Iterator<Item = Definition> {
-    let name: Arc<str> = device.spec.name.as_str().into();
+    let name: Arc<str> = device.name().into();
     (0..device.tags.len()).filter_map(move |index| {
-        let (tag, spec) = (device.tags.get(index)?, device.spec.tags.get(index)?);
+        let tag = device.tags.get(index)?;
         Some(Definition {
             path: tag.path.clone(),
-            kind: spec.value_kind(),
+            kind: device.value_kind(index),
             unit: tag.manner.unit.clone(),
             device: Arc::clone(&name),
             address: Arc::clone(&tag.address),

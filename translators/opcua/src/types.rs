@@ -1,0 +1,633 @@
+//! What the values of nodes are: data types, names of enumerations, definitions of structures.
+//!
+//! Only the types of nodes that are collected are asked for, all of one round in one request:
+//!
+//! 1. data type and rank of each node;
+//! 2. the supertypes of each type, up to one that is built in;
+//! 3. definitions of structures and names of enumerations; the fields' types go to step 2;
+//! 4. where only a value says what it is (an abstract type, any rank), the present value, and the
+//!    definition of the structure that it turns out to be.
+//!
+//! # Invariants
+//! - At most [`MAX_TYPES`] types in at most [`MAX_ROUNDS`] rounds, whatever refers to what.
+//! - A type that cannot be represented is named by its address; the nodes of other types do not
+//!   suffer from it.
+//! - Old type dictionaries (before 1.04) are not read: a structure that only they describe is named
+//!   as one without definition.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use opcua::types::{
+    AttributeId, BrowseDirection, BrowseResult, DataTypeId, DataValue, EnumDefinition,
+    EnumValueType, ExtensionObject, NodeClassMask, NodeId, ReferenceTypeId, StatusCode,
+    StructureDefinition, StructureType, Variant,
+};
+use tidegate_translator::{Quality, TagId, Timestamp, Value, ValueKind};
+
+use crate::convert::{
+    Converter, Field, Flaw, Kind, Meaning, Names, Scalar, Shape, Structure, Types,
+};
+use crate::line::{ServiceError, attribute};
+use crate::namespaces::Namespaces;
+use crate::services::{Services, references};
+use crate::status::Status;
+
+/// The most data types of one session: companion specifications have some hundred.
+const MAX_TYPES: usize = 2_000;
+/// The longest way from a type to a built-in one, or from a structure to its innermost field.
+const MAX_ROUNDS: usize = 32;
+/// The most names of one enumeration.
+const MAX_NAMES: usize = 10_000;
+/// The most fields of one structure.
+const MAX_FIELDS: usize = 2_000;
+
+/// What the values of a node are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Described {
+    pub(crate) meaning: Meaning,
+    pub(crate) kind: ValueKind,
+    /// The data type: a name of the specification, or an address.
+    pub(crate) data_type: Arc<str>,
+}
+
+/// Why the values of a node cannot be collected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TypeError {
+    /// The node is not there, or may not be looked at.
+    #[error("the server does not tell the data type: {}", Status::from(*.status))]
+    Refused {
+        /// What the server says.
+        status: StatusCode,
+    },
+    /// It is an object, a method or the like.
+    #[error("the node is no variable and has no value; for what is below it write subtree = true")]
+    NoVariable,
+    /// Its values have no representation.
+    #[error("data type {data_type} cannot be represented: {flaw}")]
+    Unrepresentable {
+        /// The data type.
+        data_type: Arc<str>,
+        /// Why.
+        flaw: Flaw,
+    },
+}
+
+impl TypeError {
+    /// The status code that stands for it in a sample.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Refused { status } => *status,
+            Self::NoVariable => StatusCode::BadAttributeIdInvalid,
+            Self::Unrepresentable { .. } => StatusCode::BadDataTypeIdUnknown,
+        }
+    }
+}
+
+/// What is known of a data type.
+#[derive(Debug, Clone)]
+enum Class {
+    Scalar(Scalar),
+    Named(Arc<Names>),
+    /// Its definition stands among the types.
+    Structure,
+    /// A structure whose values are of its subtypes.
+    AbstractStructure,
+    /// It has no definition.
+    Undefined,
+}
+
+/// The data types of one session. Kept with it, so that what is described later asks less.
+pub(crate) struct DataTypes {
+    namespaces: Arc<Namespaces>,
+    types: Types,
+    classes: HashMap<NodeId, Class>,
+    /// `None` where the server names no supertype.
+    supertypes: HashMap<NodeId, Option<NodeId>>,
+}
+
+impl DataTypes {
+    pub(crate) fn new(namespaces: Arc<Namespaces>) -> Self {
+        Self {
+            namespaces,
+            types: Types::known(),
+            classes: HashMap::new(),
+            supertypes: HashMap::new(),
+        }
+    }
+
+    /// Makes samples of the values of everything that was described so far.
+    pub(crate) fn converter(&self) -> Converter {
+        Converter::new(Arc::clone(&self.namespaces), Arc::new(self.types.clone()))
+    }
+
+    /// What the values of each node are, in order.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub(crate) async fn describe(
+        &mut self,
+        services: &impl Services,
+        nodes: &[NodeId],
+    ) -> Result<Vec<Result<Described, TypeError>>, ServiceError> {
+        let asked = nodes.iter().flat_map(|node| {
+            [AttributeId::DataType, AttributeId::ValueRank].map(|of| attribute(node.clone(), of))
+        });
+        let answers = services.read(asked.collect()).await?;
+        let declared: Vec<_> = answers.chunks(2).map(declared).collect();
+        let wanted = declared.iter().filter_map(|declared| declared.as_ref().ok());
+        let wanted: HashSet<NodeId> = wanted.map(|(data_type, _)| data_type.clone()).collect();
+        self.load(services, wanted.into_iter().collect()).await?;
+        let mut described: Vec<_> = declared
+            .into_iter()
+            .map(|declared| declared.and_then(|(id, rank)| self.described(&id, rank)))
+            .collect();
+        self.look_at_values(services, nodes, &mut described).await?;
+        Ok(described
+            .into_iter()
+            .map(|described| described.map(|(described, _)| described))
+            .collect())
+    }
+
+    /// What follows from a data type and a rank, and whether only a value tells the rest.
+    fn described(&self, id: &NodeId, rank: i32) -> Result<(Described, bool), TypeError> {
+        let data_type = self.name(id);
+        let class = self.classes.get(id).unwrap_or(&Class::Undefined);
+        let (meaning, kind, says_value) = match class {
+            Class::Scalar(scalar) => {
+                let kind = kind(*scalar);
+                (Meaning::Plain, kind, kind.is_none() || *scalar == Scalar::ExtensionObject)
+            }
+            Class::Named(names) => {
+                (Meaning::Named(Arc::clone(names)), Some(ValueKind::Json), false)
+            }
+            Class::Structure | Class::AbstractStructure => {
+                (Meaning::Plain, Some(ValueKind::Json), true)
+            }
+            Class::Undefined => {
+                let flaw = Flaw::Undefined { name: (*data_type).into() };
+                return Err(TypeError::Unrepresentable { data_type, flaw });
+            }
+        };
+        // -1 is a single value, -2 any, -3 one or a list; all others are arrays (Part 3, 5.6.2).
+        let (kind, says_value) = match (kind, rank) {
+            (kind, -1) => (kind, says_value),
+            (kind @ Some(ValueKind::Json), _) => (kind, says_value),
+            (kind, ..-1) => (kind, true),
+            (_, _) => (Some(ValueKind::Json), false),
+        };
+        let kind = kind.unwrap_or(ValueKind::None);
+        Ok((Described { meaning, kind, data_type }, says_value))
+    }
+
+    /// Looks at the present values of nodes whose types do not tell everything.
+    async fn look_at_values(
+        &mut self,
+        services: &impl Services,
+        nodes: &[NodeId],
+        described: &mut [Result<(Described, bool), TypeError>],
+    ) -> Result<(), ServiceError> {
+        let mut open: Vec<(usize, NodeId)> = described
+            .iter()
+            .zip(nodes)
+            .enumerate()
+            .filter(|(_, (described, _))| matches!(described, Ok((_, true))))
+            .map(|(at, (_, node))| (at, node.clone()))
+            .collect();
+        // A structure may hold another one of which only the value tells; few do so twice.
+        for _ in 0..4 {
+            if open.is_empty() {
+                return Ok(());
+            }
+            let asked = open.iter().map(|(_, node)| attribute(node.clone(), AttributeId::Value));
+            let values = services.read(asked.collect()).await?;
+            let converter = self.converter();
+            let mut unknown = Vec::new();
+            let mut again = Vec::new();
+            for ((at, node), value) in open.into_iter().zip(values) {
+                let Some(slot) = described.get_mut(at) else { continue };
+                let Ok((described, _)) = slot else { continue };
+                match converter.sample(TagId(0), &described.meaning, value, Timestamp(0)) {
+                    Ok(sample) => {
+                        if !matches!(sample.quality, Quality::Bad(_)) && sample.value != Value::None
+                        {
+                            described.kind = sample.value.kind();
+                        }
+                    }
+                    Err(refused) => match refused.flaw {
+                        Flaw::UnknownType { ref encoding, .. } => {
+                            unknown.push((**encoding).clone());
+                            again.push((at, node, refused.flaw));
+                        }
+                        // The next value may be smaller.
+                        Flaw::TooLarge { .. } => {}
+                        flaw => {
+                            let data_type = Arc::clone(&described.data_type);
+                            *slot = Err(TypeError::Unrepresentable { data_type, flaw });
+                        }
+                    },
+                }
+            }
+            if !self.learn(services, unknown).await? {
+                for (at, _, flaw) in again {
+                    let Some(slot) = described.get_mut(at) else { continue };
+                    let Ok((described, _)) = slot else { continue };
+                    let data_type = Arc::clone(&described.data_type);
+                    *slot = Err(TypeError::Unrepresentable { data_type, flaw });
+                }
+                return Ok(());
+            }
+            open = again.into_iter().map(|(at, node, _)| (at, node)).collect();
+        }
+        Ok(())
+    }
+
+    /// Loads the types that are encoded under these ids; whether any of them is known now.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub(crate) async fn learn(
+        &mut self,
+        services: &impl Services,
+        encodings: Vec<NodeId>,
+    ) -> Result<bool, ServiceError> {
+        let encodings: HashSet<NodeId> = encodings.into_iter().collect();
+        let encodings: Vec<NodeId> = encodings.into_iter().collect();
+        if encodings.is_empty() {
+            return Ok(false);
+        }
+        let asked = encodings.iter().map(|id| {
+            let (of, direction) = (ReferenceTypeId::HasEncoding, BrowseDirection::Inverse);
+            references(id.clone(), of, direction, NodeClassMask::DATA_TYPE)
+        });
+        let answers = services.browse(asked.collect()).await?;
+        let pairs: Vec<(NodeId, NodeId)> = encodings
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(encoding, answer)| {
+                let data_type = self.targets(answer).next()?.0;
+                Some((encoding, data_type))
+            })
+            .collect();
+        self.load(services, pairs.iter().map(|(_, data_type)| data_type.clone()).collect()).await?;
+        let mut any = false;
+        for (encoding, data_type) in pairs {
+            if self.types.find(&encoding).is_none()
+                && let Some(place) = self.types.place(&data_type)
+            {
+                self.types.encoded_as(encoding.clone(), place);
+            }
+            any |= self.types.find(&encoding).is_some();
+        }
+        Ok(any)
+    }
+
+    /// Loads data types and what they are made of.
+    async fn load(
+        &mut self,
+        services: &impl Services,
+        mut wanted: Vec<NodeId>,
+    ) -> Result<(), ServiceError> {
+        let mut definitions = Vec::new();
+        for _ in 0..MAX_ROUNDS {
+            let mut seen = HashSet::new();
+            wanted.retain(|id| !self.classes.contains_key(id) && seen.insert(id.clone()));
+            wanted.truncate(MAX_TYPES.saturating_sub(self.classes.len()));
+            if wanted.is_empty() {
+                break;
+            }
+            self.climb(services, &wanted).await?;
+            let (mut structures, mut enumerations) = (Vec::new(), Vec::new());
+            for id in std::mem::take(&mut wanted) {
+                let class = match self.base(&id) {
+                    _ if self.types.find(&id).is_some() => Class::Structure,
+                    Some(Base::Scalar(scalar)) => Class::Scalar(scalar),
+                    Some(Base::Structure) => {
+                        structures.push(id);
+                        continue;
+                    }
+                    Some(Base::Enumeration) => {
+                        enumerations.push(id);
+                        continue;
+                    }
+                    None => Class::Undefined,
+                };
+                self.classes.insert(id, class);
+            }
+            self.name_enumerations(services, enumerations).await?;
+            for defined in self.ask_structures(services, structures).await? {
+                let fields = defined.1.fields.iter().flatten();
+                wanted.extend(fields.map(|field| field.data_type.clone()));
+                definitions.push(defined);
+            }
+        }
+        for (id, definition, name) in definitions {
+            let structure = self.structure(definition, name);
+            let place = self.types.reserve(id);
+            self.types.define(place, structure);
+        }
+        Ok(())
+    }
+
+    /// Finds the supertypes of types, up to built-in ones.
+    async fn climb(
+        &mut self,
+        services: &impl Services,
+        types: &[NodeId],
+    ) -> Result<(), ServiceError> {
+        let mut open: Vec<NodeId> = types.to_vec();
+        for _ in 0..MAX_ROUNDS {
+            open.retain(|id| built_in(id).is_none() && !self.supertypes.contains_key(id));
+            if open.is_empty() {
+                return Ok(());
+            }
+            let asked = open.iter().map(|id| {
+                let (of, direction) = (ReferenceTypeId::HasSubtype, BrowseDirection::Inverse);
+                references(id.clone(), of, direction, NodeClassMask::DATA_TYPE)
+            });
+            let answers = services.browse(asked.collect()).await?;
+            let found: Vec<_> = open
+                .into_iter()
+                .zip(answers)
+                .map(|(id, answer)| (id, self.targets(answer).next().map(|(above, _)| above)))
+                .collect();
+            open = found.iter().filter_map(|(_, above)| above.clone()).collect();
+            self.supertypes.extend(found);
+        }
+        Ok(())
+    }
+
+    /// The built-in type that a type is a kind of.
+    fn base(&self, id: &NodeId) -> Option<Base> {
+        let mut id = id;
+        for _ in 0..=MAX_ROUNDS {
+            if let Some(base) = built_in(id) {
+                return Some(base);
+            }
+            id = self.supertypes.get(id)?.as_ref()?;
+        }
+        None
+    }
+
+    /// Asks for the names of enumerations: by definition, or by the property of older servers.
+    async fn name_enumerations(
+        &mut self,
+        services: &impl Services,
+        types: Vec<NodeId>,
+    ) -> Result<(), ServiceError> {
+        if types.is_empty() {
+            return Ok(());
+        }
+        let asked = types.iter().map(|id| attribute(id.clone(), AttributeId::DataTypeDefinition));
+        let answers = services.read(asked.collect()).await?;
+        let mut unnamed = Vec::new();
+        for (id, answer) in types.into_iter().zip(answers) {
+            match definition::<EnumDefinition>(answer) {
+                Some(definition) => {
+                    let fields = definition.fields.unwrap_or_default().into_iter();
+                    let names = fields.take(MAX_NAMES).map(|field| {
+                        let name = field.name.as_ref().to_owned();
+                        let shown = field.display_name.text.as_ref().to_owned();
+                        (field.value, if name.is_empty() { shown } else { name })
+                    });
+                    self.classes.insert(id, named(Names::new(names)));
+                }
+                None => unnamed.push(id),
+            }
+        }
+        if unnamed.is_empty() {
+            return Ok(());
+        }
+        let asked = unnamed.iter().map(|id| {
+            let (of, direction) = (ReferenceTypeId::HasProperty, BrowseDirection::Forward);
+            references(id.clone(), of, direction, NodeClassMask::VARIABLE)
+        });
+        let answers = services.browse(asked.collect()).await?;
+        let mut properties = Vec::new();
+        for (id, answer) in unnamed.into_iter().zip(answers) {
+            let property = self
+                .targets(answer)
+                .find(|(_, name)| matches!(name.as_str(), "EnumStrings" | "EnumValues"));
+            match property {
+                Some((property, _)) => properties.push((id, property)),
+                // Its numbers have no names.
+                None => {
+                    self.classes.insert(id, named(Names::default()));
+                }
+            }
+        }
+        let asked = properties.iter().map(|(_, id)| attribute(id.clone(), AttributeId::Value));
+        let values = services.read(asked.collect()).await?;
+        for ((id, _), value) in properties.into_iter().zip(values) {
+            self.classes.insert(id, named(Names::new(listed(value))));
+        }
+        Ok(())
+    }
+
+    /// Asks for the definitions of structures, and by which ids their bodies come.
+    async fn ask_structures(
+        &mut self,
+        services: &impl Services,
+        types: Vec<NodeId>,
+    ) -> Result<Vec<(NodeId, StructureDefinition, Box<str>)>, ServiceError> {
+        if types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = types.iter().flat_map(|id| {
+            [AttributeId::DataTypeDefinition, AttributeId::IsAbstract, AttributeId::BrowseName]
+                .map(|of| attribute(id.clone(), of))
+        });
+        let answers = services.read(asked.collect()).await?;
+        let asked = types.iter().map(|id| {
+            let (of, direction) = (ReferenceTypeId::HasEncoding, BrowseDirection::Forward);
+            references(id.clone(), of, direction, NodeClassMask::OBJECT)
+        });
+        let encodings = services.browse(asked.collect()).await?;
+        let mut defined = Vec::new();
+        let mut answers = answers.into_iter();
+        for (id, encodings) in types.into_iter().zip(encodings) {
+            let (first, is_abstract, name) = (answers.next(), answers.next(), answers.next());
+            let value = |answer: Option<DataValue>| answer.and_then(|answer| answer.value);
+            if matches!(value(is_abstract), Some(Variant::Boolean(true))) {
+                self.classes.insert(id, Class::AbstractStructure);
+                continue;
+            }
+            let definition = first
+                .and_then(definition::<StructureDefinition>)
+                .filter(|definition| definition.fields.as_ref().map_or(0, Vec::len) <= MAX_FIELDS);
+            let Some(definition) = definition else {
+                self.classes.insert(id, Class::Undefined);
+                continue;
+            };
+            let name = match value(name) {
+                Some(Variant::QualifiedName(name)) => name.name.as_ref().into(),
+                _ => (*self.name(&id)).into(),
+            };
+            let binary = self.targets(encodings).find(|(_, name)| name == "Default Binary");
+            let place = self.types.reserve(id.clone());
+            for encoding in binary
+                .map(|(encoding, _)| encoding)
+                .into_iter()
+                .chain([definition.default_encoding_id.clone()])
+            {
+                if !encoding.is_null() && self.types.place(&encoding).is_none() {
+                    self.types.encoded_as(encoding, place);
+                }
+            }
+            self.classes.insert(id.clone(), Class::Structure);
+            defined.push((id, definition, name));
+        }
+        Ok(defined)
+    }
+
+    /// A structure whose fields' types are known as far as they ever will be.
+    fn structure(&mut self, definition: StructureDefinition, name: Box<str>) -> Structure {
+        let of = definition.structure_type;
+        let subtyped = matches!(
+            of,
+            StructureType::StructureWithSubtypedValues | StructureType::UnionWithSubtypedValues
+        );
+        let fields = definition.fields.into_iter().flatten().map(|field| {
+            let kind = self.field(&field.data_type, subtyped && field.is_optional);
+            Field::new(field.name.as_ref(), kind, field.value_rank, field.is_optional)
+        });
+        let fields = fields.collect();
+        let shape = match of {
+            StructureType::StructureWithOptionalFields => Shape::Optional,
+            StructureType::Union | StructureType::UnionWithSubtypedValues => Shape::Union,
+            StructureType::Structure | StructureType::StructureWithSubtypedValues => Shape::Plain,
+        };
+        Structure { name, shape, fields }
+    }
+
+    /// What stands in a body for a field of this type; `or_subtype` when it may be a subtype, so
+    /// that the body says which (Part 3, 8.49; Part 6, 5.2.7).
+    fn field(&mut self, data_type: &NodeId, or_subtype: bool) -> Kind {
+        match self.classes.get(data_type) {
+            Some(Class::Structure | Class::AbstractStructure) if or_subtype => {
+                Kind::Scalar(Scalar::ExtensionObject)
+            }
+            Some(Class::Scalar(Scalar::ExtensionObject)) => Kind::Scalar(Scalar::ExtensionObject),
+            Some(Class::Scalar(_) | Class::Named(_)) if or_subtype => Kind::Scalar(Scalar::Variant),
+            Some(Class::Scalar(scalar)) => Kind::Scalar(*scalar),
+            Some(Class::Named(names)) if names.is_empty() => Kind::Scalar(Scalar::Int32),
+            Some(Class::Named(names)) => Kind::Named(Arc::clone(names)),
+            Some(Class::AbstractStructure) => Kind::Scalar(Scalar::ExtensionObject),
+            Some(Class::Structure) => Kind::Structure(self.types.reserve(data_type.clone())),
+            Some(Class::Undefined) | None => Kind::Undefined((*self.name(data_type)).into()),
+        }
+    }
+
+    /// Where references lead, with the browse names.
+    fn targets(&self, answer: BrowseResult) -> impl Iterator<Item = (NodeId, String)> + use<'_> {
+        answer.references.unwrap_or_default().into_iter().filter_map(|reference| {
+            let name = reference.browse_name.name.as_ref().to_owned();
+            Some((self.namespaces.local(&reference.node_id)?, name))
+        })
+    }
+
+    /// A data type for a person.
+    fn name(&self, id: &NodeId) -> Arc<str> {
+        match id.as_data_type_id() {
+            Ok(known) => format!("{known:?}").into(),
+            Err(_) => self.namespaces.address(id).to_string().into(),
+        }
+    }
+}
+
+/// What a type can be a kind of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    Scalar(Scalar),
+    Enumeration,
+    Structure,
+}
+
+/// The types of the specification that are not made of others.
+fn built_in(id: &NodeId) -> Option<Base> {
+    let number = id.as_u32().filter(|_| id.namespace == 0)?;
+    let is = |data_type: DataTypeId| data_type as u32 == number;
+    if is(DataTypeId::Enumeration) {
+        return Some(Base::Enumeration);
+    }
+    if is(DataTypeId::Structure) {
+        return Some(Base::Structure);
+    }
+    if is(DataTypeId::Number) || is(DataTypeId::Integer) || is(DataTypeId::UInteger) {
+        return Some(Base::Scalar(Scalar::Variant));
+    }
+    Scalar::from_number(number).map(Base::Scalar)
+}
+
+/// Data type and rank as they were read.
+fn declared(answers: &[DataValue]) -> Result<(NodeId, i32), TypeError> {
+    let [data_type, rank] = answers else {
+        return Err(TypeError::Refused { status: StatusCode::BadUnexpectedError });
+    };
+    let rank = match rank.value {
+        Some(Variant::Int32(rank)) => rank,
+        // A server that does not say has single values.
+        _ => -1,
+    };
+    match (&data_type.value, data_type.status.unwrap_or_default()) {
+        (_, StatusCode::BadAttributeIdInvalid) => Err(TypeError::NoVariable),
+        (_, status) if status.is_bad() => Err(TypeError::Refused { status }),
+        (Some(Variant::NodeId(id)), _) if !id.is_null() => Ok(((**id).clone(), rank)),
+        // Without a type the value says itself what it is.
+        _ => Ok((DataTypeId::BaseDataType.into(), rank)),
+    }
+}
+
+/// The kind of single values; `None` when only a value tells.
+const fn kind(scalar: Scalar) -> Option<ValueKind> {
+    Some(match scalar {
+        Scalar::Boolean => ValueKind::Bool,
+        Scalar::SByte | Scalar::Int16 | Scalar::Int32 | Scalar::Int64 => ValueKind::I64,
+        Scalar::Byte | Scalar::UInt16 | Scalar::UInt32 | Scalar::UInt64 => ValueKind::U64,
+        Scalar::Float => ValueKind::F32,
+        Scalar::Double => ValueKind::F64,
+        Scalar::String
+        | Scalar::DateTime
+        | Scalar::Guid
+        | Scalar::XmlElement
+        | Scalar::NodeId
+        | Scalar::ExpandedNodeId
+        | Scalar::StatusCode
+        | Scalar::QualifiedName
+        | Scalar::LocalizedText => ValueKind::Text,
+        Scalar::ByteString => ValueKind::Bytes,
+        Scalar::ExtensionObject | Scalar::DataValue | Scalar::DiagnosticInfo => ValueKind::Json,
+        Scalar::Variant => return None,
+    })
+}
+
+fn named(names: Names) -> Class {
+    // Numbers without names are plain numbers.
+    if names.is_empty() { Class::Scalar(Scalar::Int32) } else { Class::Named(Arc::new(names)) }
+}
+
+/// The definition that an attribute holds.
+fn definition<T: Send + Sync + 'static>(answer: DataValue) -> Option<T> {
+    let Some(Variant::ExtensionObject(object)) = answer.value else { return None };
+    object.into_inner_as::<T>().map(|definition| *definition)
+}
+
+/// The names that a property `EnumStrings` (numbered from 0) or `EnumValues` holds.
+fn listed(value: DataValue) -> Vec<(i64, String)> {
+    let Some(Variant::Array(array)) = value.value else { return Vec::new() };
+    let names =
+        (0_i64..).zip(array.values).take(MAX_NAMES).filter_map(|(number, value)| match value {
+            Variant::LocalizedText(text) => Some((number, text.text.as_ref().to_owned())),
+            Variant::ExtensionObject(object) => one(object),
+            _ => None,
+        });
+    names.collect()
+}
+
+fn one(object: ExtensionObject) -> Option<(i64, String)> {
+    let value = object.into_inner_as::<EnumValueType>()?;
+    Some((value.value, value.display_name.text.as_ref().to_owned()))
+}
+
+#[cfg(test)]
+mod tests;
