@@ -2,7 +2,7 @@
 
 pub(in crate::cli) mod access;
 mod certificate;
-mod credentials;
+pub(in crate::cli) mod credentials;
 pub(in crate::cli) mod progress;
 pub(in crate::cli) mod reason;
 mod screen;
