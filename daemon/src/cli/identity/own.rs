@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use tidegate_identity::opcua::{Own, OwnCertificate, OwnError, OwnSpec};
+use tidegate_identity::opcua::{KeyBits, Own, OwnCertificate, OwnError, OwnSpec};
 
 use super::super::exit::{CONFIG, DISK, NO, OK};
 use super::super::terminal::tame;
@@ -67,10 +67,7 @@ fn show(folder: &FolderArgs, json: bool, with: &mut Surroundings<'_>) -> io::Res
     let (dir, uri) = match &folder.dir {
         Some(dir) => (dir.clone(), None),
         None => match folder.load(with)? {
-            Ok(config) => {
-                let uri = spec(&config, with.host.clone()).application_uri;
-                (super::configured(&config), Some(uri))
-            }
+            Ok(config) => (config.opcua.dir, Some(config.opcua.application_uri)),
             Err(code) => return Ok(code),
         },
     };
@@ -138,7 +135,7 @@ fn renew(folder: &FolderArgs, json: bool, with: &mut Surroundings<'_>) -> io::Re
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let dir = folder.dir.clone().unwrap_or_else(|| super::configured(&config));
+    let dir = folder.dir.clone().unwrap_or_else(|| config.opcua.dir.clone());
     let own = match Own::below(&dir).renew(&spec(&config, with.host.clone()), with.now) {
         Ok(own) => own,
         Err(error) => return failed(with, &error),
@@ -218,9 +215,9 @@ fn own_json(own: &OwnCertificate) -> Json {
 pub(crate) fn spec(config: &Config, host: Option<String>) -> OwnSpec {
     let gateway = &config.gateway;
     OwnSpec {
-        application_uri: format!("urn:tidegate:{}:{}", gateway.plant, gateway.name),
+        application_uri: config.opcua.application_uri.clone(),
         host,
         common_name: format!("tidegate {} {}", gateway.plant, gateway.name),
-        key: tidegate_identity::opcua::KeyBits::default(),
+        key: KeyBits::of(config.opcua.key_bits.into()).unwrap_or_default(),
     }
 }
