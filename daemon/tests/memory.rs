@@ -13,7 +13,7 @@ use std::time::Duration;
 use peak_alloc::PeakAlloc;
 use tidegate::config::{self, Config};
 use tidegate::live::{LiveQueue, LiveTag};
-use tidegate::observe::state::{Board, DeviceMeta, TagMeta};
+use tidegate::observe::state::{Alive, Board, DeviceMeta, TagMeta};
 use tidegate_record::catalog::{Catalog, Definition};
 use tidegate_translator::{Clock, Sample, TagId, Timestamp, Value, ValueKind};
 
@@ -100,10 +100,10 @@ fn numbered(config: &Config) -> impl Iterator<Item = (TagId, Arc<str>, &config::
 
 fn board(config: &Config) -> Board {
     let board = Board::new(config.gateway.clone(), Arc::new(NoClock));
-    let devices = config
-        .devices
-        .iter()
-        .map(|device| DeviceMeta { name: device.name().into(), fresh_for: None });
+    let devices = config.devices.iter().map(|device| DeviceMeta {
+        name: device.name().into(),
+        alive: Alive::ByData(Duration::from_secs(3)),
+    });
     let tags = numbered(config).map(|(id, device, tag)| TagMeta {
         id,
         path: tag.path.clone(),

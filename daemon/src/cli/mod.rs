@@ -8,6 +8,7 @@ pub mod identity;
 pub mod init;
 pub mod lab;
 mod man;
+mod once;
 pub mod probe;
 pub mod prove;
 pub mod sim;
@@ -20,19 +21,14 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser as _, Subcommand};
-use tidegate_modbus::{Buses, DeviceSpec, ModbusDevice, Table};
-use tidegate_translator::{Device as _, TagId};
+use tidegate_modbus::{DeviceSpec, Table};
 
-use crate::config::Config;
 use crate::config::polls::Plan;
 use crate::demo;
 use crate::leaf::{EXEC_LEAF, exec_leaf};
-use crate::recorder::SystemClock;
 use crate::run;
-use crate::run::modbus_tls::TlsFromFiles;
 
 /// Reads PLCs, publishes live values, keeps a crash-proof record and delivers it exactly once.
 #[derive(Debug, clap::Parser)]
@@ -165,7 +161,7 @@ fn check(args: &check::CheckArgs) -> ExitCode {
     let surroundings = check::Surroundings {
         environment: std::env::vars_os().collect(),
         plan: &plan,
-        read: &mut read_once,
+        read: &mut once::read_once,
         colour: terminal::colour(std::io::stdout().is_terminal()),
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
@@ -175,22 +171,4 @@ fn check(args: &check::CheckArgs) -> ExitCode {
 
 fn block(block: &tidegate_modbus::Block) -> (Table, u16, u16) {
     (block.table, block.start, block.count)
-}
-
-/// Reads every tag of every device once, the devices side by side as far as their links allow.
-fn read_once(config: &Config) -> check::Readings {
-    let clock = std::sync::Arc::new(SystemClock);
-    let buses = Buses::new(Arc::new(TlsFromFiles));
-    let ask = async {
-        let mut asked = Vec::new();
-        for device in &config.devices {
-            let Some(spec) = device.modbus().map(Arc::clone) else { continue };
-            let ids: Vec<_> = (0..).take(device.tags.len()).map(TagId).collect();
-            if let Ok(modbus) = ModbusDevice::new(spec, ids, clock.clone(), &buses) {
-                asked.push(async move { (device.name().to_owned(), modbus.read_once().await) });
-            }
-        }
-        Ok(futures_util::future::join_all(asked).await)
-    };
-    exit::block_on(ask).unwrap_or_default()
 }

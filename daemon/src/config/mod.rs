@@ -49,7 +49,7 @@ pub use model::{
     RecordMode, Tag, TlsFiles, Uplink, WhenFull,
 };
 pub use settings::Argument;
-pub(crate) use value::host_and_port;
+pub(crate) use value::{RESERVED_SEGMENT, host_and_port};
 
 #[cfg(test)]
 mod tests;

@@ -9,33 +9,44 @@
 //! - Certificates and trust are the daemon's: it comes in through [`Credentials`].
 
 mod book;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod connect;
-#[allow(dead_code, unused_imports, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod convert;
 mod credentials;
-#[allow(dead_code, reason = "the supervisor comes next")]
+mod device;
+mod grid;
+mod history;
+mod items;
+mod ledger;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod line;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod namespaces;
 mod node;
 mod pattern;
-#[allow(dead_code, reason = "the supervisor comes next")]
+mod poll;
+mod prepare;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod resolve;
-#[allow(dead_code, reason = "the supervisor comes next")]
+mod sequence;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod services;
 mod spec;
 mod status;
-#[allow(dead_code, reason = "the supervisor comes next")]
+mod supervisor;
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod tree;
-#[allow(dead_code, reason = "the supervisor comes next")]
+#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod types;
-#[allow(dead_code, reason = "the supervisor comes next")]
+mod voice;
+mod watchdog;
 mod wire;
 
 pub use book::{FoundTag, Learned, TagBook};
 pub use connect::{ConnectError, Stage};
 pub use credentials::{Application, Credentials, Distrust, DistrustKind, Presented};
+pub use device::OpcUaDevice;
 pub use node::{Identifier, Namespace, NodeAddress, NodeError, Step};
 pub use pattern::{Pattern, PatternError};
 pub use spec::{

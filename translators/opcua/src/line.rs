@@ -30,8 +30,8 @@ use crate::wire::Wire;
 
 /// Rounds in which one node's references are fetched: with ten per answer still 20,000.
 const MAX_ROUNDS: usize = 2_000;
-/// The most references that one node may have.
-const MAX_REFERENCES: usize = 100_000;
+/// The most references that the nodes of one request may have together.
+const MAX_REFERENCES: usize = 200_000;
 /// Answers without a reference, but with a promise of more, that are believed.
 const MAX_EMPTY_ROUNDS: usize = 2;
 /// How long a publish request waits: the server answers when it has something, or with a
@@ -312,13 +312,13 @@ impl Line {
     async fn browse_on(&self, results: &mut [BrowseResult]) -> Result<(), ServiceError> {
         let (mut rounds, mut empty) = (0, 0);
         loop {
+            let taken: usize = (0..results.len()).map(|at| references(results, at)).sum();
             let mut open: Vec<(usize, ByteString)> = Vec::new();
             for (at, result) in results.iter_mut().enumerate() {
                 if result.continuation_point.is_null_or_empty() {
                     continue;
                 }
                 let point = std::mem::take(&mut result.continuation_point);
-                let taken = result.references.as_ref().map_or(0, Vec::len);
                 if taken >= MAX_REFERENCES || rounds >= MAX_ROUNDS || empty > MAX_EMPTY_ROUNDS {
                     result.status_code = StatusCode::BadTooManyMatches;
                     self.browse_next(vec![point], true).await?;
@@ -341,7 +341,6 @@ impl Line {
                 }
                 let to = result.references.get_or_insert_default();
                 to.extend(more.references.unwrap_or_default());
-                to.truncate(MAX_REFERENCES);
                 result.continuation_point = more.continuation_point;
             }
             let after: usize = open.iter().map(|(at, _)| references(results, *at)).sum();
