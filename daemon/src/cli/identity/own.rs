@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use tidegate_identity::opcua::{KeyBits, Own, OwnCertificate, OwnError, OwnSpec};
+use tidegate_identity::opcua::{Own, OwnCertificate, OwnError};
 
 use super::super::exit::{CONFIG, DISK, NO, OK};
 use super::super::terminal::tame;
 use super::{FolderArgs, Surroundings, fail, shown, time};
-use crate::config::Config;
+use crate::run::opcua::own_spec;
 
 /// What can be done.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -136,7 +136,7 @@ fn renew(folder: &FolderArgs, json: bool, with: &mut Surroundings<'_>) -> io::Re
         Err(code) => return Ok(code),
     };
     let dir = folder.dir.clone().unwrap_or_else(|| config.opcua.dir.clone());
-    let own = match Own::below(&dir).renew(&spec(&config, with.host.clone()), with.now) {
+    let own = match Own::below(&dir).renew(&own_spec(&config, with.host.clone()), with.now) {
         Ok(own) => own,
         Err(error) => return failed(with, &error),
     };
@@ -209,15 +209,4 @@ fn own_json(own: &OwnCertificate) -> Json {
         "generation": own.generation.0,
         "file": own.certificate.display().to_string(),
     })
-}
-
-/// What a new certificate of this gateway says.
-pub(crate) fn spec(config: &Config, host: Option<String>) -> OwnSpec {
-    let gateway = &config.gateway;
-    OwnSpec {
-        application_uri: config.opcua.application_uri.clone(),
-        host,
-        common_name: format!("tidegate {} {}", gateway.plant, gateway.name),
-        key: KeyBits::of(config.opcua.key_bits.into()).unwrap_or_default(),
-    }
 }
