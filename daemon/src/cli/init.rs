@@ -64,6 +64,8 @@ struct Written {
     text: String,
     list: Option<(PathBuf, Vec<u8>)>,
     notes: Vec<String>,
+    /// Whether the server has not let us in yet.
+    waits: bool,
 }
 
 /// Looks at an OPC UA server.
@@ -112,7 +114,13 @@ pub(super) fn run(
     }
     writeln!(out, "wrote {shown}")?;
     let code = notes(&written, err)?;
-    writeln!(out, "next: edit the tags, then")?;
+    if written.waits {
+        writeln!(out, "next: settle what the note says; then a list of the tags, if wanted, with")?;
+        writeln!(out, "  tidegate browse --config {shown} --device plc-1 --csv plc-1.csv")?;
+        writeln!(out, "and tag-list = \"plc-1.csv\" in the device; then")?;
+    } else {
+        writeln!(out, "next: edit the tags, then")?;
+    }
     writeln!(out, "  tidegate check --connect {shown}")?;
     writeln!(out, "  tidegate run --config {shown}")?;
     Ok(code)
@@ -146,6 +154,7 @@ fn file_text(args: &InitArgs, hostname: Option<&str>, ask: Ask<'_>) -> Result<Wr
     };
     let name = name.map_err(|error| usage(format!("--name: {error}")))?;
     let places = places::Places::of(&args.output);
+    let mut waits = false;
     let (device, list, notes) = match (&args.opcua, &args.modbus) {
         (Some(url), _) => {
             let access = opcua::access(url, &args.way, &plant, &name, &places)?;
@@ -158,6 +167,7 @@ fn file_text(args: &InitArgs, hostname: Option<&str>, ask: Ask<'_>) -> Result<Wr
                 values: false,
             };
             let looked = ask(&access, &below);
+            waits = looked.cause.is_some();
             let subtree = args.subtree.as_ref().map(ToString::to_string);
             let section = opcua::section(&access, &looked, subtree.as_deref(), &plant, &places)?;
             (section.text, section.list, section.notes)
@@ -176,7 +186,7 @@ fn file_text(args: &InitArgs, hostname: Option<&str>, ask: Ask<'_>) -> Result<Wr
         .replace("{plant}", plant.as_str())
         .replace("{name}", name.as_str())
         .replace("{places}", &local);
-    Ok(Written { text, list, notes })
+    Ok(Written { text, list, notes, waits })
 }
 
 /// The section of a Modbus device, or what is wrong with its address.

@@ -101,7 +101,7 @@ pub(super) fn section(
         line(&key);
     }
     line("poll-every-ms = 1000              # the sampling interval that the server is asked for");
-    line(&format!("base-path = \"{plant}/Line1/Plc1\"  # each tag's path begins with this"));
+    line(&format!("base-path = \"{plant}/Line1/Plc1\"   # each tag's path begins with this"));
     let found = list::tags(&looked.holdings);
     let mut written = None;
     match (subtree, &looked.cause) {
@@ -120,7 +120,7 @@ pub(super) fn section(
         (None, None) if found > 0 => match &places.list {
             Some(name) => {
                 line(&format!(
-                    "tag-list = {}          # {found} tags",
+                    "tag-list = {}             # {found} tags",
                     quoted(&name.to_string_lossy())
                 ));
                 written = Some((name.clone(), list::write(&looked.holdings)));
@@ -244,4 +244,168 @@ fn inline(holdings: &Holdings) -> Vec<String> {
         Some(tag)
     });
     tags.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_opcua::probe::{Class, Holding, Variable};
+    use tidegate_opcua::{Distrust, DistrustKind, NodeAddress, Thumbprint};
+    use tidegate_translator::TagPath;
+
+    use super::super::{InitArgs, run};
+    use super::*;
+    use crate::config::{self, Config};
+
+    fn variable(path: &str, address: &str) -> Holding {
+        Holding {
+            depth: 1,
+            name: path.to_owned(),
+            class: Class::Variable,
+            address: address.to_owned(),
+            variable: Some(Variable {
+                path: TagPath::new(path).ok(),
+                data_type: "Double".to_owned(),
+                scalar: true,
+                unit: Some("mm".to_owned()),
+                trouble: None,
+                value: None,
+            }),
+        }
+    }
+
+    fn found() -> Looked {
+        let nodes =
+            vec![variable("Axis/Position", "nsu=urn:p;s=a\"b"), variable("Speed", "nsu=urn:p;i=7")];
+        let root = ("Press/1".to_owned(), "nsu=urn:p;s=Press".to_owned());
+        Looked { holdings: Holdings { nodes, root, ..Holdings::default() }, ..Looked::default() }
+    }
+
+    fn refused(cause: Cause) -> Looked {
+        Looked { cause: Some(cause), ..Looked::default() }
+    }
+
+    fn unknown() -> Cause {
+        Cause::Distrust(Distrust {
+            kind: DistrustKind::Unknown,
+            text: "certificate abab of \"CN=p\" is not approved; approve it".to_owned(),
+            thumbprint: Some(Thumbprint([0xab; 32])),
+        })
+    }
+
+    /// Runs the command with these arguments at a server that answers like this.
+    fn outcome(dir: &Path, words: &[&str], looked: fn() -> Looked) -> (u8, String, String) {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            init: InitArgs,
+        }
+        let output = dir.join("tidegate.toml").display().to_string();
+        let line = [&["init", "--opcua", "plc", "--output", &output][..], words].concat();
+        let args = Line::parse_from(line).init;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(&args, Some("gw-1"), &mut |_, _| looked(), &mut out, &mut err).unwrap();
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn loaded(dir: &Path) -> Config {
+        let file = dir.join("tidegate.toml");
+        config::load(&file, Vec::new(), &[]).unwrap_or_else(|error| {
+            let text = std::fs::read_to_string(&file).unwrap();
+            panic!("{}\n{text}", crate::causes::chain(&error));
+        })
+    }
+
+    #[test]
+    fn what_a_server_holds_becomes_a_tag_list_beside_a_legal_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let (code, out, err) = outcome(dir.path(), &[], found);
+        assert_eq!((code, err.as_str()), (exit::OK, ""), "{out}");
+        assert!(dir.path().join("plc-1.csv").exists(), "{out}");
+        let config = loaded(dir.path());
+        let device = &config.devices[0];
+        assert_eq!(device.opcua().unwrap().url.to_string(), "opc.tcp://plc:4840");
+        let paths: Vec<_> = device.tags.iter().map(|tag| tag.path.to_string()).collect();
+        assert_eq!(paths, ["PlantA/Line1/Plc1/Axis/Position", "PlantA/Line1/Plc1/Speed"]);
+        assert_eq!(config.opcua.dir, dir.path().join("tidegate-data/opcua"));
+        assert_eq!(config.opcua.application_uri, "urn:tidegate:PlantA:gw-1");
+        // Nothing that exists is replaced.
+        assert_eq!(outcome(dir.path(), &[], found).0, exit::USAGE);
+        assert_eq!(outcome(dir.path(), &["--force"], found).0, exit::OK);
+    }
+
+    #[test]
+    fn a_subtree_is_one_tag_that_stands_for_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let words = ["--subtree", "nsu=urn:p;s=Press"];
+        assert_eq!(outcome(dir.path(), &words, found).0, exit::OK);
+        let config = loaded(dir.path());
+        let spec = config.devices[0].opcua().unwrap();
+        assert_eq!((spec.tags.len(), spec.subtrees.len()), (0, 1));
+        assert_eq!(spec.subtrees[0].path.as_str(), "PlantA/Line1/Plc1/Press-1");
+        assert_eq!(spec.subtrees[0].address, NodeAddress::parse("nsu=urn:p;s=Press").unwrap());
+    }
+
+    #[test]
+    fn what_was_given_stands_in_the_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let print = "ab".repeat(32);
+        let words = [
+            "--security",
+            "basic256sha256",
+            "--message-mode",
+            "sign",
+            "--user",
+            "line \"3\"",
+            "--password-file",
+            "/etc/tidegate/plc.pw",
+            "--trust",
+            &print,
+            "--any-host",
+            "--follow-advertised",
+        ];
+        assert_eq!(outcome(dir.path(), &words, found).0, exit::OK);
+        let config = loaded(dir.path());
+        let spec = config.devices[0].opcua().unwrap();
+        let policy = Some(tidegate_opcua::Policy::Basic256Sha256);
+        assert_eq!(spec.security, Security::Protected { policy, mode: Mode::Sign });
+        let user =
+            UserSpec::Password { name: "line \"3\"".into(), file: "/etc/tidegate/plc.pw".into() };
+        assert_eq!(spec.user, user);
+        assert_eq!(spec.trust.thumbprints[..], [Thumbprint([0xab; 32])]);
+        assert!(spec.trust.any_host && spec.follow_advertised);
+
+        let other = tempfile::tempdir().unwrap();
+        let words = ["--security", "none", "--any-host", "--trust", &print];
+        assert_eq!(outcome(other.path(), &words, found).0, exit::OK);
+        assert_eq!(loaded(other.path()).devices[0].opcua().unwrap().security, Security::None);
+    }
+
+    #[test]
+    fn a_server_that_has_to_be_approved_gets_a_legal_configuration_and_a_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let (code, out, err) = outcome(dir.path(), &[], || refused(unknown()));
+        assert_eq!(code, exit::OK);
+        let command = format!(
+            "\"tidegate identity trust approve {} --config {}\"",
+            "ab".repeat(8),
+            dir.path().join("tidegate.toml").display()
+        );
+        assert!(err.contains(&command), "{err}");
+        assert!(out.contains("tidegate browse --config"), "{out}");
+        assert_eq!(loaded(dir.path()).devices[0].tags.len(), 1);
+    }
+
+    #[test]
+    fn where_nobody_answers_or_nothing_fits_nothing_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let nobody =
+            || refused(Cause::NoSuchName { host: "plc".to_owned(), said: "unknown".to_owned() });
+        let (code, _, err) = outcome(dir.path(), &[], nobody);
+        assert_eq!(code, exit::PEER);
+        assert!(err.starts_with("error: the name plc has no address"), "{err}");
+        let nothing = || refused(Cause::NoEndpoint { offered: Vec::new() });
+        assert_eq!(outcome(dir.path(), &[], nothing).0, exit::NO);
+        assert!(!dir.path().join("tidegate.toml").exists());
+    }
 }

@@ -289,7 +289,12 @@ fn distrusted(context: &Context<'_>, distrust: &Distrust) -> String {
         let short: String = thumbprint.to_string().chars().take(16).collect();
         format!("approve it with {}", context.command(&format!("identity trust approve {short}")))
     } else {
-        format!("try again with --trust {thumbprint}")
+        let host = if what.contains("and not the host") {
+            ", and with --any-host unless you dial it by one of its names"
+        } else {
+            ""
+        };
+        format!("try again with --trust {thumbprint}{host}")
     };
     format!(
         "the {what}; compare its SHA-256 thumbprint with the one that the server's own screen \
