@@ -79,6 +79,8 @@ pub(crate) struct Sub {
     heard: (Timestamp, DateTime),
     /// Whether another one is being created in its place.
     is_replaced: bool,
+    /// Until when the silence of the one before it was told.
+    silent_since: Option<Timestamp>,
     /// How long an absence may last without the queue of an item running over.
     holds: Duration,
     /// Whether it has said something since it was taken up again.
@@ -96,6 +98,8 @@ pub(crate) struct Mirror {
     failures: BTreeMap<usize, Failure>,
     /// The server's clock when it was last heard.
     server_time: DateTime,
+    /// When the last value of each item came, and the last one in an earlier notification.
+    came: Vec<(Timestamp, Timestamp)>,
     /// When an overflow was last told of an item.
     overflows: BTreeMap<usize, Instant>,
     /// Items whose last value cannot be represented.

@@ -11,6 +11,8 @@ impl Session<'_> {
             Collect::Poll => polls(&spec, &prepared.wanted),
         };
         self.mirror.exists = vec![false; prepared.wanted.len()];
+        self.mirror.came =
+            vec![(Timestamp::default(), Timestamp::default()); prepared.wanted.len()];
         let failure = |(place, node): (usize, &Result<_, Failure>)| {
             node.as_ref().err().map(|failure| (place, failure.clone()))
         };
@@ -132,10 +134,12 @@ impl Session<'_> {
         let acquired = self.hears(now);
         let fresh = Watchdog::new(now, at_server.keep_alive);
         let (mut dog, mut heard) = (fresh, (acquired, self.mirror.server_time));
+        let mut silent_since = None;
         if let Some(old) = self.mirror.subs.iter().position(|sub| sub.group == group) {
             let old = self.mirror.subs.swap_remove(old);
             dog = old.dog.successor(now, at_server.keep_alive);
             heard = old.heard;
+            silent_since = old.silent_since;
         }
         let sequence = Sequence::new();
         let sub = Sub {
@@ -145,7 +149,8 @@ impl Session<'_> {
             dog,
             heard,
             is_replaced: false,
-            is_confirmed: true,
+            silent_since,
+            is_confirmed: false,
             holds: Duration::MAX,
         };
         self.kept_all = false;
@@ -264,17 +269,10 @@ impl Session<'_> {
     pub(super) fn built(&mut self, now: Instant) {
         self.is_built = true;
         self.retry = now + RETRY;
-        self.core.ledger.returned();
         self.tell_state();
-        if !self.core.ledger.is_away() {
-            return;
+        if self.mirror.subs.is_empty() && self.core.spec.collect == Collect::Subscribe {
+            self.returned(now);
         }
-        if self.kept_all && !self.mirror.subs.is_empty() {
-            // What the server held back comes now; what it could not hold is missing in the
-            // sequence, or marked in the status of a value.
-            return;
-        }
-        self.make_good(now);
     }
 
     /// Asks again for what was refused.

@@ -4,6 +4,12 @@ use super::build::creation;
 use super::*;
 
 impl Session<'_> {
+    /// Each subscription has said something, so values come again.
+    pub(super) fn returned(&mut self, now: Instant) {
+        self.core.ledger.returned();
+        if self.kept_all { self.come_back(now) } else { self.make_good(now) }
+    }
+
     /// The absence is over, and what the server held back has come: queues that are long enough
     /// lost nothing. Not every server marks a queue that was not.
     pub(super) fn come_back(&mut self, now: Instant) {
@@ -153,10 +159,10 @@ impl Session<'_> {
     pub(super) fn replace(&mut self, at: usize) {
         let Some(sub) = self.mirror.subs.get_mut(at).filter(|sub| !sub.is_replaced) else { return };
         sub.is_replaced = true;
-        sub.is_confirmed = true;
         let (id, group) = (sub.at_server.id, sub.group);
         let (from, _) = sub.heard;
         let to = self.core.ledger.now();
+        sub.silent_since = Some(to);
         self.core.ledger.missed(None, LossCause::DeviceSilent, from, to, None);
         let Some(members) = self.mirror.groups.get(group) else { return };
         let mut samples = Vec::new();

@@ -45,12 +45,16 @@ impl Session<'_> {
         };
         sub.dog.heard(now);
         sub.is_confirmed = true;
+        if let Some(since) = sub.silent_since.take_if(|_| !sub.is_replaced) {
+            self.core.ledger.missed(None, LossCause::DeviceSilent, since, acquired, None);
+        }
         let before = std::mem::replace(&mut sub.heard, (acquired, message.publish_time));
-        let is_back = self.kept_all && self.is_built;
+        let is_built = self.is_built;
         let seen =
             if is_empty { sub.sequence.keep_alive(number) } else { sub.sequence.data(number) };
-        if is_back && self.mirror.subs.iter().all(|sub| sub.is_confirmed) {
-            self.come_back(now);
+        if is_built && self.core.ledger.is_away() && self.mirror.subs.iter().all(|s| s.is_confirmed)
+        {
+            self.returned(now);
         }
         if let Seen::Gap(missing) = seen {
             let span =
@@ -126,6 +130,11 @@ impl Session<'_> {
             else {
                 continue;
             };
+            if let Some((last, before)) = self.mirror.came.get_mut(place)
+                && *last != acquired
+            {
+                (*last, *before) = (acquired, *last);
+            }
             let status = value.status.map_or(0, |status| status.bits());
             if status & OVERFLOW_MASK == OVERFLOW {
                 overflowed.push(place);
@@ -172,9 +181,11 @@ impl Session<'_> {
         };
         let now = Instant::now();
         let wanted = places.iter().filter_map(|place| prepared.wanted.get(*place));
-        let every = wanted.clone().map(|wanted| sample_every(&self.core.spec, &wanted.item)).max();
-        let back = every.and_then(|every| i64::try_from(every.as_nanos()).ok()).unwrap_or(0);
-        let from = Timestamp(acquired.0.saturating_sub(back));
+        // What ran over came after the last value that was received.
+        let since = |place: &usize| match self.mirror.came.get(*place) {
+            Some((_, before)) if *before != Timestamp::default() => *before,
+            _ => acquired,
+        };
         let cause = LossCause::QueueOverflow;
         let is_due = |told: Option<&Instant>| {
             told.is_none_or(|told| now.saturating_duration_since(*told) >= OVERFLOW_EVERY)
@@ -183,12 +194,14 @@ impl Session<'_> {
             // So many at once are the server's trouble and not that of a tag.
             if is_due(self.overflow_told.as_ref()) {
                 self.overflow_told = Some(now);
+                let from = places.iter().map(since).min().unwrap_or(acquired);
                 self.core.ledger.missed(None, cause, from, acquired, None);
             }
             return;
         }
         for (place, wanted) in places.iter().zip(wanted) {
             if is_due(self.mirror.overflows.get(place)) {
+                let from = since(place);
                 self.mirror.overflows.insert(*place, now);
                 let tag = Some(wanted.path.shared());
                 self.core.ledger.missed(tag, cause, from, acquired, None);

@@ -40,6 +40,10 @@ impl Session<'_> {
             Ok(values) => {
                 let acquired = self.hears(now);
                 self.needs_refresh = false;
+                if self.core.ledger.is_away() {
+                    self.kept_all = false;
+                    self.returned(now);
+                }
                 let values: Vec<_> = places.into_iter().zip(values).collect();
                 self.values(values.into_iter(), acquired);
             }

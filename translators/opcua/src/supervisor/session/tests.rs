@@ -290,6 +290,36 @@ fn a_subscription_that_says_nothing_is_replaced_and_then_the_session_is_left() {
 }
 
 #[test]
+fn the_silence_of_a_subscription_ends_with_the_first_word_of_the_next_one() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+    let mut session = built(&mut bench.core, &[GOOD], begin);
+    for second in 1..=6 {
+        alive(&mut session, at(&wall, begin, second * 1_000));
+    }
+    let now = at(&wall, begin, 6_100);
+    session.done(Done::Create { group: 0, result: Ok(subscription(7)) }, now);
+    session.done(Done::Items { group: 0, places: vec![0], result: Ok(vec![item(GOOD)]) }, now);
+    session.published(Ok(notification(1, &[(0, 1.0)])), 1, at(&wall, begin, 6_700));
+    let missed = bench.told.missed.lock().unwrap();
+    let spans: Vec<_> = missed.iter().map(|m| (m.from.as_millis(), m.to.as_millis())).collect();
+    assert_eq!(spans, [(0, 6_000), (6_000, 6_700)]);
+}
+
+#[test]
+fn an_absence_ends_with_the_first_word_of_the_new_subscription_not_with_its_creation() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+    bench.core.ledger.away(begin, None);
+    let mut session = built(&mut bench.core, &[GOOD], at(&wall, begin, 500));
+    session.published(Ok(notification(1, &[(0, 1.0)])), 1, at(&wall, begin, 900));
+    session.published(Ok(notification(2, &[(0, 2.0)])), 1, at(&wall, begin, 1_400));
+    let missed = bench.told.missed.lock().unwrap();
+    let spans: Vec<_> = missed.iter().map(|m| (m.from.as_millis(), m.to.as_millis())).collect();
+    assert_eq!(spans, [(0, 900)]);
+}
+
+#[test]
 fn a_missing_notification_is_asked_for_and_a_loss_when_the_server_has_it_no_more() {
     let mut bench = Bench::new(spec());
     let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
@@ -343,7 +373,7 @@ fn a_resumed_session_lost_nothing_as_long_as_its_queues_hold_and_is_read_anew() 
 fn a_queue_that_ran_over_is_a_loss_of_its_tag_and_of_the_device_when_it_is_many() {
     for (tags, by_name) in [(3, 3), (40, 0)] {
         let mut bench = Bench::new(spec());
-        let begin = bench.begin;
+        let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
         let statuses = vec![GOOD; usize::try_from(tags).unwrap()];
         let mut session = built(&mut bench.core, &statuses, begin);
         let values: Vec<_> = (0..tags).map(|handle| (handle, 1.0)).collect();
@@ -356,8 +386,11 @@ fn a_queue_that_ran_over_is_a_loss_of_its_tag_and_of_the_device_when_it_is_many(
         }
         let data = vec![ExtensionObject::from_message(data)];
         response.notification_message.notification_data = Some(data);
-        session.published(Ok(response), 1, begin);
+        session.published(Ok(notification(1, &values)), 1, at(&wall, begin, 500));
+        response.notification_message.sequence_number = 2;
+        session.published(Ok(response), 1, at(&wall, begin, 12_500));
         let missed = bench.told.missed.lock().unwrap();
+        assert!(missed.iter().all(|m| (m.from.as_millis(), m.to.as_millis()) == (500, 12_500)));
         assert_eq!(missed.iter().filter(|missed| missed.tag.is_some()).count(), by_name);
         assert!(missed.iter().all(|missed| missed.cause == LossCause::QueueOverflow));
         assert_eq!(missed.len(), by_name.max(1));
