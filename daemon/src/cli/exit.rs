@@ -34,6 +34,12 @@ impl Failure {
         Self { code, text }
     }
 
+    /// Tells it where mistakes go, and returns its exit code.
+    pub(crate) fn tell(&self, err: &mut dyn std::io::Write) -> std::io::Result<u8> {
+        writeln!(err, "error: {}", self.text)?;
+        Ok(self.code)
+    }
+
     /// Tells it on stderr.
     pub(crate) fn told(&self) -> ExitCode {
         // Nobody is left to tell when stderr is gone.

@@ -3,22 +3,48 @@
 //! # Invariants
 //! - What it writes passes `tidegate check`; a test holds it to that.
 //! - A file that exists is replaced only with `--force`.
+//! - An OPC UA server is asked before anything is written; when it cannot be, nothing is.
+
+mod opcua;
+mod places;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::exit::{DISK, OK, USAGE};
+use tidegate_opcua::NodeAddress;
+use tidegate_opcua::probe::Below;
+
+use super::browse::Looked;
+use super::exit::{DISK, Failure, OK, USAGE};
+use super::probe::opcua::access::{Access, WayArgs};
+use super::terminal::tame;
 use crate::config;
 use crate::names::{Name, NameError};
 
+/// Variables that are looked for; what a subtree may have by default.
+const MAX_VARIABLES: usize = 5000;
+/// Levels that are looked at, alike.
+const MAX_DEPTH: u32 = 16;
+
 /// Write a commented configuration to start from.
 #[derive(Debug, Clone, clap::Args)]
+#[command(group = clap::ArgGroup::new("first").required(true).args(["modbus", "opcua"]))]
 pub struct InitArgs {
     /// The first device: a Modbus TCP server, whose port is 502 when left out, or a serial port such
     /// as /dev/ttyUSB0.
     #[arg(long, value_name = "HOST[:PORT]|PORT")]
-    pub modbus: String,
+    pub modbus: Option<String>,
+    /// The first device: an OPC UA server, which is asked what it holds; port 4840 when left out.
+    #[arg(long, value_name = "URL")]
+    pub opcua: Option<String>,
+    /// Take everything below this node as it is when the daemon connects, instead of a list of what
+    /// is there now.
+    #[arg(long, value_name = "ADDRESS", requires = "opcua", value_parser = NodeAddress::parse)]
+    pub subtree: Option<NodeAddress>,
+    /// How the OPC UA server is spoken to.
+    #[command(flatten)]
+    pub(super) way: WayArgs,
     /// Where to write; "-" is the terminal.
     #[arg(long, value_name = "FILE", default_value = "tidegate.toml")]
     pub output: PathBuf,
@@ -33,87 +59,152 @@ pub struct InitArgs {
     pub force: bool,
 }
 
-/// Runs it and returns the exit code: 0 written, 2 usage, 73 not writable. `hostname` is this
+/// What is written.
+struct Written {
+    text: String,
+    list: Option<(PathBuf, Vec<u8>)>,
+    notes: Vec<String>,
+    /// Whether the server has not let us in yet.
+    waits: bool,
+}
+
+/// Looks at an OPC UA server.
+pub(super) type Ask<'a> = &'a mut dyn FnMut(&Access, &Below) -> Looked;
+
+/// Runs it and returns the exit code: 0 written, 2 usage, 73 not writable; of an OPC UA server also
+/// 1 when it offers nothing that is wanted, and 69 when it cannot be reached. `hostname` is this
 /// machine's name, where it is known.
 ///
 /// # Errors
 /// When `out` or `err` cannot be written.
-pub fn run(
+pub(super) fn run(
     args: &InitArgs,
     hostname: Option<&str>,
+    ask: Ask<'_>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let text = match file_text(args, hostname) {
-        Ok(text) => text,
-        Err(message) => {
-            writeln!(err, "error: {message}")?;
-            return Ok(USAGE);
-        }
-    };
-    if args.output == Path::new("-") {
-        out.write_all(text.as_bytes())?;
-        return Ok(OK);
-    }
+    let printed = args.output == Path::new("-");
     let shown = args.output.display();
-    let opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(args.force)
-        .create_new(!args.force)
-        .open(&args.output);
-    match opened.and_then(|mut file| file.write_all(text.as_bytes())) {
-        Ok(()) => {
-            writeln!(out, "wrote {shown}")?;
-            writeln!(out, "next: edit the tags, then")?;
-            writeln!(out, "  tidegate check --connect {shown}")?;
-            writeln!(out, "  tidegate run --config {shown}")?;
-            Ok(OK)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            writeln!(
-                err,
-                "error: {shown} exists; choose another --output, or --force to replace it"
-            )?;
-            Ok(USAGE)
-        }
-        Err(error) => {
-            writeln!(err, "error: {shown} cannot be written: {error}")?;
-            Ok(DISK)
-        }
+    let exists = !printed && !args.force && args.output.exists();
+    let written = if exists {
+        let why = format!("{shown} exists; choose another --output, or --force to replace it");
+        Err(Failure::new(USAGE, why))
+    } else {
+        file_text(args, hostname, ask)
+    };
+    let written = match written {
+        Ok(written) => written,
+        Err(failure) => return failure.tell(err),
+    };
+    if printed {
+        out.write_all(written.text.as_bytes())?;
+        return notes(&written, err);
     }
+    // The list first: a configuration never names one that is not there.
+    if let Some((name, content)) = &written.list {
+        let file = args.output.with_file_name(name);
+        if let Err(failure) = save(&file, content, args.force) {
+            return failure.tell(err);
+        }
+        writeln!(out, "wrote {}", file.display())?;
+    }
+    if let Err(failure) = save(&args.output, written.text.as_bytes(), args.force) {
+        return failure.tell(err);
+    }
+    writeln!(out, "wrote {shown}")?;
+    let code = notes(&written, err)?;
+    if written.waits {
+        writeln!(out, "next: settle what the note says; then a list of the tags, if wanted, with")?;
+        writeln!(out, "  tidegate browse --config {shown} --device plc-1 --csv plc-1.csv")?;
+        writeln!(out, "and tag-list = \"plc-1.csv\" in the device; then")?;
+    } else {
+        writeln!(out, "next: edit the tags, then")?;
+    }
+    writeln!(out, "  tidegate check --connect {shown}")?;
+    writeln!(out, "  tidegate run --config {shown}")?;
+    Ok(code)
 }
 
-/// The text, or what is wrong with the arguments.
-fn file_text(args: &InitArgs, hostname: Option<&str>) -> Result<String, String> {
-    let device = if args.modbus.starts_with('/') {
-        if args.modbus.contains(['"', '\\']) || args.modbus.chars().any(char::is_control) {
-            return Err(format!("--modbus {:?} is no path of a serial port", args.modbus));
+fn notes(written: &Written, err: &mut dyn Write) -> io::Result<u8> {
+    written.notes.iter().try_for_each(|note| writeln!(err, "note: {}", tame(note)))?;
+    Ok(OK)
+}
+
+fn save(file: &Path, content: &[u8], force: bool) -> Result<(), Failure> {
+    let opened =
+        OpenOptions::new().write(true).create(true).truncate(force).create_new(!force).open(file);
+    opened.and_then(|mut file| file.write_all(content)).map_err(|error| {
+        let shown = file.display();
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            let why = format!("{shown} exists; choose another --output, or --force to replace it");
+            return Failure::new(USAGE, why);
         }
-        SERIAL.replace("{address}", &args.modbus)
-    } else {
-        let (host, port) = config::host_and_port(&args.modbus, 502).map_err(|why| {
-            let legal = "write HOST:PORT, [IPV6]:PORT, or a serial port such as /dev/ttyUSB0";
-            format!("--modbus {:?} {why}; {legal}", args.modbus)
-        })?;
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        NETWORK.replace("{address}", &format!("{host}:{port}"))
-    };
-    let plant = Name::new(&*args.plant).map_err(|error| format!("--plant: {error}"))?;
+        Failure::new(DISK, format!("{shown} cannot be written: {error}"))
+    })
+}
+
+/// The text, or why there is none.
+fn file_text(args: &InitArgs, hostname: Option<&str>, ask: Ask<'_>) -> Result<Written, Failure> {
+    let usage = |why: String| Failure::new(USAGE, why);
+    let plant = Name::new(&*args.plant).map_err(|error| usage(format!("--plant: {error}")))?;
     let name = match &args.name {
         Some(name) => Name::new(&**name),
         None => named_after(hostname),
     };
-    let name = name.map_err(|error| format!("--name: {error}"))?;
+    let name = name.map_err(|error| usage(format!("--name: {error}")))?;
+    let places = places::Places::of(&args.output);
+    let mut waits = false;
+    let (device, list, notes) = match (&args.opcua, &args.modbus) {
+        (Some(url), _) => {
+            let access = opcua::access(url, &args.way, &plant, &name, &places)?;
+            let below = Below {
+                node: args.subtree.clone(),
+                include: Vec::new(),
+                exclude: Vec::new(),
+                max_depth: MAX_DEPTH,
+                max_variables: MAX_VARIABLES,
+                values: false,
+            };
+            let looked = ask(&access, &below);
+            waits = looked.cause.is_some();
+            let subtree = args.subtree.as_ref().map(ToString::to_string);
+            let section = opcua::section(&access, &looked, subtree.as_deref(), &plant, &places)?;
+            (section.text, section.list, section.notes)
+        }
+        (None, Some(address)) => (modbus(address).map_err(usage)?, None, Vec::new()),
+        (None, None) => return Err(usage("--modbus or --opcua names the first device".into())),
+    };
     // The package's directories belong to its own user; anywhere else the data stays beside the
     // file, so that no rights are needed.
-    let packaged = args.output.starts_with("/etc");
-    let places = if packaged { "" } else { LOCAL_PLACES };
-    Ok(TEMPLATE
+    let mut local = if places.packaged { String::new() } else { LOCAL_PLACES.to_owned() };
+    if args.opcua.is_some() && !places.packaged {
+        local.push_str(LOCAL_OPCUA);
+    }
+    let text = TEMPLATE
+        .replace("{device}", &device)
         .replace("{plant}", plant.as_str())
         .replace("{name}", name.as_str())
-        .replace("{device}", &device)
-        .replace("{places}", places))
+        .replace("{places}", &local);
+    Ok(Written { text, list, notes, waits })
+}
+
+/// The section of a Modbus device, or what is wrong with its address.
+fn modbus(address: &str) -> Result<String, String> {
+    let way = if address.starts_with('/') {
+        if address.contains(['"', '\\']) || address.chars().any(char::is_control) {
+            return Err(format!("--modbus {address:?} is no path of a serial port"));
+        }
+        SERIAL.replace("{address}", address)
+    } else {
+        let (host, port) = config::host_and_port(address, 502).map_err(|why| {
+            let legal = "write HOST:PORT, [IPV6]:PORT, or a serial port such as /dev/ttyUSB0";
+            format!("--modbus {address:?} {why}; {legal}")
+        })?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        NETWORK.replace("{address}", &format!("{host}:{port}"))
+    };
+    Ok(MODBUS.replace("{way}", &way))
 }
 
 /// The machine's first name label, as far as it is a legal name.
@@ -131,7 +222,7 @@ fn named_after(hostname: Option<&str>) -> Result<Name, NameError> {
 
 const LOCAL_PLACES: &str = r#"
 # Everything below one directory beside this file: no rights are needed. A packaged gateway leaves
-# these three out and uses /var/lib/tidegate and /run/tidegate.
+# these out and uses /var/lib/tidegate and /run/tidegate.
 [leaf]
 dir = "tidegate-data/leaf"
 
@@ -141,6 +232,11 @@ max-bytes = "1 GiB"
 
 [control]
 socket = "tidegate-data/control.sock"
+"#;
+
+const LOCAL_OPCUA: &str = r#"
+[opcua]
+dir = "tidegate-data/opcua"       # our certificate, and the servers that are trusted
 "#;
 
 const NETWORK: &str = r#"protocol = "modbus-tcp"          # or modbus-rtu-over-tcp, modbus-tls
@@ -171,9 +267,11 @@ name = "{name}"                   # unique in the fleet, for ever
 # [metrics]
 # listen = "127.0.0.1:9464"       # OpenMetrics and /healthz
 
-[[device]]
+{device}"#;
+
+const MODBUS: &str = r#"[[device]]
 name = "plc-1"
-{device}poll-every-ms = 1000
+{way}poll-every-ms = 1000
 base-path = "{plant}/Line1/Plc1"  # each tag's path begins with this
 # address-base = 1                # where the manual counts registers from 1
 
@@ -204,7 +302,10 @@ mod tests {
 
     fn args(output: PathBuf) -> InitArgs {
         InitArgs {
-            modbus: "192.0.2.10".into(),
+            modbus: Some("192.0.2.10".into()),
+            opcua: None,
+            subtree: None,
+            way: WayArgs::default(),
             output,
             plant: "PlantA".into(),
             name: None,
@@ -214,7 +315,8 @@ mod tests {
 
     fn outcome(args: &InitArgs) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = run(args, Some("gw-line3.example.com\n"), &mut out, &mut err).unwrap();
+        let mut ask = |_: &Access, _: &Below| Looked::default();
+        let code = run(args, Some("gw-line3.example.com\n"), &mut ask, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -228,7 +330,7 @@ mod tests {
         ] {
             let output =
                 dir.path().join(format!("{}.toml", address.1 + u16::from(modbus == "[::1]")));
-            let args = InitArgs { modbus: modbus.into(), ..args(output.clone()) };
+            let args = InitArgs { modbus: Some(modbus.into()), ..args(output.clone()) };
             assert_eq!(outcome(&args).0, OK);
             let config = config::load(&output, Vec::new(), &[]).unwrap();
             assert_eq!(config.gateway.to_string(), "PlantA/gw-line3");
@@ -242,13 +344,13 @@ mod tests {
     fn a_serial_port_can_be_the_first_device() {
         let dir = tempfile::tempdir().unwrap();
         let output = dir.path().join("x.toml");
-        let args = InitArgs { modbus: "/dev/ttyUSB0".into(), ..args(output.clone()) };
+        let args = InitArgs { modbus: Some("/dev/ttyUSB0".into()), ..args(output.clone()) };
         assert_eq!(outcome(&args).0, OK);
         let config = config::load(&output, Vec::new(), &[]).unwrap();
         let link = &config.devices[0].modbus().unwrap().link;
         let tidegate_modbus::Transport::Rtu(serial) = &link.transport else { panic!("{link:?}") };
         assert_eq!((serial.port.to_str(), serial.baud), (Some("/dev/ttyUSB0"), 19_200));
-        let wrong = InitArgs { modbus: "/dev/\"".into(), ..args };
+        let wrong = InitArgs { modbus: Some("/dev/\"".into()), ..args };
         assert_eq!(outcome(&wrong).0, USAGE);
     }
 
@@ -256,7 +358,7 @@ mod tests {
     fn the_commented_lines_are_legal_too() {
         let mut args = args("/etc/tidegate/tidegate.toml".into());
         args.name = Some("gw-1".into());
-        let text = file_text(&args, None).unwrap();
+        let text = file_text(&args, None, &mut |_, _| Looked::default()).unwrap().text;
         let opened: String = text
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -292,7 +394,8 @@ mod tests {
     fn wrong_arguments_are_named() {
         let right = args("-".into());
         assert!(outcome(&right).1.contains("192.0.2.10:502"));
-        let (code, _, err) = outcome(&InitArgs { modbus: "plc:port".into(), ..right.clone() });
+        let (code, _, err) =
+            outcome(&InitArgs { modbus: Some("plc:port".into()), ..right.clone() });
         assert!(code == USAGE && err.contains("--modbus"), "{err}");
         let (code, _, err) = outcome(&InitArgs { plant: "Plant A".into(), ..right });
         assert!(code == USAGE && err.contains("--plant"), "{err}");

@@ -74,7 +74,11 @@ pub fn main() -> ExitCode {
         Command::Init(args) => {
             let host = host();
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-            written(init::run(&args, Some(&host), &mut out, &mut err))
+            let mut ask = |access: &probe::opcua::access::Access, below: &_| {
+                let look = async { Ok(browse::look(access, below).await) };
+                exit::block_on(look).unwrap_or_default()
+            };
+            written(init::run(&args, Some(&host), &mut ask, &mut out, &mut err))
         }
         Command::Check(args) => check(&args),
         Command::Probe(args) => probe::probe(&args),

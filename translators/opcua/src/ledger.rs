@@ -189,6 +189,9 @@ impl Ledger {
         to: Timestamp,
         count: Option<u64>,
     ) {
+        if count == Some(0) {
+            return;
+        }
         let device = Arc::clone(&self.device);
         self.sink.missed(Missed { device, tag, cause, from, to: to.max(from), count });
     }

@@ -28,7 +28,8 @@ pub(in crate::cli) fn tags(holdings: &Holdings) -> u64 {
     u64::try_from(listed(holdings).count()).unwrap_or(u64::MAX)
 }
 
-fn listed(holdings: &Holdings) -> impl Iterator<Item = (&str, &Variable)> {
+/// What is in the list: addresses and variables.
+pub(in crate::cli) fn listed(holdings: &Holdings) -> impl Iterator<Item = (&str, &Variable)> {
     holdings.nodes.iter().filter_map(|node| {
         let variable = node.variable.as_ref()?;
         let legal = variable.trouble.is_none() && variable.path.is_some();

@@ -87,7 +87,8 @@ impl BelowArgs {
 }
 
 /// What a look brought.
-pub(super) struct Looked {
+#[derive(Debug, Default)]
+pub struct Looked {
     pub(super) holdings: Holdings,
     pub(super) cause: Option<Cause>,
     pub(super) findings: Findings,

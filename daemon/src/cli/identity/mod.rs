@@ -102,7 +102,7 @@ impl FolderArgs {
         if let Some(dir) = &self.dir {
             return Ok(Ok(dir.clone()));
         }
-        Ok(self.load(with)?.map(|config| configured(&config)))
+        Ok(self.load(with)?.map(|config| config.opcua.dir))
     }
 }
 
@@ -138,11 +138,6 @@ fn day(at: SystemTime) -> String {
 
 fn shown(path: &Path) -> String {
     terminal::tame(&path.display().to_string())
-}
-
-/// The configured folder.
-fn configured(_config: &Config) -> PathBuf {
-    PathBuf::from("/var/lib/tidegate/opcua")
 }
 
 #[cfg(test)]

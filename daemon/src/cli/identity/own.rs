@@ -5,12 +5,12 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
-use tidegate_identity::opcua::{Own, OwnCertificate, OwnError, OwnSpec};
+use tidegate_identity::opcua::{Own, OwnCertificate, OwnError};
 
 use super::super::exit::{CONFIG, DISK, NO, OK};
 use super::super::terminal::tame;
 use super::{FolderArgs, Surroundings, fail, shown, time};
-use crate::config::Config;
+use crate::run::opcua::own_spec;
 
 /// What can be done.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -67,10 +67,7 @@ fn show(folder: &FolderArgs, json: bool, with: &mut Surroundings<'_>) -> io::Res
     let (dir, uri) = match &folder.dir {
         Some(dir) => (dir.clone(), None),
         None => match folder.load(with)? {
-            Ok(config) => {
-                let uri = spec(&config, with.host.clone()).application_uri;
-                (super::configured(&config), Some(uri))
-            }
+            Ok(config) => (config.opcua.dir, Some(config.opcua.application_uri)),
             Err(code) => return Ok(code),
         },
     };
@@ -138,8 +135,8 @@ fn renew(folder: &FolderArgs, json: bool, with: &mut Surroundings<'_>) -> io::Re
         Ok(config) => config,
         Err(code) => return Ok(code),
     };
-    let dir = folder.dir.clone().unwrap_or_else(|| super::configured(&config));
-    let own = match Own::below(&dir).renew(&spec(&config, with.host.clone()), with.now) {
+    let dir = folder.dir.clone().unwrap_or_else(|| config.opcua.dir.clone());
+    let own = match Own::below(&dir).renew(&own_spec(&config, with.host.clone()), with.now) {
         Ok(own) => own,
         Err(error) => return failed(with, &error),
     };
@@ -212,15 +209,4 @@ fn own_json(own: &OwnCertificate) -> Json {
         "generation": own.generation.0,
         "file": own.certificate.display().to_string(),
     })
-}
-
-/// What a new certificate of this gateway says.
-pub(crate) fn spec(config: &Config, host: Option<String>) -> OwnSpec {
-    let gateway = &config.gateway;
-    OwnSpec {
-        application_uri: format!("urn:tidegate:{}:{}", gateway.plant, gateway.name),
-        host,
-        common_name: format!("tidegate {} {}", gateway.plant, gateway.name),
-        key: tidegate_identity::opcua::KeyBits::default(),
-    }
 }

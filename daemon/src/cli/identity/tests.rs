@@ -49,11 +49,17 @@ impl Site {
     }
 
     fn say_at(&self, line: &str, now: SystemTime) -> Said {
+        self.say_all(&format!("{line} --dir HOME/opcua"), now)
+    }
+
+    fn say_without_dir(&self, line: &str) -> Said {
+        self.say_all(line, SystemTime::UNIX_EPOCH + NOW)
+    }
+
+    fn say_all(&self, line: &str, now: SystemTime) -> Said {
         let home = self.dir.path().to_str().unwrap();
         let words = line.split(' ').map(|word| word.replace("HOME", home));
-        let here = ["--dir".to_owned(), self.path("opcua").to_str().unwrap().to_owned()];
-        let line =
-            Line::try_parse_from(std::iter::once("identity".to_owned()).chain(words).chain(here));
+        let line = Line::try_parse_from(std::iter::once("identity".to_owned()).chain(words));
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let surroundings = Surroundings {
             environment: Vec::new(),
@@ -197,6 +203,24 @@ fn the_own_certificate_is_made_shown_and_exported_without_its_key() {
     let later = SystemTime::UNIX_EPOCH + NOW + Duration::from_secs(5 * 365 * 86_400);
     let (_, _, err) = site.say_at("opcua show", later);
     assert!(err.contains("warning: the OPC UA certificate ends in 24 hours; renew it"), "{err}");
+}
+
+#[test]
+fn folder_uri_and_key_come_from_the_configuration() {
+    let site = Site::new();
+    let config = "[gateway]\nplant = \"P\"\nname = \"g1\"\n[opcua]\ndir = \"pki\"\n\
+                  application-uri = \"urn:mine\"\nkey-bits = 3072\n";
+    fs::write(site.path("t.toml"), config).unwrap();
+    let (code, out, err) = site.say_without_dir("opcua renew --config HOME/t.toml");
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("application URI  urn:mine\n"), "{out}");
+    assert!(out.contains("key              RSA, 3072 bits\n"), "{out}");
+    assert!(site.path("pki/own/current/cert.pem").is_file());
+    let (code, _, _) = site.say_without_dir("trust list --config HOME/t.toml");
+    assert_eq!(code, 0);
+    fs::write(site.path("t.toml"), config.replace("urn:mine", "urn:other")).unwrap();
+    let (_, _, err) = site.say_without_dir("opcua show --config HOME/t.toml");
+    assert!(err.contains("names the application URI \"urn:mine\" and not \"urn:other\""), "{err}");
 }
 
 #[test]

@@ -179,7 +179,7 @@ pub(super) const fn object(number: u8) -> Option<&'static str> {
 }
 
 /// A TOML text.
-fn quoted(text: &str) -> String {
+pub(in crate::cli) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -28,32 +28,13 @@ pub struct Context<'a> {
     pub security: Security,
     /// Who logs on.
     pub user: &'a UserSpec,
-    /// Our certificate, where one is shown.
-    pub ours: Option<&'a Ours>,
+    /// The application URI of our certificate.
+    pub our_uri: &'a str,
     /// How far the server's clock is from ours.
     pub clock: Option<Clock>,
-    /// The configuration, for commands that take `--config`.
-    pub config: Option<&'a str>,
-}
-
-/// Our certificate, for remedies at the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ours {
-    /// Its application URI.
-    pub uri: String,
-    /// Where it lies, and how it comes to the server.
-    pub whence: Whence,
-}
-
-/// Where our certificate comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whence {
-    /// It is the gateway's, of the configuration.
-    Gateway,
-    /// It is that of a folder; this is the file.
-    Folder(String),
-    /// It was made for this command and is gone after it.
-    ThrowAway,
+    /// Where our certificate and the trusted ones are kept, as the commands want to be told, such as
+    /// `--config tidegate.toml`; `None` where they are gone after this command.
+    pub store: Option<&'a str>,
 }
 
 /// The server's clock against ours.
@@ -129,10 +110,10 @@ impl Context<'_> {
         self.security != Security::None
     }
 
-    /// A command of ours with what it needs to find the configuration.
+    /// A command of ours with what it needs to find the folder.
     fn command(&self, words: &str) -> String {
-        match self.config {
-            Some(file) => format!("\"tidegate {words} --config {file}\""),
+        match self.store {
+            Some(store) => format!("\"tidegate {words} {store}\""),
             None => format!("\"tidegate {words}\""),
         }
     }
@@ -297,18 +278,23 @@ fn no_token(context: &Context<'_>, taken: &[TokenKind]) -> String {
 /// nobody knows yet depends on where trust is kept.
 fn distrusted(context: &Context<'_>, distrust: &Distrust) -> String {
     let (DistrustKind::Unknown, Some(thumbprint)) = (distrust.kind, distrust.thumbprint) else {
-        return match context.config {
+        return match context.store {
             Some(_) => distrust.text.clone(),
             // Nobody has set a key of a configuration that there is not.
             None => distrust.text.replace("set check-host = false", "give --any-host"),
         };
     };
     let what = distrust.text.split(';').next().unwrap_or_default();
-    let approve = if context.config.is_some() {
+    let approve = if context.store.is_some() {
         let short: String = thumbprint.to_string().chars().take(16).collect();
         format!("approve it with {}", context.command(&format!("identity trust approve {short}")))
     } else {
-        format!("try again with --trust {thumbprint}")
+        let host = if what.contains("and not the host") {
+            ", and with --any-host unless you dial it by one of its names"
+        } else {
+            ""
+        };
+        format!("try again with --trust {thumbprint}{host}")
     };
     format!(
         "the {what}; compare its SHA-256 thumbprint with the one that the server's own screen \
@@ -320,19 +306,14 @@ fn distrusted(context: &Context<'_>, distrust: &Distrust) -> String {
 fn make_known(context: &Context<'_>) -> String {
     let place = "the server's trusted certificates (many servers keep it under rejected ones after \
                  this attempt: move it from there), then try again";
-    match context.ours.map(|ours| &ours.whence) {
-        None | Some(Whence::Gateway) => format!(
-            "export ours with {} and put it into {place}",
-            context.command("identity opcua export --der")
-        ),
-        Some(Whence::Folder(file)) => format!("put {file} into {place}"),
-        Some(Whence::ThrowAway) => {
-            "this command showed a certificate that it made for itself; use \
-             the gateway's with --config FILE --device NAME, or keep one with --identity DIR, and \
-             put that into the server's trusted certificates"
-                .to_owned()
-        }
+    if context.store.is_none() {
+        return "this command showed a certificate that it made for itself; use the gateway's with \
+                --config FILE, or keep one with --identity DIR, and put that into the server's \
+                trusted certificates"
+            .to_owned();
     }
+    let export = context.command("identity opcua export --der --output gateway.der");
+    format!("export ours with {export} and put it into {place}")
 }
 
 fn spoken(status: S, said: &str) -> String {
@@ -372,7 +353,7 @@ fn told(context: &Context<'_>, stage: Stage, status: S, words: &str) -> String {
             context.command("identity opcua renew")
         ),
         S::BadCertificateUriInvalid if opening => {
-            let uri = context.ours.map_or("ours", |ours| ours.uri.as_str());
+            let uri = context.our_uri;
             format!(
                 "{url} does not accept our application URI ({said}): it is {uri}; what the server \
                  has registered for this client must be the same"
@@ -432,8 +413,7 @@ fn told(context: &Context<'_>, stage: Stage, status: S, words: &str) -> String {
         }
         S::BadUserSignatureInvalid => format!(
             "{url} does not accept the signature of the user's key ({said}): do --user-cert and \
-             --user-key belong together? node-opcua servers refuse it in any case: use a password \
-             there"
+             --user-key belong together?"
         ),
         S::BadTooManySessions => too_many(url, "sessions", &said),
         S::BadMaxConnectionsReached

@@ -12,9 +12,8 @@ fn at() -> SocketAddr {
 struct Case {
     security: Security,
     user: UserSpec,
-    whence: Whence,
     clock: Option<Clock>,
-    config: Option<&'static str>,
+    store: Option<&'static str>,
 }
 
 impl Default for Case {
@@ -22,9 +21,8 @@ impl Default for Case {
         Self {
             security: BEST,
             user: UserSpec::Anonymous,
-            whence: Whence::Gateway,
             clock: None,
-            config: Some("t.toml"),
+            store: Some("--config t.toml"),
         }
     }
 }
@@ -32,14 +30,13 @@ impl Default for Case {
 impl Case {
     fn says(&self, cause: &Cause) -> String {
         let url = EndpointUrl::parse("opc.tcp://plc:4840/UA").unwrap();
-        let ours = Ours { uri: "urn:tidegate:P:g".into(), whence: self.whence.clone() };
         let context = Context {
             url: &url,
             security: self.security,
             user: &self.user,
-            ours: Some(&ours),
+            our_uri: "urn:tidegate:P:g",
             clock: self.clock,
-            config: self.config,
+            store: self.store,
         };
         sentence(cause, &context)
     }
@@ -94,7 +91,7 @@ fn each_cause_has_its_own_sentence_with_a_remedy() {
         (
             status(Stage::Channel, S::BadSecurityChecksFailed),
             "does not accept our certificate (BadSecurityChecksFailed): export ours with \"tidegate \
-             identity opcua export --der --config t.toml\" and put it into the server's trusted",
+             identity opcua export --der --output gateway.der --config t.toml\" and put it into the server's trusted",
         ),
         (status(Stage::Channel, S::BadConnectionClosed), "as some servers do that do not know our"),
         (status(Stage::Channel, S::BadCertificateUriInvalid), "it is urn:tidegate:P:g; what"),
@@ -142,7 +139,7 @@ fn a_clock_that_is_far_off_is_blamed_for_what_it_causes() {
 
 #[test]
 fn what_to_do_about_an_unknown_server_depends_on_where_trust_is_kept() {
-    let case = Case { config: None, ..Case::default() };
+    let case = Case { store: None, ..Case::default() };
     let said = case.says(&unknown());
     assert!(said.contains("try again with --trust abab") && !said.contains("approve it"), "{said}");
     let expired = Distrust {
@@ -156,12 +153,11 @@ fn what_to_do_about_an_unknown_server_depends_on_where_trust_is_kept() {
 #[test]
 fn what_to_do_at_the_server_depends_on_where_our_certificate_comes_from() {
     let cause = status(Stage::Channel, S::BadCertificateUntrusted);
-    for (whence, words) in [
-        (Whence::Gateway, "identity opcua export"),
-        (Whence::Folder("/tmp/x/cert.pem".into()), "put /tmp/x/cert.pem into the server's trusted"),
-        (Whence::ThrowAway, "keep one with --identity DIR"),
+    for (store, words) in [
+        (Some("--dir /tmp/x"), "export --der --output gateway.der --dir /tmp/x\""),
+        (None, "keep one with --identity DIR"),
     ] {
-        let said = Case { whence, ..Case::default() }.says(&cause);
+        let said = Case { store, ..Case::default() }.says(&cause);
         assert!(said.contains(words), "{said}");
     }
 }

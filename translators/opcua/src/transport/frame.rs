@@ -102,6 +102,9 @@ pub(super) fn error(body: &[u8]) -> LastWords {
         return LastWords::new(StatusCode::BadCommunicationError, reason);
     };
     let status = StatusCode::from(u32::from_le_bytes(*status));
+    if let Some(said) = fault(body).filter(|_| !status.is_bad()) {
+        return said;
+    }
     let text = rest.get(4..).unwrap_or_default();
     let text = text.get(..MAX_REASON).unwrap_or(text);
     let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).collect();
@@ -110,4 +113,54 @@ pub(super) fn error(body: &[u8]) -> LastWords {
         text => format!("the server says {}: {text}", words(status)),
     };
     LastWords { status, reason }
+}
+
+/// A fault in the shape of an opening message, but not protected: node-opcua 2.175 answers so where
+/// it does not know the certificate that it was shown.
+fn fault(body: &[u8]) -> Option<LastWords> {
+    /// `i=397`, the fault's binary encoding, as a node id of four bytes.
+    const FAULT: [u8; 4] = [1, 0, 0x8d, 1];
+    let mut rest = body.get(4..)?;
+    // The policy, the sender's certificate and the receiver's thumbprint; null has the length -1.
+    for _ in 0..3 {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(i32::from_le_bytes(*length)).unwrap_or(0);
+        rest = after.get(length..)?;
+    }
+    // Sequence and request number, the type, then the header: time, handle and status.
+    let header = rest.get(8..)?.strip_prefix(&FAULT)?;
+    let status = StatusCode::from(u32::from_le_bytes(*header.get(12..)?.first_chunk::<4>()?));
+    let reason = format!("the server says {}", words(status));
+    status.is_bad().then_some(LastWords { status, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What node-opcua 2.175 sends, with a shorter certificate.
+    fn of_node_opcua() -> Vec<u8> {
+        let mut body = 9_u32.to_le_bytes().to_vec();
+        let policy = b"http://opcfoundation.org/UA/SecurityPolicy#Aes256_Sha256_RsaPss";
+        for part in [&policy[..], &[0x30, 3, 1, 2, 3], &[0x6c; 20]] {
+            body.extend(u32::try_from(part.len()).unwrap().to_le_bytes());
+            body.extend_from_slice(part);
+        }
+        body.extend([1, 0, 0, 0, 0xe9, 3, 0, 0, 1, 0, 0x8d, 1]);
+        body.extend([0xf0, 0x6e, 0x59, 0xfd, 0x62, 0x80, 0xdd, 1, 0, 0, 0, 0, 0, 0, 0x13, 0x80]);
+        body.extend([0, 2, 0, 0, 0]);
+        body
+    }
+
+    #[test]
+    fn a_fault_that_is_wrapped_like_an_opening_message_is_read() {
+        let said = error(&of_node_opcua());
+        assert_eq!(said.status, StatusCode::BadSecurityChecksFailed);
+        assert_eq!(said.reason, "the server says BadSecurityChecksFailed");
+        for length in 0..of_node_opcua().len() {
+            let _ = error(&of_node_opcua()[..length]);
+        }
+        let lying = [&[0; 4][..], &[0xff, 0xff, 0xff, 0x7f], &[0; 40]].concat();
+        assert_eq!(fault(&lying), None);
+    }
 }

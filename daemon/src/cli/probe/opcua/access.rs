@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_opcua::probe::wording::{Ours, Whence};
 use tidegate_opcua::{
     Collect, DeviceSpec, EndpointUrl, Mode, Policy, Security, Thumbprint, TrustSpec, UserSpec,
 };
@@ -35,9 +34,23 @@ pub(in crate::cli) struct AccessArgs {
     /// A device of the configuration, whose settings are used
     #[arg(long, value_name = "NAME", requires = "config")]
     pub(in crate::cli) device: Option<String>,
+    #[command(flatten)]
+    way: WayArgs,
+    /// A folder with our certificate and the trust folders, made when there is none; without it
+    /// and without --config a certificate is made for this command alone
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    identity: Option<PathBuf>,
+    /// Settings that go before the configuration's
+    #[command(flatten)]
+    set: SetArgs,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(in crate::cli) struct WayArgs {
     /// How messages are protected. Without it the strongest that the server offers
     #[arg(long, value_enum, value_name = "POLICY")]
-    security: Option<SecurityWord>,
+    pub(in crate::cli) security: Option<SecurityWord>,
     /// What is done with each message. Without it both
     #[arg(long, value_enum, value_name = "MODE")]
     message_mode: Option<ModeWord>,
@@ -62,21 +75,14 @@ pub(in crate::cli) struct AccessArgs {
     /// Dial the URL that the server advertises, instead of the one that was given
     #[arg(long)]
     follow_advertised: bool,
-    /// A folder with our certificate and the trust folders, made when there is none; without it
-    /// and without --config a certificate is made for this command alone
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
-    identity: Option<PathBuf>,
     /// How long one answer may take. Without it 4000
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..=120_000))]
     timeout_ms: Option<u64>,
-    /// Settings that go before the configuration's
-    #[command(flatten)]
-    set: SetArgs,
 }
 
 /// A security policy, as the configuration writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum SecurityWord {
+pub(in crate::cli) enum SecurityWord {
     /// The strongest that the server offers
     Best,
     /// Aes256_Sha256_RsaPss
@@ -94,7 +100,7 @@ enum SecurityWord {
 
 /// A message mode, as the configuration writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ModeWord {
+pub(in crate::cli) enum ModeWord {
     /// Nobody can change or read it
     SignAndEncrypt,
     /// Nobody can change it
@@ -109,9 +115,8 @@ fn thumbprint(text: &str) -> Result<Thumbprint, String> {
 pub(in crate::cli) struct Access {
     pub(in crate::cli) spec: DeviceSpec,
     pub(in crate::cli) credentials: Files,
-    pub(in crate::cli) ours: Ours,
-    /// The configuration, for commands that a sentence proposes.
-    pub(in crate::cli) config: Option<String>,
+    /// Where certificates are kept, for commands that a sentence proposes.
+    pub(in crate::cli) store: Option<String>,
 }
 
 impl AccessArgs {
@@ -122,28 +127,17 @@ impl AccessArgs {
     pub(in crate::cli) fn access(&self) -> Result<Access, Failure> {
         let config = self.config.as_deref().map(|file| self.load(file)).transpose()?;
         let mut spec = self.spec(config.as_ref())?;
-        self.overlay(&mut spec)?;
-        let (mut credentials, whence) = match (&config, &self.identity) {
-            (Some(config), _) => (Files::of(config), Whence::Gateway),
-            (None, Some(dir)) => {
-                (Files::folder(dir), Whence::Folder(dir.join("own").display().to_string()))
+        self.way.overlay(&mut spec)?;
+        let (credentials, store) = match (&config, &self.config, &self.identity) {
+            (Some(config), Some(file), _) => {
+                (Files::of(config), Some(format!("--config {}", file.display())))
             }
-            (None, None) => {
-                let made = Files::throw_away().map_err(|error| {
-                    Failure::new(exit::DISK, format!("no temporary folder can be made: {error}"))
-                })?;
-                (made, Whence::ThrowAway)
-            }
+            (_, _, Some(dir)) => (Files::stray(dir), Some(format!("--dir {}", dir.display()))),
+            _ => (throw_away()?, None),
         };
-        if let (UserSpec::Password { name, .. }, None) =
-            (&spec.user, self.user.as_ref().and(self.password_file.as_ref()))
-            && self.user.is_some()
-        {
-            credentials.ask(name)?;
-        }
-        let ours = Ours { uri: credentials.uri().to_owned(), whence };
-        let config = self.config.as_ref().map(|file| file.display().to_string());
-        Ok(Access { spec, credentials, ours, config })
+        let mut access = Access { spec, credentials, store };
+        self.way.ask(&mut access)?;
+        Ok(access)
     }
 
     fn load(&self, file: &Path) -> Result<Config, Failure> {
@@ -178,8 +172,26 @@ impl AccessArgs {
         }
         Ok(spec)
     }
+}
 
-    fn overlay(&self, spec: &mut DeviceSpec) -> Result<(), Failure> {
+/// Credentials that are gone with the command.
+pub(in crate::cli) fn throw_away() -> Result<Files, Failure> {
+    Files::throw_away().map_err(|error| {
+        Failure::new(exit::DISK, format!("no temporary folder can be made: {error}"))
+    })
+}
+
+impl WayArgs {
+    /// Asks for a password that no file holds.
+    pub(in crate::cli) fn ask(&self, access: &mut Access) -> Result<(), Failure> {
+        match &self.user {
+            Some(name) if self.password_file.is_none() => access.credentials.ask(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts what was given over what is configured.
+    pub(in crate::cli) fn overlay(&self, spec: &mut DeviceSpec) -> Result<(), Failure> {
         let (policy, mode) = match spec.security {
             Security::None => (None, Mode::SignAndEncrypt),
             Security::Protected { policy, mode } => (policy, mode),
@@ -232,7 +244,7 @@ pub(in crate::cli) fn url(text: &str) -> Result<EndpointUrl, String> {
 }
 
 /// What is not said is as the configuration's defaults are.
-fn plain(url: EndpointUrl) -> DeviceSpec {
+pub(in crate::cli) fn plain(url: EndpointUrl) -> DeviceSpec {
     DeviceSpec {
         name: url.host.clone(),
         url,

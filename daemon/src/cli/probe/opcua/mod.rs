@@ -2,7 +2,7 @@
 
 pub(in crate::cli) mod access;
 mod certificate;
-mod credentials;
+pub(in crate::cli) mod credentials;
 pub(in crate::cli) mod progress;
 pub(in crate::cli) mod reason;
 mod screen;
@@ -18,7 +18,7 @@ use access::{Access, AccessArgs};
 
 use crate::cli::exit::{self, Failure};
 use crate::cli::status::printed;
-use crate::cli::terminal;
+use crate::cli::terminal::{self, tame};
 
 /// Look at an OPC UA server: endpoints, certificate, trust, clock, log-on, limits.
 #[derive(Debug, Clone, clap::Args)]
@@ -93,9 +93,39 @@ fn report(
     let user = reason::who(&access.spec.user);
     screen::Page { out: &mut out, colour }.show(&url, findings, certificate.as_ref(), &user)?;
     if cause.is_none() && !interrupted && !args.no_session {
-        writeln!(out, "\nnext: tidegate browse {url}")?;
+        writeln!(out, "\nnext: {}", next(std::env::args()))?;
     } else if findings.answered.is_some() {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// The command that goes on from here, with the same server.
+fn next(arguments: impl Iterator<Item = String>) -> String {
+    let mut command = "tidegate browse".to_owned();
+    for argument in arguments.skip_while(|argument| argument != "opcua").skip(1) {
+        if argument == "--json" {
+            continue;
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@[],".contains(c);
+        let argument = tame(&argument);
+        if !argument.is_empty() && argument.chars().all(plain) {
+            command.push_str(&format!(" {argument}"));
+        } else {
+            command.push_str(&format!(" '{}'", argument.replace('\'', r"'\''")));
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_is_about_the_same_server() {
+        let line = ["tidegate", "probe", "opcua", "plc:4840", "--user", "line 3", "--json"];
+        let next = next(line.into_iter().map(str::to_owned));
+        assert_eq!(next, "tidegate browse plc:4840 --user 'line 3'");
+    }
 }

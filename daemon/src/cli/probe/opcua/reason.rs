@@ -14,9 +14,9 @@ pub(in crate::cli) fn why(access: &Access, cause: &Cause, clock: Option<Clock>) 
         url: &access.spec.url,
         security: access.spec.security,
         user: &access.spec.user,
-        ours: Some(&access.ours),
+        our_uri: access.credentials.uri(),
         clock,
-        config: access.config.as_deref(),
+        store: access.store.as_deref(),
     };
     tame(&sentence(cause, &context))
 }
