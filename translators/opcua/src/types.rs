@@ -184,7 +184,7 @@ impl DataTypes {
     ) -> Result<(), ServiceError> {
         let is_number = |id: &NodeId| *id == DataTypeId::Number || *id == DataTypeId::UInteger;
         let states = declared.iter().zip(nodes).enumerate().filter_map(|(at, (declared, node))| {
-            declared.as_ref().ok().filter(|(id, rank)| is_number(id) && *rank == -1)?;
+            declared.as_ref().ok().filter(|(id, rank)| is_number(id) && *rank < 0)?;
             Some((at, node.clone()))
         });
         for (at, names) in self.properties(services, states.collect()).await? {
