@@ -1,5 +1,6 @@
 //! What a certificate says about itself.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
@@ -60,20 +61,24 @@ impl CertificateFacts {
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let (_, parsed) = X509Certificate::from_der(certificate)
             .map_err(|error| CertificateError { source: Box::new(error) })?;
+        Ok(Self::of_parsed(&parsed))
+    }
+
+    pub(crate) fn of_parsed(parsed: &X509Certificate<'_>) -> Self {
         let names = parsed
             .subject_alternative_name()
             .ok()
             .flatten()
             .map(|extension| extension.value.general_names.iter().filter_map(name_of).collect())
             .unwrap_or_default();
-        Ok(Self {
+        Self {
             subject: rfc2253(parsed.subject()),
             issuer: rfc2253(parsed.issuer()),
             names,
             serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: instant(parsed.validity().not_before.timestamp()),
             not_after: instant(parsed.validity().not_after.timestamp()),
-        })
+        }
     }
 
     /// Whether it is valid at `now`. Both ends belong to the validity (RFC 5280, 4.1.2.5).
@@ -94,19 +99,21 @@ impl CertificateFacts {
 fn name_of(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => {
-            let address = match <[u8; 4]>::try_from(*bytes) {
-                Ok(v4) => std::net::IpAddr::from(v4),
-                Err(_) => std::net::IpAddr::from(<[u8; 16]>::try_from(*bytes).ok()?),
-            };
-            Some(address.to_string())
-        }
+        GeneralName::IPAddress(bytes) => address_of(bytes).map(|address| address.to_string()),
         _ => None,
     }
 }
 
+/// The address in the four or sixteen bytes of an alternative name.
+pub(crate) fn address_of(bytes: &[u8]) -> Option<IpAddr> {
+    match <[u8; 4]>::try_from(bytes) {
+        Ok(v4) => Some(v4.into()),
+        Err(_) => <[u8; 16]>::try_from(bytes).ok().map(Into::into),
+    }
+}
+
 /// Certificates hold any year up to 9999; a time that the system cannot hold is cut to its ends.
-fn instant(seconds: i64) -> SystemTime {
+pub(crate) fn instant(seconds: i64) -> SystemTime {
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let epoch = SystemTime::UNIX_EPOCH;
     if seconds < 0 { epoch.checked_sub(distance) } else { epoch.checked_add(distance) }
@@ -114,7 +121,7 @@ fn instant(seconds: i64) -> SystemTime {
 }
 
 /// A distinguished name as RFC 2253 writes it: last part first, parts of one level joined by `+`.
-fn rfc2253(name: &X509Name<'_>) -> String {
+pub(crate) fn rfc2253(name: &X509Name<'_>) -> String {
     let mut levels: Vec<String> = name
         .iter_rdn()
         .map(|level| {

@@ -306,7 +306,7 @@ fn read(file: PemFile, path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 }
 
 /// The largest unit that says enough: days, hours, minutes or seconds.
-fn rough(span: Duration) -> String {
+pub(crate) fn rough(span: Duration) -> String {
     let seconds = span.as_secs();
     let (count, unit) = match seconds {
         172_800.. => (seconds / 86_400, "days"),

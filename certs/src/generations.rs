@@ -13,6 +13,7 @@
 //! - Order of an installation: each file and its fsync, the folder's fsync, rename into its
 //!   name, the parent's fsync, the new link, its rename, the parent's fsync. A power cut anywhere
 //!   leaves the former generation or the new one.
+//! - Whatever is installed belongs to the owner of the folder: root may install for the daemon.
 //! - The former generation stays; older ones are removed. A number is never used twice.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::identity::{Identity, IdentityError};
+use crate::owner::adopt;
 
 const KEY: &str = "key.pem";
 const CERT: &str = "cert.pem";
@@ -121,6 +123,13 @@ impl GenerationStore {
         Ok(Self { dir })
     }
 
+    /// Looks into the folder without making it or clearing anything, for whoever only reads: an
+    /// installation may be under way in another process.
+    #[must_use]
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
     /// Installs a new generation and makes it current. `chain` holds the certificates between
     /// `cert` and the authority and may be empty. All three are PEM.
     ///
@@ -161,7 +170,9 @@ impl GenerationStore {
         for (name, content) in [(KEY, key), (CERT, cert), (CHAIN, chain)] {
             let path = draft.join(name);
             step("write", &path, &mut || write_private(&path, content))?;
+            adopt(&path, &self.dir);
         }
+        adopt(&draft, &self.dir);
         step("sync", &draft, &mut || sync(&draft))?;
         let home = self.path_of(generation);
         step("name", &home, &mut || fs::rename(&draft, &home))?;

@@ -1,5 +1,5 @@
-//! Key and certificate generations of a gateway, the files that an operator hands over, and a
-//! certification authority for the lab.
+//! Key and certificate generations of a gateway, the files that an operator hands over, its OPC UA
+//! certificate and whom it trusts over OPC UA, and a certification authority for the lab.
 //!
 //! # Invariants
 //! - A private key cannot be cloned or printed, and its bytes are wiped when it is dropped.
@@ -12,6 +12,8 @@ mod generations;
 mod identity;
 mod key;
 pub mod lab;
+pub mod opcua;
+mod owner;
 
 pub use certificate::{CertificateError, CertificateFacts, Validity};
 pub use files::{FileError, OperatorFiles, PemFile, Trust, load_identity, load_trust};

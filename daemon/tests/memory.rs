@@ -13,7 +13,7 @@ use std::time::Duration;
 use peak_alloc::PeakAlloc;
 use tidegate::config::{self, Config};
 use tidegate::live::{LiveQueue, LiveTag};
-use tidegate::observe::state::{Board, DeviceMeta, TagMeta};
+use tidegate::observe::state::{Alive, Board, DeviceMeta, TagMeta};
 use tidegate_record::catalog::{Catalog, Definition};
 use tidegate_translator::{Clock, Sample, TagId, Timestamp, Value, ValueKind};
 
@@ -92,7 +92,7 @@ fn load(text: &str) -> Config {
 /// Every tag with its device and the number that the catalog would give it.
 fn numbered(config: &Config) -> impl Iterator<Item = (TagId, Arc<str>, &config::Tag)> {
     let each = config.devices.iter().flat_map(|device| {
-        let name: Arc<str> = device.spec.name.as_str().into();
+        let name: Arc<str> = device.name().into();
         device.tags.iter().map(move |tag| (Arc::clone(&name), tag))
     });
     (1..).map(TagId).zip(each).map(|(id, (device, tag))| (id, device, tag))
@@ -100,10 +100,10 @@ fn numbered(config: &Config) -> impl Iterator<Item = (TagId, Arc<str>, &config::
 
 fn board(config: &Config) -> Board {
     let board = Board::new(config.gateway.clone(), Arc::new(NoClock));
-    let devices = config
-        .devices
-        .iter()
-        .map(|device| DeviceMeta { name: device.spec.name.as_str().into(), fresh_for: None });
+    let devices = config.devices.iter().map(|device| DeviceMeta {
+        name: device.name().into(),
+        alive: Alive::ByData(Duration::from_secs(3)),
+    });
     let tags = numbered(config).map(|(id, device, tag)| TagMeta {
         id,
         path: tag.path.clone(),

@@ -4,6 +4,8 @@
 //! - Every mistake is printed in one run, with its place and what would be legal.
 //! - Nothing is changed anywhere; only with `--connect` is anything sent to a device.
 
+pub(super) mod opcua;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,7 +20,7 @@ use super::terminal::{self, Align, Tone};
 use crate::causes::chain;
 use crate::config::estimate::{Estimate, estimate};
 use crate::config::polls::{self, Group, Line, Plan};
-use crate::config::{self, Argument, Config, Device, LeafMode, LoadError, WhenFull, size};
+use crate::config::{self, Argument, Config, Device, Driver, LeafMode, LoadError, WhenFull, size};
 
 /// Check a configuration file and show what it would poll and cost.
 #[derive(Debug, Clone, clap::Args)]
@@ -149,13 +151,23 @@ fn warnings(config: &Config, lines: &[Line]) -> Vec<String> {
         }
     }
     for device in &config.devices {
-        for (key, path) in config::tls_files(&device.spec.link) {
+        let link = device.modbus().map(|spec| &spec.link);
+        for (key, path) in link.map(|link| config::tls_files(link)).unwrap_or_default() {
             if !path.exists() {
-                let (name, file) = (&device.spec.name, path.display());
+                let (name, file) = (device.name(), path.display());
                 out.push(format!("{name}: tls.{key}: there is no file {file} on this machine"));
             }
         }
     }
+    for spec in config.devices.iter().filter_map(Device::opcua) {
+        for (key, path) in config::warnings::files(spec) {
+            if !path.exists() {
+                let (name, file) = (&spec.name, path.display());
+                out.push(format!("{name}: {key}: there is no file {file} on this machine"));
+            }
+        }
+    }
+    out.extend(config::warnings::of(config));
     for line in lines.iter().filter(|line| line.share > BUSY) {
         out.push(format!(
             "{}: the polls take about {:.0} % of the line, without the time that units take to \
@@ -199,8 +211,11 @@ fn write_settings(out: &mut dyn Write, config: &Config) -> io::Result<()> {
     }
 }
 
-fn endpoint(spec: &DeviceSpec) -> String {
-    spec.link.transport.to_string()
+fn endpoint(device: &Device) -> String {
+    match &device.driver {
+        Driver::Modbus(spec) => spec.link.transport.to_string(),
+        Driver::OpcUa(spec) => spec.url.to_string(),
+    }
 }
 
 fn write_devices(
@@ -209,7 +224,12 @@ fn write_devices(
     groups: &[Vec<Group>],
     colour: bool,
 ) -> io::Result<()> {
-    if config.devices.is_empty() {
+    let registers = || {
+        let both = config.devices.iter().zip(groups);
+        both.filter_map(|(device, groups)| Some((device, device.modbus()?, groups)))
+    };
+    opcua::write_devices(out, config, colour)?;
+    if registers().next().is_none() {
         return Ok(());
     }
     let mut table = terminal::Table::new(&[
@@ -222,14 +242,13 @@ fn write_devices(
         ("REQUESTS", Align::Right),
         ("REQUESTS/S", Align::Right),
     ]);
-    for (device, groups) in config.devices.iter().zip(groups) {
-        let spec = &device.spec;
+    for (device, spec, groups) in registers() {
         for (index, group) in groups.iter().enumerate() {
             let first = |text: String| if index == 0 { text } else { String::new() };
             let cells = [
-                first(spec.name.clone()),
-                first(protocol(spec).to_owned()),
-                first(endpoint(spec)),
+                first(device.name().to_owned()),
+                first(protocol(device).to_owned()),
+                first(endpoint(device)),
                 first(spec.unit.0.to_string()),
                 seconds(group.every.as_secs_f64()),
                 group.tags.to_string(),
@@ -242,9 +261,9 @@ fn write_devices(
     writeln!(out)?;
     table.write(out, 2, colour)?;
     writeln!(out)?;
-    for (device, groups) in config.devices.iter().zip(groups) {
+    for (device, _, groups) in registers() {
         for group in groups {
-            let name = &device.spec.name;
+            let name = device.name();
             let every = match groups.len() {
                 1 => String::new(),
                 _ => format!(" every {}", seconds(group.every.as_secs_f64())),
@@ -315,7 +334,8 @@ fn line_json(line: &Line) -> Json {
 }
 
 /// The protocol's word in the file.
-fn protocol(spec: &DeviceSpec) -> &'static str {
+fn protocol(device: &Device) -> &'static str {
+    let Driver::Modbus(spec) = &device.driver else { return "opcua" };
     match spec.link.transport {
         Transport::Tcp(_) => "modbus-tcp",
         Transport::Tls(..) => "modbus-tls",
@@ -371,7 +391,10 @@ fn write_estimate(out: &mut dyn Write, config: &Config, cost: &Estimate) -> io::
     for (name, value) in rows {
         writeln!(out, "  {name:<15}  {value}")?;
     }
-    Ok(())
+    match &cost.on_change {
+        None => Ok(()),
+        Some(beside) => opcua::write_estimate(out, beside),
+    }
 }
 
 fn days_words(days: f64) -> String {
@@ -403,7 +426,7 @@ fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Ve
         .devices
         .iter()
         .map(|device| {
-            let own = readings.iter().find(|(name, _)| *name == device.spec.name);
+            let own = readings.iter().find(|(name, _)| name == device.name());
             let readings: Vec<Option<&Reading>> = (0_u32..)
                 .zip(device.tags.iter())
                 .map(|(id, _)| own.and_then(|(_, list)| list.iter().find(|r| r.tag.0 == id)))
@@ -413,7 +436,12 @@ fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Ve
                     matches!(reading.quality, Quality::Bad(Reason::NotConnected | Reason::Timeout))
                 })
             };
-            Answer { device, reachable: !readings.iter().all(silent), readings }
+            // A device of subtrees alone has answered when it is in the list.
+            let reachable = match readings.is_empty() {
+                true => own.is_some(),
+                false => !readings.iter().all(silent),
+            };
+            Answer { device, reachable, readings }
         })
         .collect()
 }
@@ -433,9 +461,19 @@ fn exit_code(answers: &[Answer<'_>]) -> u8 {
 
 fn write_answers(out: &mut dyn Write, answers: &[Answer<'_>], colour: bool) -> io::Result<()> {
     for answer in answers {
-        let spec = &answer.device.spec;
+        let device = answer.device;
+        let unit = device.modbus().map(|spec| format!(", unit {}", spec.unit.0));
         let state = if answer.reachable { "answered" } else { "cannot be reached" };
-        writeln!(out, "\n{} at {}, unit {}, {state}:", spec.name, endpoint(spec), spec.unit.0)?;
+        let (name, unit) = (device.name(), unit.unwrap_or_default());
+        let (end, trees) = match (device.tags.len(), device.subtrees.len()) {
+            (0, 1) => (".", "; 1 subtree and no single tag"),
+            (0, _) => (".", "; subtrees and no single tag"),
+            _ => (":", ""),
+        };
+        writeln!(out, "\n{name} at {}{unit}, {state}{trees}{end}", endpoint(device))?;
+        if device.tags.is_empty() {
+            continue;
+        }
         let mut table = terminal::Table::new(&[
             ("TAG", Align::Left),
             ("ADDRESS", Align::Left),
@@ -490,7 +528,9 @@ impl<'a> Shown<'a> {
 }
 
 fn device_json(device: &Device, groups: &[Group]) -> Json {
-    let millis = |every: std::time::Duration| u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
+    if let Some(spec) = device.opcua() {
+        return opcua::json(spec, device);
+    }
     let requests = |plan: &Plan| -> Vec<Json> {
         let each = plan.iter().map(|(table, start, count)| {
             json!({ "table": table.word(), "start": start, "count": count })
@@ -509,11 +549,11 @@ fn device_json(device: &Device, groups: &[Group]) -> Json {
         })
         .collect();
     json!({
-        "name": device.spec.name,
-        "protocol": protocol(&device.spec),
-        "endpoint": endpoint(&device.spec),
-        "unit": device.spec.unit.0,
-        "poll_every_ms": millis(device.spec.poll_every),
+        "name": device.name(),
+        "protocol": protocol(device),
+        "endpoint": endpoint(device),
+        "unit": device.modbus().map(|spec| spec.unit.0),
+        "poll_every_ms": millis(device.poll_every()),
         "tags": device.tags.len(),
         "groups": each,
         "requests_per_s": groups.iter().map(Group::requests_per_s).sum::<f64>(),
@@ -539,7 +579,11 @@ fn answer_json(answer: &Answer<'_>) -> Json {
             })
         })
         .collect();
-    json!({ "device": answer.device.spec.name, "reachable": answer.reachable, "tags": tags })
+    json!({ "device": answer.device.name(), "reachable": answer.reachable, "tags": tags })
+}
+
+fn millis(every: std::time::Duration) -> u64 {
+    u64::try_from(every.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

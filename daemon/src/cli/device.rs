@@ -32,6 +32,9 @@ pub(super) fn show(
     let ms = |ms| age(Duration::from_millis(ms));
     let data = device.data_age_ms.map_or_else(|| "never".to_owned(), |a| format!("{} ago", ms(a)));
     writeln!(out, "data      last {data}")?;
+    if let Some(heard) = device.heard_age_ms {
+        writeln!(out, "driver    heard {} ago", ms(heard))?;
+    }
     writeln!(out, "tags      {}", device.tags)?;
     writeln!(out, "restarts  {} of the driver", device.restarts)?;
     let kept = faults.faults.len();
@@ -43,7 +46,9 @@ pub(super) fn show(
     writeln!(out, "faults    {kept} kept{dropped}{hint}")?;
     if !faults.groups.is_empty() {
         writeln!(out)?;
-        groups(faults).write(out, 0, colour)?;
+        // What is told only when it changes is good as long as the driver is heard.
+        let ever = if device.heard_within_ms.is_some() { "while heard" } else { "ever" };
+        groups(faults, ever).write(out, 0, colour)?;
     }
     if !device.missed.is_empty() {
         writeln!(out)?;
@@ -64,7 +69,7 @@ pub(super) fn show(
     Ok(())
 }
 
-fn groups(faults: &DeviceFaults) -> Table {
+fn groups(faults: &DeviceFaults, ever: &str) -> Table {
     let mut table = Table::new(&[
         ("TAGS FRESH FOR", Align::Left),
         ("TAGS", Align::Right),
@@ -78,7 +83,7 @@ fn groups(faults: &DeviceFaults) -> Table {
     for group in &faults.groups {
         let good = if group.good == group.tags { Tone::Good } else { Tone::Caution };
         table.row([
-            (ms(group.fresh_for_ms, "ever"), Tone::Plain),
+            (ms(group.fresh_for_ms, ever), Tone::Plain),
             (group.tags.to_string(), Tone::Plain),
             (group.good.to_string(), good),
             (ms(group.data_age_ms, "never"), Tone::Plain),
@@ -152,8 +157,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::observe::state::HealthLimits;
-    use crate::observe::state::tests::board;
+    use crate::observe::state::tests::{board, meta};
+    use crate::observe::state::{Alive, DeviceMeta, HealthLimits, TagMeta};
 
     fn exchange(sent: &[u8], received: &[u8], outcome: &str) -> Exchange {
         Exchange {
@@ -220,6 +225,38 @@ TAGS FRESH FOR  TAGS  GOOD  YOUNGEST  OLDEST
 
 MISSED BECAUSE  SAMPLES
 device-silent        12
+"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_device_that_tells_only_changes_it_is_shown_when_its_driver_was_heard() {
+        let board = board();
+        let alive = Alive::ByDriver(Duration::from_secs(15));
+        let tag = TagMeta { fresh_for: None, ..meta(1, "A/t", "press-1") };
+        board.configure([DeviceMeta { name: "press-1".into(), alive }], [tag]);
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(0), Value::I64(1))]);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let why = "user \"gw\" is refused";
+        board.note_device("press-1", DeviceState::ConfigurationError, Some(why.into()));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let report = board.report(&HealthLimits::default());
+        let faults = board.faults("press-1").unwrap();
+        let mut out = Vec::new();
+        show(&mut out, report.now, &report.devices[0], &faults, false, false).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\
+press-1  configuration error for 0.0 s
+why       user \"gw\" is refused
+data      last 1 h 0 min ago
+driver    heard 2.0 s ago
+tags      1
+restarts  0 of the driver
+faults    0 kept
+
+TAGS FRESH FOR  TAGS  GOOD   YOUNGEST     OLDEST
+while heard        1     1  1 h 0 min  1 h 0 min
 "
         );
     }

@@ -232,7 +232,7 @@ mod tests {
             assert_eq!(outcome(&args).0, OK);
             let config = config::load(&output, Vec::new(), &[]).unwrap();
             assert_eq!(config.gateway.to_string(), "PlantA/gw-line3");
-            let spec = &config.devices[0].spec;
+            let spec = config.devices[0].modbus().unwrap();
             assert_eq!(*spec.link, LinkSpec::tcp(address.0.into(), address.1));
             assert!(config.journal.dir.starts_with(dir.path()));
         }
@@ -245,7 +245,7 @@ mod tests {
         let args = InitArgs { modbus: "/dev/ttyUSB0".into(), ..args(output.clone()) };
         assert_eq!(outcome(&args).0, OK);
         let config = config::load(&output, Vec::new(), &[]).unwrap();
-        let link = &config.devices[0].spec.link;
+        let link = &config.devices[0].modbus().unwrap().link;
         let tidegate_modbus::Transport::Rtu(serial) = &link.transport else { panic!("{link:?}") };
         assert_eq!((serial.port.to_str(), serial.baud), (Some("/dev/ttyUSB0"), 19_200));
         let wrong = InitArgs { modbus: "/dev/\"".into(), ..args };

@@ -20,11 +20,17 @@ pub(super) fn pages() -> Vec<Generated> {
     let names: Vec<_> = commands.iter().map(|c| c.get_name().to_owned()).collect();
     let mut pages: Vec<_> = page(all, Some(&names)).into_iter().collect();
     for command in commands {
-        let below: Vec<_> = command.get_subcommands().cloned().collect();
-        pages.extend(page(command, None));
-        pages.extend(below.into_iter().filter_map(|command| page(command, None)));
+        with_those_below(command, &mut pages);
     }
     pages
+}
+
+fn with_those_below(command: Command, pages: &mut Vec<Generated>) {
+    let below: Vec<_> = command.get_subcommands().cloned().collect();
+    pages.extend(page(command, None));
+    for command in below {
+        with_those_below(command, pages);
+    }
 }
 
 /// `commands` are those of the whole. `None` cannot occur: writing to memory does not fail.

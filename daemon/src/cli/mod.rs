@@ -1,12 +1,15 @@
 //! The command line: arguments, and which function each command is.
 
+pub mod browse;
 pub mod check;
 mod device;
 pub mod docs;
 pub(crate) mod exit;
+pub mod identity;
 pub mod init;
 pub mod lab;
 mod man;
+mod once;
 pub mod probe;
 pub mod prove;
 pub mod sim;
@@ -19,19 +22,14 @@ mod watch;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Parser as _, Subcommand};
-use tidegate_modbus::{Buses, DeviceSpec, ModbusDevice, Table};
-use tidegate_translator::{Device as _, TagId};
+use tidegate_modbus::{DeviceSpec, Table};
 
-use crate::config::Config;
 use crate::config::polls::Plan;
 use crate::demo;
 use crate::leaf::{EXEC_LEAF, exec_leaf};
-use crate::recorder::SystemClock;
 use crate::run;
-use crate::run::modbus_tls::TlsFromFiles;
 
 /// Reads PLCs, publishes live values, keeps a crash-proof record and delivers it exactly once.
 #[derive(Debug, clap::Parser)]
@@ -47,12 +45,14 @@ enum Command {
     Init(init::InitArgs),
     Check(check::CheckArgs),
     Probe(probe::ProbeArgs),
+    Browse(Box<browse::BrowseArgs>),
     Demo(demo::DemoArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
     Tags(tags::TagsArgs),
     Prove(prove::ProveArgs),
     Tap(tap::TapArgs),
+    Identity(identity::IdentityArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
     #[command(hide = true)]
@@ -72,24 +72,42 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Init(args) => {
-            let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let host = host();
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             written(init::run(&args, Some(&host), &mut out, &mut err))
         }
         Command::Check(args) => check(&args),
         Command::Probe(args) => probe::probe(&args),
+        Command::Browse(args) => browse::browse(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim(args),
         Command::Status(args) => status::status(&args),
         Command::Tags(args) => tags(&args),
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
+        Command::Identity(args) => manage(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
         Command::InternalHubConfig(args) => lab::hub_config(&args),
         Command::InternalHubStream(args) => lab::hub_stream(&args),
     }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn manage(args: &identity::IdentityArgs) -> ExitCode {
+    let surroundings = identity::Surroundings {
+        environment: std::env::vars_os().collect(),
+        now: std::time::SystemTime::now(),
+        host: Some(host()),
+        colour: terminal::colour(std::io::stdout().is_terminal()),
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    written(identity::run(args, surroundings))
 }
 
 fn become_leaf(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -146,7 +164,7 @@ fn check(args: &check::CheckArgs) -> ExitCode {
     let surroundings = check::Surroundings {
         environment: std::env::vars_os().collect(),
         plan: &plan,
-        read: &mut read_once,
+        read: &mut once::read_once,
         colour: terminal::colour(std::io::stdout().is_terminal()),
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
@@ -156,22 +174,4 @@ fn check(args: &check::CheckArgs) -> ExitCode {
 
 fn block(block: &tidegate_modbus::Block) -> (Table, u16, u16) {
     (block.table, block.start, block.count)
-}
-
-/// Reads every tag of every device once, the devices side by side as far as their links allow.
-fn read_once(config: &Config) -> check::Readings {
-    let clock = std::sync::Arc::new(SystemClock);
-    let buses = Buses::new(Arc::new(TlsFromFiles));
-    let ask = async {
-        let mut asked = Vec::new();
-        for device in &config.devices {
-            let ids: Vec<_> = (0..).take(device.spec.tags.len()).map(TagId).collect();
-            let spec = Arc::clone(&device.spec);
-            if let Ok(modbus) = ModbusDevice::new(spec, ids, clock.clone(), &buses) {
-                asked.push(async move { (device.spec.name.clone(), modbus.read_once().await) });
-            }
-        }
-        Ok(futures_util::future::join_all(asked).await)
-    };
-    exit::block_on(ask).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::exit::{self, Failure};
 use super::status::{SocketArgs, failed, json, misconfigured, printed};
@@ -15,6 +15,15 @@ use super::terminal::{self, Align, Table, Tone, age};
 use super::watch::{Canvas, View, Wait};
 use crate::observe::control::{AskError, Client, TagQuery};
 use crate::observe::state::TagReport;
+
+/// The least that is shown of a value in a table, and what is shown where there is no terminal
+/// whose width could tell; `--json` has all of it.
+const MIN_VALUE: usize = 16;
+const USUAL_VALUE: usize = 64;
+
+/// How long a daemon that has only just started is waited for. It numbers its tags within
+/// milliseconds, unless a disk keeps it waiting.
+const STARTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Show the latest values, or take tag lists in and out.
 #[derive(Debug, Clone, clap::Args)]
@@ -71,10 +80,11 @@ pub fn tags(args: &TagsArgs) -> ExitCode {
         json: args.json,
         colour: terminal::colour(terminal),
         changes: args.watch,
+        columns: terminal.then(super::watch::columns),
         seen: HashMap::new(),
     };
     loop {
-        let tags = match all(args, &socket) {
+        let Found { tags, starting } = match all(args, &socket) {
             Ok(tags) => tags,
             Err(error) => return failed(&error),
         };
@@ -82,6 +92,10 @@ pub fn tags(args: &TagsArgs) -> ExitCode {
             return printed(Err(error));
         }
         if !args.watch {
+            if starting {
+                let text = "the daemon is still starting and does not know its tags yet";
+                return Failure::new(exit::NO, text.to_owned()).told();
+            }
             if tags.is_empty() {
                 let pattern = args.pattern.as_deref().unwrap_or("**");
                 return Failure::new(exit::NO, format!("no tag matches {pattern:?}")).told();
@@ -96,7 +110,7 @@ pub fn tags(args: &TagsArgs) -> ExitCode {
 fn watch(args: &TagsArgs, socket: &Path) -> ExitCode {
     // Whoever mistyped the socket should not have to leave a screen first.
     let mut tags = match all(args, socket) {
-        Ok(tags) => tags,
+        Ok(found) => found.tags,
         Err(error) => return failed(&error),
     };
     let title = args.pattern.as_deref().unwrap_or("all tags");
@@ -110,7 +124,7 @@ fn watch(args: &TagsArgs, socket: &Path) -> ExitCode {
                 Wait::Moved => {}
                 Wait::Quit => return Ok(()),
                 Wait::Over => match all(args, socket) {
-                    Ok(now) => (tags, trouble) = (now, None),
+                    Ok(now) => (tags, trouble) = (now.tags, None),
                     // It may be restarting; the old values are shown as such.
                     Err(error) => trouble = Some(crate::causes::chain(&error)),
                 },
@@ -120,17 +134,28 @@ fn watch(args: &TagsArgs, socket: &Path) -> ExitCode {
     printed(draw())
 }
 
-/// Every page.
-fn all(args: &TagsArgs, socket: &Path) -> Result<Vec<TagReport>, AskError> {
+/// What the daemon said.
+struct Found {
+    tags: Vec<TagReport>,
+    starting: bool,
+}
+
+/// Every page, once the daemon knows its tags.
+fn all(args: &TagsArgs, socket: &Path) -> Result<Found, AskError> {
     let mut client = Client::connect(socket)?;
+    let begun = Instant::now();
     let (mut tags, mut after) = (Vec::new(), None);
     loop {
-        let query = TagQuery { pattern: args.pattern.clone(), after, limit: None };
+        let query = TagQuery { pattern: args.pattern.clone(), after: after.clone(), limit: None };
         let page = client.tags(query)?;
+        if page.starting && begun.elapsed() < STARTS_WITHIN {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
         tags.extend(page.tags);
         after = page.next;
         if after.is_none() {
-            return Ok(tags);
+            return Ok(Found { tags, starting: page.starting });
         }
     }
 }
@@ -140,6 +165,8 @@ struct Screen {
     colour: bool,
     /// Print only what differs from what was printed before.
     changes: bool,
+    /// The width of the terminal, where it is one.
+    columns: Option<usize>,
     seen: HashMap<String, Seen>,
 }
 
@@ -169,20 +196,43 @@ impl Screen {
             }
             return out.flush();
         }
-        let mut table = Table::new(&[
-            ("TAG", Align::Left),
-            ("VALUE", Align::Right),
-            ("UNIT", Align::Left),
-            ("QUALITY", Align::Left),
-            ("AGE", Align::Right),
-        ]);
-        for tag in &tags {
-            table.row(cells(tag));
-        }
         if !tags.is_empty() {
-            table.write(out, 0, self.colour)?;
+            self.table(&tags).write(out, 0, self.colour)?;
         }
         out.flush()
+    }
+
+    /// The tags as a table that fits the terminal, as far as cutting long values can make it fit.
+    fn table(&self, tags: &[&TagReport]) -> Table {
+        let build = |longest: usize| {
+            let mut table = Table::new(&[
+                ("TAG", Align::Left),
+                ("VALUE", Align::Right),
+                ("UNIT", Align::Left),
+                ("QUALITY", Align::Left),
+                ("AGE", Align::Right),
+            ]);
+            for tag in tags {
+                let [path, (value, tone), rest @ ..] = cells(tag);
+                let value = (terminal::cut(terminal::tame(&value), longest), tone);
+                let [unit, quality, age] = rest;
+                table.row([path, value, unit, quality, age]);
+            }
+            table
+        };
+        let Some(columns) = self.columns else { return build(USUAL_VALUE) };
+        let width = |table: &Table| {
+            table.lines(0, false).iter().map(|line| line.chars().count()).max().unwrap_or(0)
+        };
+        let table = build(columns);
+        match width(&table).saturating_sub(columns) {
+            0 => table,
+            _ => {
+                // Without values the rest takes this much.
+                let others = width(&build(0)).max(1);
+                build(columns.saturating_sub(others).max(MIN_VALUE))
+            }
+        }
     }
 
     fn is_news(&mut self, tag: &TagReport) -> bool {
@@ -224,7 +274,7 @@ mod tests {
     }
 
     fn screen(json: bool, changes: bool) -> Screen {
-        Screen { json, colour: false, changes, seen: HashMap::new() }
+        Screen { json, colour: false, changes, columns: None, seen: HashMap::new() }
     }
 
     fn shown(screen: &mut Screen, tags: &[TagReport]) -> String {
@@ -248,6 +298,32 @@ mod tests {
              PlantA/Press1/temperature   72.3  degC  good                 0.0 s\n\
              PlantA/Press2/temperature      –  degC  bad (not-connected)  never\n"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_structure_does_not_make_the_table_wider_than_the_terminal() {
+        let board = board();
+        let json = format!("[{}7]", "7,".repeat(2000));
+        board.note_samples(&[
+            Sample::good(TagId(1), Timestamp(0), Value::Json(json.into())),
+            Sample::good(TagId(2), Timestamp(0), Value::F32(72.3)),
+        ]);
+        let rows = rows(&board);
+        let mut screen = screen(false, false);
+        let widest = |screen: &mut Screen| {
+            let table = shown(screen, &rows);
+            assert!(
+                table.contains("72.3") && table.contains("[7,7,") && table.contains("…"),
+                "{table}"
+            );
+            table.lines().map(|line| line.chars().count()).max().unwrap()
+        };
+        assert!(widest(&mut screen) < 64 + 70);
+        screen.columns = Some(80);
+        assert!((70..=80).contains(&widest(&mut screen)));
+        // Narrower than the paths: the beginning of each value is shown nevertheless.
+        screen.columns = Some(20);
+        widest(&mut screen);
     }
 
     #[tokio::test(start_paused = true)]

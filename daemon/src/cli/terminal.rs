@@ -171,6 +171,15 @@ pub fn value(value: &serde_json::Value) -> String {
     }
 }
 
+/// The text, or of a longer one its beginning.
+#[must_use]
+pub fn cut(text: String, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        None => text,
+        Some(_) => text.chars().take(longest.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
 /// A quality with its reason, and how it looks: `bad (timeout)`.
 #[must_use]
 pub fn quality(word: &str, why: Option<&str>) -> (String, Tone) {

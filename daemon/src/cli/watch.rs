@@ -323,10 +323,7 @@ fn cells(tag: &TagReport, longest: usize, is_old: bool) -> [(String, Tone); 5] {
     } else {
         std::iter::once('…').chain(path.chars().skip(too_long + 1)).collect()
     };
-    let mut value = tame(&terminal::value(&tag.v));
-    if value.chars().count() > MAX_VALUE {
-        value = value.chars().take(MAX_VALUE - 1).chain(['…']).collect();
-    }
+    let value = terminal::cut(tame(&terminal::value(&tag.v)), MAX_VALUE);
     let reading = tag.age_ms.map(|ms| age(Duration::from_millis(ms)));
     let age_tone = if tag.why.as_deref() == Some("stale") { Tone::Wrong } else { Tone::Plain };
     [

@@ -13,7 +13,7 @@ use super::keys::Section;
 use super::list::{NO_LISTS, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
-    Config, Device, Hub, Journal, Leaf, LeafMode, Metrics, TlsFiles, Uplink, WhenFull,
+    Config, Device, Hub, Journal, Leaf, LeafMode, Metrics, OpcUa, TlsFiles, Uplink, WhenFull,
 };
 use super::settings::{Argument, Settings};
 use super::{piecemeal, suggest, syntax, value};
@@ -141,6 +141,7 @@ pub(super) struct Sections {
     uplink: Option<Uplink>,
     metrics: Option<Option<(Metrics, Fields)>>,
     control: Option<(PathBuf, Fields)>,
+    opcua: Option<(OpcUa, Fields)>,
 }
 
 impl Sections {
@@ -153,6 +154,7 @@ impl Sections {
             uplink: self.uplink?,
             metrics: self.metrics?.map(|(metrics, _)| metrics),
             control_socket: self.control?.0,
+            opcua: self.opcua?.0,
             devices: devices?,
         })
     }
@@ -169,8 +171,10 @@ impl Checker<'_> {
     pub(super) fn sections(&mut self, root: &Toml<'_>) -> Sections {
         let directory = self.directory;
         self.unknown_sections(root);
+        let gateway = self.gateway(root);
         let sections = Sections {
-            gateway: self.gateway(root),
+            opcua: self.opcua(child(root, "opcua"), gateway.as_ref()),
+            gateway,
             hub: self.hub(root, directory),
             leaf: self.leaf(root, directory),
             journal: self.journal(root, directory),
@@ -178,8 +182,8 @@ impl Checker<'_> {
             metrics: self.metrics(root),
             control: self.control(root, directory),
         };
-        let Sections { leaf, journal, metrics, control, .. } = &sections;
-        self.places_that_meet(leaf, journal, metrics, control);
+        let Sections { leaf, journal, metrics, control, opcua, .. } = &sections;
+        self.places_that_meet(leaf, journal, metrics, control, opcua);
         sections
     }
 
@@ -210,7 +214,7 @@ impl Checker<'_> {
     }
 
     /// The fields of a section that may be written once.
-    fn once(&mut self, section: Section, table: Option<&Toml<'_>>) -> Fields {
+    pub(super) fn once(&mut self, section: Section, table: Option<&Toml<'_>>) -> Fields {
         let list = table.and_then(Toml::as_array);
         if let Some(list) = list {
             let place = list.first().map_or(Place::WholeFile, |first| self.header(first));
@@ -224,7 +228,7 @@ impl Checker<'_> {
             None => table,
         };
         let table = table.map_or(Table::Missing, Table::Toml);
-        self.fields(section, section.path().to_owned(), table, None, None)
+        self.fields(section, section.path().to_owned(), table, None, None, None)
     }
 
     fn gateway(&mut self, root: &Toml<'_>) -> Option<GatewayId> {
@@ -380,13 +384,15 @@ impl Checker<'_> {
         journal: &Option<(Journal, Fields)>,
         metrics: &Option<Option<(Metrics, Fields)>>,
         control: &Option<(PathBuf, Fields)>,
+        opcua: &Option<(OpcUa, Fields)>,
     ) {
         if let Some((journal, own)) = journal {
             let legal = format!("a path outside of {}", journal.dir.display());
             let message = "nothing else may live in the journal's directory";
             let leaf = leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir"));
             let control = control.as_ref().map(|(socket, fields)| (socket, fields, "socket"));
-            for (path, fields, key) in leaf.into_iter().chain(control) {
+            let opcua = opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir"));
+            for (path, fields, key) in leaf.into_iter().chain(control).chain(opcua) {
                 if path.starts_with(&journal.dir) {
                     let mistake = fields.mistake(key, message).legal(legal.clone());
                     self.mistakes.push(mistake.other(own.place("dir"), "the journal's directory"));

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_modbus::{DeviceSpec, Forbidden, LinkSpec, TagSpec, UnitId};
+use tidegate_opcua::{DeviceSpec as OpcUaSpec, SubtreeSpec, TagSpec as NodeSpec};
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
 use super::address;
 use super::check::Origin;
 use super::fields::{Checker, Fields, Table};
-use super::keys::Section;
+use super::keys::{Family, Section};
 use super::link::{Protocol, Way};
 use super::mistake::{Mistake, Place, shorten};
-use super::model::{Device, Tag};
+use super::model::{Device, Driver, Tag};
 use super::profile::Profile;
 use super::suggest;
-use super::tag::ReadTag;
+use super::tag::{ReadTag, Understood};
 
 /// Bounds of the time-out that follows from the poll interval.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -38,6 +39,10 @@ pub(super) struct Begun {
     base_path: Option<TagPath>,
     forbidden: Vec<(Forbidden, Place)>,
     profile: Option<usize>,
+    /// What it speaks, where that is legally written.
+    certain: Option<Family>,
+    /// What it speaks, as far as that can be told.
+    family: Option<Family>,
     /// Whether numbers may count from 0 or 1: a profile that no device uses.
     any_base: bool,
 }
@@ -47,7 +52,9 @@ impl Begun {
     pub(super) fn unused(fields: Fields, forbidden: Vec<(Forbidden, Place)>) -> Self {
         let base_path = TagPath::new("?").ok();
         let any_base = !fields.written("address-base");
-        Self { fields, tls: None, base_path, forbidden, profile: None, any_base }
+        let certain = fields.text("protocol").and_then(Family::of);
+        let family = certain.or_else(|| guess(&fields, Section::Profile));
+        Self { fields, tls: None, base_path, forbidden, profile: None, certain, family, any_base }
     }
 
     pub(super) fn name(&self) -> Option<&str> {
@@ -58,12 +65,18 @@ impl Begun {
         &self.fields
     }
 
-    pub(super) const fn tls(&self) -> Option<&Fields> {
-        self.tls.as_ref()
-    }
-
     pub(super) const fn profile(&self) -> Option<usize> {
         self.profile
+    }
+
+    /// What it speaks, where that is legally written.
+    pub(super) const fn certain_family(&self) -> Option<Family> {
+        self.certain
+    }
+
+    /// What it speaks, as far as that can be told.
+    pub(super) const fn family(&self) -> Option<Family> {
+        self.family
     }
 
     pub(super) const fn base_path(&self) -> Option<&TagPath> {
@@ -84,11 +97,64 @@ pub(super) type Fastest = Option<(Duration, Place)>;
 
 /// The shorter one.
 pub(super) fn faster(known: Fastest, read: &ReadTag) -> Fastest {
-    let own = read.tag.as_ref().and_then(|(spec, _)| spec.poll_every());
+    let own = match &read.tag {
+        Some((Understood::Register(spec), _)) => spec.poll_every(),
+        Some((Understood::Node(_) | Understood::Subtree(_), _)) | None => None,
+    };
     match (known, own) {
         (Some(known), Some(own)) if own >= known.0 => Some(known),
         (_, Some(own)) => Some((own, read.fields.place("poll-every-ms"))),
         (known, None) => known,
+    }
+}
+
+/// What a table says that it speaks, or else what its profile says.
+fn family_of(table: Table<'_>, profile: Option<&Fields>) -> Option<Family> {
+    match table.get("protocol") {
+        Some(_) => table.text("protocol").and_then(Family::of),
+        None => Family::of(profile?.text("protocol")?),
+    }
+}
+
+/// What a table without a legal protocol is about, as far as its keys tell.
+fn guess(fields: &Fields, section: Section) -> Option<Family> {
+    let address = fields.text("address").unwrap_or_default();
+    if address.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("opc.")) {
+        return Some(Family::OpcUa);
+    }
+    fields.families(section).next()
+}
+
+/// The tags of a device while they are read.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) registers: Vec<TagSpec>,
+    nodes: Vec<NodeSpec>,
+    subtrees: Vec<SubtreeSpec>,
+    tags: Vec<Tag>,
+    of_subtrees: Vec<Tag>,
+}
+
+impl Parts {
+    pub(super) fn push(&mut self, understood: Understood, tag: Tag) {
+        match understood {
+            Understood::Register(spec) => {
+                self.registers.push(spec);
+                self.tags.push(tag);
+            }
+            Understood::Node(spec) => {
+                self.nodes.push(spec);
+                self.tags.push(tag);
+            }
+            Understood::Subtree(spec) => {
+                self.subtrees.push(*spec);
+                self.of_subtrees.push(tag);
+            }
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.tags.len() + self.of_subtrees.len()
     }
 }
 
@@ -126,11 +192,14 @@ impl Checker<'_> {
         }
         let fastest = tags.iter().fold(None, faster);
         let spec = self.device_spec(&begun, fastest);
-        let way = self.way(&begun.fields, begun.tls.as_ref());
+        let way = self.way_of(&begun);
         self.tell_once(before);
-        let device = spec.map(|spec| {
-            let (specs, tags) = tags.iter().filter_map(|read| read.tag.clone()).unzip();
-            device_of(spec, specs, tags)
+        let device = spec.map(|driver| {
+            let mut parts = Parts::default();
+            for (understood, tag) in tags.iter().filter_map(|read| read.tag.clone()) {
+                parts.push(understood, tag);
+            }
+            device_of(driver, parts)
         });
         (Read { fields: begun.fields, device, tags }, way)
     }
@@ -160,20 +229,17 @@ impl Checker<'_> {
         let taken = profile.and_then(|index| profiles.get(index));
         let path = format!("device[{index}]");
         let own_tls = table.as_table().and_then(|table| table.get("tls"));
+        let from = taken.map(|profile| &profile.fields);
+        let certain = family_of(Table::Toml(table), from);
         let tls = match own_tls {
             Some(tls) => {
                 let (path, context) = (format!("{path}.tls"), context.clone());
-                Some(self.fields(Section::DeviceTls, path, Table::Toml(tls), context, None))
+                self.tls_of(certain, Section::DeviceTls, path, tls, context)
             }
             None => taken.and_then(|profile| profile.tls.clone()),
         };
-        let fields = self.fields(
-            Section::Device,
-            path,
-            Table::Toml(table),
-            context,
-            taken.map(|profile| &profile.fields),
-        );
+        let fields = self.fields(Section::Device, path, Table::Toml(table), context, from, certain);
+        let family = certain.or_else(|| guess(&fields, Section::Device));
         match (profile, fields.text("profile")) {
             (Some(index), _) => {
                 if let Some(profile) = profiles.get(index) {
@@ -209,7 +275,33 @@ impl Checker<'_> {
             let list = fields.file("tag-list").map(|file| self.directory.join(file));
             self.origins.push(Origin { device: name.to_owned(), base_path, list });
         }
-        Begun { fields, tls, base_path, forbidden, profile, any_base: false }
+        Begun { fields, tls, base_path, forbidden, profile, certain, family, any_base: false }
+    }
+
+    /// The certificates of Modbus; other devices have none of this kind.
+    pub(super) fn tls_of(
+        &mut self,
+        family: Option<Family>,
+        section: Section,
+        path: String,
+        tls: &Toml<'_>,
+        context: Option<String>,
+    ) -> Option<Fields> {
+        let Some(other) = family.filter(|family| *family != Family::Modbus) else {
+            return Some(self.fields(section, path, Table::Toml(tls), context, None, family));
+        };
+        let message = format!("tls is for Modbus devices, and this one speaks {}", other.noun());
+        let mistake = Mistake::new(path, self.header(tls), message);
+        self.mistakes.push(mistake.legal(other.instead_of("tls")).context(context));
+        None
+    }
+
+    /// What a device says about its link, where its link is shared with others.
+    pub(super) fn way_of(&mut self, begun: &Begun) -> Option<Way> {
+        match begun.family {
+            Some(Family::OpcUa) => None,
+            Some(Family::Modbus) | None => self.way(&begun.fields, begun.tls.as_ref()),
+        }
     }
 
     /// What must not be read, with the place of each entry; sorted.
@@ -267,10 +359,20 @@ impl Checker<'_> {
     }
 
     /// The device without its tags and its link.
-    pub(super) fn device_spec(&mut self, begun: &Begun, fastest: Fastest) -> Option<DeviceSpec> {
-        let fields = &begun.fields;
-        let poll_every = fields.duration("poll-every-ms");
-        let timeout = self.timeout(fields, poll_every, fastest);
+    pub(super) fn device_spec(&mut self, begun: &Begun, fastest: Fastest) -> Option<Driver> {
+        match begun.family {
+            Some(Family::OpcUa) => {
+                self.opcua_spec(&begun.fields).map(|spec| Driver::OpcUa(Arc::new(spec)))
+            }
+            Some(Family::Modbus) | None => {
+                let spec = self.modbus_spec(begun, fastest);
+                spec.map(|spec| Driver::Modbus(Arc::new(spec)))
+            }
+        }
+    }
+
+    /// The first and the longest wait between attempts to connect.
+    pub(super) fn backoff(&mut self, fields: &Fields) -> Option<(Duration, Duration)> {
         let backoff = (fields.duration("retry-after-ms")?, fields.duration("retry-at-most-ms")?);
         if backoff.0 > backoff.1 {
             let key = if fields.written("retry-at-most-ms") {
@@ -285,6 +387,14 @@ impl Checker<'_> {
             );
             self.refuse(fields, key, message, "retry-after-ms not above retry-at-most-ms");
         }
+        Some(backoff)
+    }
+
+    fn modbus_spec(&mut self, begun: &Begun, fastest: Fastest) -> Option<DeviceSpec> {
+        let fields = &begun.fields;
+        let poll_every = fields.duration("poll-every-ms");
+        let timeout = self.timeout(fields, poll_every, fastest);
+        let backoff = self.backoff(fields)?;
         let unit = fields.integer("unit");
         if let Some(protocol) = Protocol::of(fields).filter(|protocol| protocol.frames_rtu()) {
             let message = match unit {
@@ -363,9 +473,20 @@ impl Checker<'_> {
     }
 }
 
-/// A device with its tags, which are as many in both lists.
-pub(super) fn device_of(spec: DeviceSpec, specs: Vec<TagSpec>, tags: Vec<Tag>) -> Device {
-    Device { spec: Arc::new(DeviceSpec { tags: specs.into(), ..spec }), tags: tags.into() }
+/// A device with its tags. Those of another family stand beside a mistake, and are left out.
+pub(super) fn device_of(driver: Driver, parts: Parts) -> Device {
+    let driver = match driver {
+        Driver::Modbus(spec) => {
+            let spec = Arc::unwrap_or_clone(spec);
+            Driver::Modbus(Arc::new(DeviceSpec { tags: parts.registers.into(), ..spec }))
+        }
+        Driver::OpcUa(spec) => Driver::OpcUa(Arc::new(OpcUaSpec {
+            tags: parts.nodes.into(),
+            subtrees: parts.subtrees.into(),
+            ..Arc::unwrap_or_clone(spec)
+        })),
+    };
+    Device { driver, tags: parts.tags.into(), subtrees: parts.of_subtrees.into() }
 }
 
 /// Gives each device its link. `None` when one of them has none.
@@ -374,8 +495,10 @@ pub(super) fn linked(
     links: Vec<Option<Arc<LinkSpec>>>,
 ) -> Option<Vec<Device>> {
     for (device, link) in devices.iter_mut().zip(links) {
-        // Nobody else has it yet.
-        Arc::get_mut(&mut device.spec)?.link = link?;
+        if let Driver::Modbus(spec) = &mut device.driver {
+            // Nobody else has it yet.
+            Arc::get_mut(spec)?.link = link?;
+        }
     }
     Some(devices)
 }

@@ -44,22 +44,22 @@ impl Config {
     #[must_use]
     pub fn difference(old: &Self, new: &Self) -> Difference {
         let named = |devices: &[Device], name: &str| {
-            devices.iter().position(|device| device.spec.name == name)
+            devices.iter().position(|device| device.name() == name)
         };
         let mut out = Difference::default();
         for device in &new.devices {
-            let name = &device.spec.name;
+            let name = device.name();
             match named(&old.devices, name).and_then(|index| old.devices.get(index)) {
-                None => out.added.push(name.clone()),
+                None => out.added.push(name.to_owned()),
                 Some(before) if before != device => out.changed.push(ChangedDevice {
-                    name: name.clone(),
-                    polling: before.spec != device.spec,
+                    name: name.to_owned(),
+                    polling: before.driver != device.driver,
                 }),
                 Some(_) => {}
             }
         }
-        let gone = old.devices.iter().filter(|d| named(&new.devices, &d.spec.name).is_none());
-        out.removed = gone.map(|device| device.spec.name.clone()).collect();
+        let gone = old.devices.iter().filter(|d| named(&new.devices, d.name()).is_none());
+        out.removed = gone.map(|device| device.name().to_owned()).collect();
         let pairs = settings(old).into_iter().zip(settings(new));
         out.restart_needed =
             pairs.filter(|(before, after)| before != after).map(|(before, _)| before.0).collect();
@@ -72,7 +72,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     fn text(value: &dyn Debug) -> String {
         format!("{value:?}")
     }
-    let Config { gateway, hub, leaf, journal, uplink, metrics, control_socket, devices: _ } =
+    let Config { gateway, hub, leaf, journal, uplink, metrics, control_socket, opcua, devices: _ } =
         config;
     let hub = hub.as_ref();
     let tls = hub.and_then(|hub| hub.tls.as_ref());
@@ -98,6 +98,9 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("uplink.backfill-limit-per-s", text(&uplink.backfill_limit)),
         ("metrics.listen", text(&metrics.as_ref().map(|metrics| metrics.listen))),
         ("control.socket", text(control_socket)),
+        ("opcua.dir", text(&opcua.dir)),
+        ("opcua.application-uri", text(&opcua.application_uri)),
+        ("opcua.key-bits", text(&opcua.key_bits)),
     ]
 }
 

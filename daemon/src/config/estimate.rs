@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Config;
-use super::polls::Group;
+use tidegate_opcua::Collect;
+
+use super::polls::{Group, publications};
+use super::{Config, Device};
 
 /// Bytes per sample by samples per frame, columns with LZ4 (plain postcard for one): measured.
 /// Larger frames pack better still; the estimate stays on the safe side.
@@ -31,9 +33,9 @@ const DAY: f64 = 86_400.0;
 /// What a configuration will cost. All numbers are estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Requests to all devices per second.
+    /// Requests to all polled devices per second.
     pub requests_per_s: f64,
-    /// Readings of all tags per second. Tags recorded on change count in full.
+    /// Readings of all polled tags per second. Tags recorded on change count in full.
     pub samples_per_s: f64,
     /// By how much the record grows per day, in bytes.
     pub journal_bytes_per_day: f64,
@@ -44,6 +46,27 @@ pub struct Estimate {
     pub wan_bytes_per_day: Option<f64>,
     /// How many days of record the journal holds.
     pub buffer_days: Option<f64>,
+    /// What is in none of these figures; `None` when everything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_change: Option<OnChange>,
+}
+
+/// What a server sends when it changes, and how often that is only the server knows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct OnChange {
+    /// Single tags that are sent when they change.
+    pub tags: usize,
+    /// Subtrees, whose tags only the server knows.
+    pub subtrees: usize,
+    /// Readings per second, were each of the single tags to change between all samples.
+    pub samples_per_s_at_most: f64,
+}
+
+/// The bytes that one sample takes in the journal, from large frames to a frame of its own.
+#[must_use]
+pub fn bytes_of_a_sample() -> (f64, f64) {
+    let [(_, most), .., (_, fewest)] = BYTES_PER_SAMPLE;
+    (fewest, most)
 }
 
 /// Estimates; `groups` are what is read together, of all devices.
@@ -56,6 +79,22 @@ pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
         polls_per_s += polls;
         samples_per_s += polls * number(group.tags);
         requests_per_s += group.requests_per_s();
+    }
+    let mut on_change = OnChange { tags: 0, subtrees: 0, samples_per_s_at_most: 0.0 };
+    for spec in config.devices.iter().filter_map(Device::opcua) {
+        for part in publications(spec) {
+            let looks = per_s(part.sample_every);
+            on_change.subtrees += part.subtrees;
+            if spec.collect == Collect::Subscribe {
+                on_change.tags += part.tags;
+                on_change.samples_per_s_at_most += looks * number(part.tags);
+            } else if part.tags > 0 {
+                let most = usize::try_from(spec.max_items).unwrap_or(usize::MAX).max(1);
+                polls_per_s += looks;
+                samples_per_s += looks * number(part.tags);
+                requests_per_s += looks * number(part.tags.div_ceil(most));
+            }
+        }
     }
     let record = |commit_every: Duration| {
         // Nothing is committed while nothing was read.
@@ -85,6 +124,7 @@ pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
             .map(|_| (journal + messages * MESSAGE_OVERHEAD) * DAY),
         buffer_days: (journal > 0.0)
             .then(|| size(config.journal.max_bytes) / journal_bytes_per_day),
+        on_change: (on_change.tags + on_change.subtrees > 0).then_some(on_change),
     }
 }
 
@@ -185,6 +225,7 @@ mod tests {
                 disk_bytes_per_day: 0.0,
                 wan_bytes_per_day: None,
                 buffer_days: None,
+                on_change: None,
             }
         );
     }

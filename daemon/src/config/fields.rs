@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_modbus::{Special, States};
+use tidegate_opcua::{ItemSpec, Thumbprint};
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 use toml_span::value::Table as TomlTable;
 
 use super::HubUrl;
 use super::check::Origin;
-use super::keys::{self, Default, Key, Section};
+use super::keys::{self, Default, Family, Key, Section};
 use super::list::{self, Row};
 use super::mistake::{Mistake, Place};
 use super::model::Manner;
@@ -42,6 +43,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) counted: Vec<(Arc<str>, usize)>,
     pub(crate) manners: Recent<Manner>,
     pub(crate) specials: Recent<Special>,
+    pub(crate) items: Recent<ItemSpec>,
     /// What was said of a profile already.
     pub(crate) told: HashSet<(Place, String)>,
     /// Where the tags of each device come from.
@@ -76,7 +78,7 @@ impl<'s> Table<'s> {
         }
     }
 
-    fn get(self, key: &str) -> Option<(Raw<'s>, Place)> {
+    pub(crate) fn get(self, key: &str) -> Option<(Raw<'s>, Place)> {
         match self {
             Self::Missing => None,
             Self::Toml(table) => {
@@ -129,6 +131,7 @@ impl<'a> Checker<'a> {
             counted: Vec::new(),
             manners: Recent::default(),
             specials: Recent::default(),
+            items: Recent::default(),
             told: HashSet::new(),
             origins: Vec::new(),
             stops: false,
@@ -138,6 +141,9 @@ impl<'a> Checker<'a> {
 
     /// Reads the table `path`. What is not written in it is taken over from `profile`, and only
     /// then is it the default.
+    ///
+    /// Where it is known to which family the table belongs, keys of others are refused by name, and
+    /// their values are not looked at.
     pub(crate) fn fields(
         &mut self,
         section: Section,
@@ -145,6 +151,7 @@ impl<'a> Checker<'a> {
         table: Table<'_>,
         context: Option<String>,
         profile: Option<&Fields>,
+        family: Option<Family>,
     ) -> Fields {
         let header = match table {
             Table::Missing => Place::WholeFile,
@@ -156,7 +163,7 @@ impl<'a> Checker<'a> {
         let mut fields = Fields { path, header, context, values, attempted };
         if let Table::Toml(value) = table {
             match value.as_table() {
-                Some(table) => self.refuse_unknown(section, &mut fields, table),
+                Some(table) => self.refuse_unknown(section, &mut fields, table, family),
                 None => {
                     let message = "expected a section, found a value";
                     let mistake = Mistake::new(fields.path.clone(), value.span.into(), message);
@@ -167,9 +174,37 @@ impl<'a> Checker<'a> {
             }
         }
         for key in keys::of(section) {
-            self.read(section, key, table, &mut fields, profile);
+            match family.filter(|family| !key.families.contains(family)) {
+                None => self.read(section, key, table, &mut fields, profile),
+                Some(family) => self.refuse_foreign(key, family, table, &mut fields, profile),
+            }
         }
         fields
+    }
+
+    /// Refuses a key of other devices, where it is written.
+    fn refuse_foreign(
+        &mut self,
+        key: &'static Key,
+        family: Family,
+        table: Table<'_>,
+        fields: &mut Fields,
+        profile: Option<&Fields>,
+    ) {
+        let only = key.only().map_or("other", Family::noun);
+        let message =
+            || format!("{} is for {only} devices, and this one speaks {}", key.name, family.noun());
+        let mistake = if let Some((raw, place)) = table.get(key.name) {
+            fields.attempted.push(key.name);
+            Mistake::new(format!("{}.{}", fields.path, key.name), place, message())
+                .value(raw.shown())
+                .context(fields.context.clone())
+        } else if let Some(profile) = profile.filter(|profile| profile.written(key.name)) {
+            profile.mistake(key.name, message())
+        } else {
+            return;
+        };
+        self.mistakes.push(mistake.legal(family.instead_of(key.name)));
     }
 
     fn read(
@@ -267,17 +302,39 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn refuse_unknown(&mut self, section: Section, fields: &mut Fields, table: &TomlTable<'_>) {
-        let legal: Vec<&str> =
+    fn refuse_unknown(
+        &mut self,
+        section: Section,
+        fields: &mut Fields,
+        table: &TomlTable<'_>,
+        family: Option<Family>,
+    ) {
+        let known: Vec<&str> =
             keys::of(section).map(|key| key.name).chain(below(section)).collect();
-        for key in table.keys().filter(|key| !legal.contains(&key.name.as_ref())) {
+        // Keys of other families are known, and nothing to be proposed.
+        let foreign = |name: &&str| {
+            let row = keys::of(section).find(|key| key.name == *name);
+            row.zip(family).is_some_and(|(row, family)| !row.families.contains(&family))
+        };
+        let own = || known.iter().copied().filter(|name| !foreign(name));
+        for key in table.keys().filter(|key| !known.contains(&key.name.as_ref())) {
             let name = key.name.as_ref();
-            let near = suggest::nearest(name, legal.iter().copied());
+            if name == "password" && known.contains(&"password-file") {
+                let message = "a password does not stand in the configuration";
+                let legal = "password-file = \"press-1.password\", a file that holds the password \
+                             alone and that only the daemon can read";
+                let mistake =
+                    Mistake::new(format!("{}.{name}", fields.path), key.span.into(), message);
+                self.mistakes.push(mistake.legal(legal).context(fields.context.clone()));
+                fields.attempted.push("password-file");
+                continue;
+            }
+            let near = suggest::nearest(name, own());
             let message = format!("unknown key in {}", section.header());
             self.mistakes.push(
                 Mistake::new(format!("{}.{name}", fields.path), key.span.into(), message)
                     .value(name)
-                    .legal(legal.join(", "))
+                    .legal(own().collect::<Vec<_>>().join(", "))
                     .suggest(near)
                     .context(fields.context.clone()),
             );
@@ -371,6 +428,12 @@ impl Fields {
         self.attempted.contains(&key)
     }
 
+    /// The families that something was written for, legal or not; keys of all of them tell nothing.
+    pub(crate) fn families(&self, section: Section) -> impl Iterator<Item = Family> {
+        let attempted = |key: &&Key| self.attempted(key.name);
+        keys::of(section).filter(attempted).filter_map(Key::only)
+    }
+
     /// A mistake of a key of this table.
     pub(crate) fn mistake(&self, key: &str, message: impl Into<String>) -> Mistake {
         let from = self.field(key).and_then(|field| field.from.as_deref());
@@ -441,6 +504,20 @@ impl Fields {
     pub(crate) fn texts(&self, key: &str) -> &[(String, Place)] {
         match self.value(key) {
             Some(Value::Texts(texts)) => texts,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn thumbprints(&self, key: &str) -> &[Thumbprint] {
+        match self.value(key) {
+            Some(Value::Thumbprints(list)) => list,
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn patterns(&self, key: &str) -> &[Box<str>] {
+        match self.value(key) {
+            Some(Value::Patterns(list)) => list,
             _ => &[],
         }
     }

@@ -34,17 +34,21 @@ const MAX_ROWS: u32 = 500_000;
 pub(crate) const COMMENT: &str = "comment";
 
 /// What other programs call the columns.
-pub(crate) const ALIASES: [(&str, &str); 11] = [
+pub(crate) const ALIASES: [(&str, &str); 15] = [
     ("name", "path"),
     ("tag", "path"),
     ("tag-name", "path"),
     ("register", "address"),
+    ("node", "address"),
+    ("node-id", "address"),
+    ("nodeid", "address"),
     ("data-type", "type"),
     ("datatype", "type"),
     ("byte-order", "order"),
     ("factor", "scale"),
     ("engineering-unit", "unit"),
     ("units", "unit"),
+    ("sampling-interval-ms", "poll-every-ms"),
     ("description", COMMENT),
 ];
 

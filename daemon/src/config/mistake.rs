@@ -456,7 +456,22 @@ fn without_credentials(line: &str) -> String {
         rest = tail;
     }
     out.push_str(rest);
-    out
+    without_password(out)
+}
+
+/// Stars for what stands behind `password =`, where nobody should have written one.
+fn without_password(line: String) -> String {
+    let behind = |at: usize| {
+        let rest = line.get(at..)?;
+        let value =
+            rest.trim_start().trim_start_matches(['"', '\'']).trim_start().strip_prefix('=')?;
+        Some(line.len() - value.len())
+    };
+    let keys = line.match_indices("password").map(|(at, key)| at + key.len());
+    let Some(start) = keys.filter_map(behind).next() else { return line };
+    let (before, secret) = line.split_at(start);
+    // Up to the end of the line: what is in quotes may hold quotes itself.
+    before.chars().chain(secret.chars().map(|c| if c.is_whitespace() { c } else { '*' })).collect()
 }
 
 /// A value that fits into a sentence.

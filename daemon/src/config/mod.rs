@@ -19,7 +19,9 @@ pub(crate) mod list;
 mod load;
 mod mistake;
 mod model;
+mod opcua;
 mod overlap;
+mod patterns;
 mod piecemeal;
 mod pieces;
 pub mod polls;
@@ -33,6 +35,7 @@ mod suggest;
 mod syntax;
 pub(crate) mod tag;
 mod value;
+pub mod warnings;
 
 pub(crate) use address::parse as register_address;
 pub use check::{Loaded, Origin, parse, parse_with_list};
@@ -42,11 +45,11 @@ pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub use model::{
-    Config, Deadband, Device, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, RecordMode,
-    Tag, TlsFiles, Uplink, WhenFull,
+    Config, Deadband, Device, Driver, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, OpcUa,
+    RecordMode, Tag, TlsFiles, Uplink, WhenFull,
 };
 pub use settings::Argument;
-pub(crate) use value::host_and_port;
+pub(crate) use value::{RESERVED_SEGMENT, host_and_port};
 
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_modbus::DeviceSpec;
-use tidegate_translator::TagPath;
+use tidegate_translator::{TagPath, ValueKind};
 
 use crate::names::GatewayId;
 
@@ -29,6 +28,8 @@ pub struct Config {
     pub metrics: Option<Metrics>,
     /// The Unix socket that `status` and `tags` ask.
     pub control_socket: PathBuf,
+    /// What the gateway is to OPC UA servers.
+    pub opcua: OpcUa,
     /// What is polled.
     pub devices: Vec<Device>,
 }
@@ -138,15 +139,107 @@ pub struct Metrics {
     pub listen: SocketAddr,
 }
 
+/// What the gateway is to OPC UA servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpcUa {
+    /// Its certificates, and those that it trusts.
+    pub dir: PathBuf,
+    /// Its application URI.
+    pub application_uri: String,
+    /// Bits of the RSA key of the next certificate.
+    pub key_bits: u16,
+}
+
 /// One device: what its translator needs, and what the daemon does with each of its tags.
 ///
 /// A clone shares both: a reload compares with what runs, and drivers keep what they were made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Device {
     /// For the translator.
-    pub spec: Arc<DeviceSpec>,
-    /// For the daemon, in the order of `spec.tags`.
+    pub driver: Driver,
+    /// For the daemon, in the order of the translator's tags.
     pub tags: Arc<[Tag]>,
+    /// For the daemon, in the order of the translator's subtrees: what it does with each tag that
+    /// is found below one, whose path begins with that of the subtree. Only OPC UA has any.
+    pub subtrees: Arc<[Tag]>,
+}
+
+/// Which translator reads a device, and what it is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Driver {
+    /// Any kind of Modbus.
+    Modbus(Arc<tidegate_modbus::DeviceSpec>),
+    /// OPC UA.
+    OpcUa(Arc<tidegate_opcua::DeviceSpec>),
+}
+
+impl Device {
+    /// The configured name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match &self.driver {
+            Driver::Modbus(spec) => &spec.name,
+            Driver::OpcUa(spec) => &spec.name,
+        }
+    }
+
+    /// What the Modbus translator is told, where that one reads it.
+    #[must_use]
+    pub const fn modbus(&self) -> Option<&Arc<tidegate_modbus::DeviceSpec>> {
+        match &self.driver {
+            Driver::Modbus(spec) => Some(spec),
+            Driver::OpcUa(_) => None,
+        }
+    }
+
+    /// What the OPC UA translator is told, where that one reads it.
+    #[must_use]
+    pub const fn opcua(&self) -> Option<&Arc<tidegate_opcua::DeviceSpec>> {
+        match &self.driver {
+            Driver::OpcUa(spec) => Some(spec),
+            Driver::Modbus(_) => None,
+        }
+    }
+
+    /// The poll or sampling interval of tags that have none of their own.
+    #[must_use]
+    pub fn poll_every(&self) -> Duration {
+        match &self.driver {
+            Driver::Modbus(spec) => spec.poll_every,
+            Driver::OpcUa(spec) => spec.sample_every,
+        }
+    }
+
+    /// How long one request may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        match &self.driver {
+            Driver::Modbus(spec) => spec.timeout,
+            Driver::OpcUa(spec) => spec.timeout,
+        }
+    }
+
+    /// The interval at which a tag is polled or sampled; the device's where there is no such tag.
+    #[must_use]
+    pub fn interval(&self, tag: usize) -> Duration {
+        let own = match &self.driver {
+            Driver::Modbus(spec) => spec.tags.get(tag).and_then(|tag| tag.poll_every()),
+            Driver::OpcUa(spec) => spec.tags.get(tag).and_then(|tag| tag.item.sample_every),
+        };
+        own.unwrap_or_else(|| self.poll_every())
+    }
+
+    /// What values a tag has, as far as the configuration tells; the kinds of OPC UA are known to
+    /// the server alone.
+    #[must_use]
+    pub fn value_kind(&self, tag: usize) -> ValueKind {
+        match &self.driver {
+            Driver::Modbus(spec) => {
+                spec.tags.get(tag).map_or(ValueKind::None, |tag| tag.value_kind())
+            }
+            Driver::OpcUa(_) => ValueKind::None,
+        }
+    }
 }
 
 /// What the daemon does with a tag.

@@ -67,7 +67,7 @@ impl Checker<'_> {
     pub(crate) fn overlaps(&mut self, device: &Read) {
         let tags = device.tags.iter().enumerate();
         let specs = tags.filter_map(|(index, read)| {
-            read.tag.as_ref().map(|(spec, _)| (index, spec, read.allow_overlap))
+            read.register().map(|spec| (index, spec, read.allow_overlap))
         });
         for meeting in meetings(specs) {
             let tags = (device.tags.get(meeting.later), device.tags.get(meeting.earlier));
@@ -78,7 +78,7 @@ impl Checker<'_> {
     }
 
     fn meeting(&mut self, how: How, read: &ReadTag, other: &ReadTag) {
-        let bits = read.tag.as_ref().is_some_and(|(spec, _)| spec.address.table.holds_bits());
+        let bits = read.register().is_some_and(|spec| spec.address.table.holds_bits());
         let (message, legal, there) = match (how, bits) {
             (How::Alias, _) => (
                 "another tag of this device reads the same address",

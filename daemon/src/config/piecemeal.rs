@@ -12,11 +12,11 @@ use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
 use super::check::{Loaded, Sections};
-use super::device::{Begun, Fastest, device_of, faster, linked};
+use super::device::{Begun, Fastest, Parts, device_of, faster, linked};
 use super::fields::{Checker, Table};
 use super::link::Way;
 use super::list::Source;
-use super::model::{Device, Tag};
+use super::model::Device;
 use super::overlap::meetings;
 use super::pieces::{Kind, pieces};
 use super::profile::{Profile, Tags};
@@ -33,8 +33,8 @@ struct Open {
 /// Its tags so far.
 #[derive(Default)]
 struct Taken {
-    specs: Vec<tidegate_modbus::TagSpec>,
-    tags: Vec<Tag>,
+    parts: Parts,
+    /// Of the registers.
     may_overlap: Vec<bool>,
     fastest: Fastest,
 }
@@ -43,11 +43,12 @@ impl Taken {
     /// Keeps what is kept of a tag; `false` when there is a mistake.
     fn take(&mut self, read: ReadTag, paths: &mut HashSet<TagPath>) -> bool {
         self.fastest = faster(self.fastest.take(), &read);
-        let Some((spec, tag)) = read.tag else { return false };
+        if read.register().is_some() {
+            self.may_overlap.push(read.allow_overlap);
+        }
+        let Some((understood, tag)) = read.tag else { return false };
         let is_new = paths.insert(tag.path.clone());
-        self.specs.push(spec);
-        self.tags.push(tag);
-        self.may_overlap.push(read.allow_overlap);
+        self.parts.push(understood, tag);
         is_new
     }
 }
@@ -95,7 +96,7 @@ pub(super) fn read(
         } else {
             let table = tag_of("device", &root)?;
             let open = open.as_mut()?;
-            let path = format!("{}.tag[{}]", open.begun.fields().path, open.taken.tags.len());
+            let path = format!("{}.tag[{}]", open.begun.fields().path, open.taken.parts.count());
             let read = checker.tag(path, Table::Toml(table), &open.begun, None);
             if !open.taken.take(read, &mut devices.paths) {
                 return None;
@@ -164,15 +165,15 @@ impl Checker<'_> {
         let known = self.more_tags(&begun, profiles, &mut |_, read| {
             all &= taken.take(read, paths);
         });
-        let Taken { specs, tags, may_overlap, fastest } = taken;
-        let each = specs.iter().zip(&may_overlap).enumerate();
+        let Taken { parts, may_overlap, fastest } = taken;
+        let each = parts.registers.iter().zip(&may_overlap).enumerate();
         let each = each.map(|(index, (spec, allowed))| (index, spec, *allowed));
-        if !known || !all || tags.is_empty() || !meetings(each).is_empty() {
+        if !known || !all || parts.count() == 0 || !meetings(each).is_empty() {
             return None;
         }
         let spec = self.device_spec(&begun, fastest)?;
-        devices.ways.push(self.way(begun.fields(), begun.tls()));
-        devices.done.push(device_of(spec, specs, tags));
+        devices.ways.push(self.way_of(&begun));
+        devices.done.push(device_of(spec, parts));
         self.mistakes.is_empty().then_some(())
     }
 }

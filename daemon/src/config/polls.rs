@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_modbus::{DeviceSpec, SerialSpec, Table, TagSpec, Transport};
+use tidegate_opcua::{Collect, ItemSpec};
 
-use super::Config;
+use super::{Config, Device};
 
 /// The requests of one cycle: table, first address on the wire, how many.
 pub type Plan = Vec<(Table, u16, u16)>;
@@ -30,11 +31,13 @@ impl Group {
     }
 }
 
-/// The groups of each device, in the order of the configuration, the most frequent first. `plan`
-/// plans the requests of one cycle of a device.
+/// The groups of each device, in the order of the configuration, the most frequent first; none of
+/// what no Modbus translator reads. `plan` plans the requests of one cycle of a device.
 #[must_use]
 pub fn groups(config: &Config, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Vec<Group>> {
-    config.devices.iter().map(|device| of_device(&device.spec, plan)).collect()
+    let of =
+        |device: &Device| device.modbus().map(|spec| of_device(spec, plan)).unwrap_or_default();
+    config.devices.iter().map(of).collect()
 }
 
 fn of_device(spec: &DeviceSpec, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Group> {
@@ -49,6 +52,47 @@ fn of_device(spec: &DeviceSpec, plan: &dyn Fn(&DeviceSpec) -> Plan) -> Vec<Group
         Group { every, tags: count, plan: plan(&part) }
     };
     by_interval.into_iter().map(group).collect()
+}
+
+/// What an OPC UA server is asked to send together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publication {
+    /// How often it is sent; `None` where the gateway polls.
+    pub publish_every: Option<Duration>,
+    /// How often the server looks at each value.
+    pub sample_every: Duration,
+    /// How many single tags.
+    pub tags: usize,
+    /// How many subtrees; what is below them only the server knows.
+    pub subtrees: usize,
+}
+
+/// The shortest publishing interval that is asked for where none is written.
+const SHORTEST_PUBLICATION: Duration = Duration::from_millis(100);
+
+/// What a server is asked to send together, the most frequent first.
+#[must_use]
+pub fn publications(spec: &tidegate_opcua::DeviceSpec) -> Vec<Publication> {
+    let mut by_interval: BTreeMap<(Option<Duration>, Duration), (usize, usize)> = BTreeMap::new();
+    let intervals = |item: &ItemSpec| {
+        let sample_every = item.sample_every.unwrap_or(spec.sample_every);
+        let derived = sample_every.max(SHORTEST_PUBLICATION);
+        let subscribed = spec.collect == Collect::Subscribe;
+        (subscribed.then(|| spec.publish_every.unwrap_or(derived)), sample_every)
+    };
+    for tag in spec.tags.iter() {
+        by_interval.entry(intervals(&tag.item)).or_default().0 += 1;
+    }
+    for subtree in spec.subtrees.iter() {
+        by_interval.entry(intervals(&subtree.item)).or_default().1 += 1;
+    }
+    let publication = |((publish_every, sample_every), (tags, subtrees))| Publication {
+        publish_every,
+        sample_every,
+        tags,
+        subtrees,
+    };
+    by_interval.into_iter().map(publication).collect()
 }
 
 /// How busy a serial line is, estimated.
@@ -70,8 +114,9 @@ pub struct Line {
 pub fn lines(config: &Config, groups: &[Vec<Group>]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     for (device, groups) in config.devices.iter().zip(groups) {
-        let Transport::Rtu(serial) = &device.spec.link.transport else { continue };
-        let turnaround = device.spec.link.turnaround;
+        let Some(link) = device.modbus().map(|spec| &spec.link) else { continue };
+        let Transport::Rtu(serial) = &link.transport else { continue };
+        let turnaround = link.turnaround;
         let busy: f64 = groups
             .iter()
             .map(|group| {
@@ -132,7 +177,7 @@ impl Config {
     /// Takes the tags of one device alone, for an estimate of what they cost.
     #[must_use]
     pub fn only(&self, device: &str) -> Self {
-        let devices = self.devices.iter().filter(|it| it.spec.name == device).cloned().collect();
+        let devices = self.devices.iter().filter(|it| it.name() == device).cloned().collect();
         Self { devices, ..self.clone() }
     }
 }

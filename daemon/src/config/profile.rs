@@ -12,7 +12,7 @@ use toml_span::Value as Toml;
 
 use super::device::{Begun, faster};
 use super::fields::{Checker, Fields, Table};
-use super::keys::Section;
+use super::keys::{Family, Section};
 use super::list::List;
 use super::mistake::shorten;
 
@@ -72,11 +72,12 @@ impl Checker<'_> {
         let name = table.as_table().and_then(|t| t.get("name")).and_then(Toml::as_str);
         let context = name.map(|name| format!("profile {:?}", shorten(name)));
         let path = format!("profile[{index}]");
-        let tls = table.as_table().and_then(|table| table.get("tls")).map(|tls| {
+        let family = Table::Toml(table).text("protocol").and_then(Family::of);
+        let tls = table.as_table().and_then(|table| table.get("tls")).and_then(|tls| {
             let (path, context) = (format!("{path}.tls"), context.clone());
-            self.fields(Section::ProfileTls, path, Table::Toml(tls), context, None)
+            self.tls_of(family, Section::ProfileTls, path, tls, context)
         });
-        let fields = self.fields(Section::Profile, path, Table::Toml(table), context, None);
+        let fields = self.fields(Section::Profile, path, Table::Toml(table), context, None, family);
         let list = self.list(&fields);
         let lost_tags = list.is_none() && fields.attempted("tag-list");
         let (used, counted) = (Cell::new(false), Cell::new(false));
@@ -110,8 +111,10 @@ impl Checker<'_> {
             self.tags_of_profile(&begun, profile, &mut |_, tag| {
                 fastest = faster(fastest.take(), &tag);
             });
-            // Only for its mistakes.
-            let _ = self.device_spec(&begun, fastest);
+            // Only for its mistakes; of what it may be for nobody knows.
+            if begun.family().is_some() {
+                let _ = self.device_spec(&begun, fastest);
+            }
         }
     }
 }

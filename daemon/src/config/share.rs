@@ -6,17 +6,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_modbus::TagSpec;
+use tidegate_modbus::{DeviceSpec, TagSpec};
+use tidegate_opcua::DeviceSpec as OpcUaSpec;
 
-use super::{Config, Device, Tag};
+use super::{Config, Device, Driver, Tag};
 
 impl Config {
     /// Takes from `before` whatever is equal, device by device.
     pub fn share_with(&mut self, before: &Self) {
         let known: HashMap<_, _> =
-            before.devices.iter().map(|device| (device.spec.name.as_str(), device)).collect();
+            before.devices.iter().map(|device| (device.name(), device)).collect();
         for device in &mut self.devices {
-            if let Some(before) = known.get(device.spec.name.as_str()) {
+            if let Some(before) = known.get(device.name()) {
                 device.share_with(before);
             }
         }
@@ -25,42 +26,84 @@ impl Config {
 
 impl Device {
     fn share_with(&mut self, before: &Self) {
-        if self.tags == before.tags {
-            self.tags = Arc::clone(&before.tags);
-        } else {
-            let known: HashMap<_, _> = before.tags.iter().map(|tag| (&tag.path, tag)).collect();
-            // Nobody else has it yet.
-            for tag in Arc::get_mut(&mut self.tags).into_iter().flatten() {
-                if let Some(before) = known.get(&tag.path) {
-                    tag.share_with(before);
-                }
+        share_tags(&mut self.tags, &before.tags);
+        share_tags(&mut self.subtrees, &before.subtrees);
+        match (&mut self.driver, &before.driver) {
+            (Driver::Modbus(spec), Driver::Modbus(before)) => {
+                share_modbus(spec, before, &self.tags)
             }
+            (Driver::OpcUa(spec), Driver::OpcUa(before)) => share_opcua(spec, before, &self.tags),
+            (Driver::Modbus(_), _) | (Driver::OpcUa(_), _) => {}
         }
-        if self.spec == before.spec {
-            self.spec = Arc::clone(&before.spec);
-        } else if let Some(spec) = Arc::get_mut(&mut self.spec) {
-            if spec.link == before.spec.link {
-                spec.link = Arc::clone(&before.spec.link);
-            }
-            if spec.forbidden == before.spec.forbidden {
-                spec.forbidden = Arc::clone(&before.spec.forbidden);
-            }
-            if spec.tags == before.spec.tags {
-                spec.tags = Arc::clone(&before.spec.tags);
-            } else {
-                let special =
-                    |tag: &TagSpec| tag.special.clone().map(|special| (tag.path.clone(), special));
-                let known: HashMap<_, _> = before.spec.tags.iter().filter_map(special).collect();
-                let paths = self.tags.iter().map(|tag| &tag.path);
-                for (tag, path) in Arc::get_mut(&mut spec.tags).into_iter().flatten().zip(paths) {
-                    tag.path.clone_from(path);
-                    if let Some(special) = &mut tag.special
-                        && let Some(before) = known.get(path).filter(|before| *before == special)
-                    {
-                        *special = Arc::clone(before);
-                    }
-                }
-            }
+    }
+}
+
+fn share_tags(tags: &mut Arc<[Tag]>, before: &Arc<[Tag]>) {
+    if tags == before {
+        *tags = Arc::clone(before);
+        return;
+    }
+    let known: HashMap<_, _> = before.iter().map(|tag| (&tag.path, tag)).collect();
+    // Nobody else has it yet.
+    for tag in Arc::get_mut(tags).into_iter().flatten() {
+        if let Some(before) = known.get(&tag.path) {
+            tag.share_with(before);
+        }
+    }
+}
+
+fn share_modbus(spec: &mut Arc<DeviceSpec>, before: &Arc<DeviceSpec>, tags: &[Tag]) {
+    if spec == before {
+        *spec = Arc::clone(before);
+        return;
+    }
+    let Some(spec) = Arc::get_mut(spec) else { return };
+    if spec.link == before.link {
+        spec.link = Arc::clone(&before.link);
+    }
+    if spec.forbidden == before.forbidden {
+        spec.forbidden = Arc::clone(&before.forbidden);
+    }
+    if spec.tags == before.tags {
+        spec.tags = Arc::clone(&before.tags);
+        return;
+    }
+    let special = |tag: &TagSpec| tag.special.clone().map(|special| (tag.path.clone(), special));
+    let known: HashMap<_, _> = before.tags.iter().filter_map(special).collect();
+    let paths = tags.iter().map(|tag| &tag.path);
+    for (tag, path) in Arc::get_mut(&mut spec.tags).into_iter().flatten().zip(paths) {
+        tag.path.clone_from(path);
+        if let Some(special) = &mut tag.special
+            && let Some(before) = known.get(path).filter(|before| *before == special)
+        {
+            *special = Arc::clone(before);
+        }
+    }
+}
+
+fn share_opcua(spec: &mut Arc<OpcUaSpec>, before: &Arc<OpcUaSpec>, tags: &[Tag]) {
+    if spec == before {
+        *spec = Arc::clone(before);
+        return;
+    }
+    let Some(spec) = Arc::get_mut(spec) else { return };
+    if spec.subtrees == before.subtrees {
+        spec.subtrees = Arc::clone(&before.subtrees);
+    }
+    if spec.tags == before.tags {
+        spec.tags = Arc::clone(&before.tags);
+        return;
+    }
+    let known: HashMap<_, _> = before.tags.iter().map(|tag| (&tag.path, tag)).collect();
+    let paths = tags.iter().map(|tag| &tag.path);
+    for (tag, path) in Arc::get_mut(&mut spec.tags).into_iter().flatten().zip(paths) {
+        tag.path.clone_from(path);
+        let Some(before) = known.get(path) else { continue };
+        if tag.node == before.node {
+            tag.node.clone_from(&before.node);
+        }
+        if tag.item == before.item {
+            tag.item = Arc::clone(&before.item);
         }
     }
 }
@@ -113,7 +156,8 @@ mod tests {
         let mut same = parse(LINE);
         same.share_with(&before);
         for (a, b) in same.devices.iter().zip(&before.devices) {
-            assert!(Arc::ptr_eq(&a.spec, &b.spec) && Arc::ptr_eq(&a.tags, &b.tags));
+            assert!(Arc::ptr_eq(a.modbus().unwrap(), b.modbus().unwrap()));
+            assert!(Arc::ptr_eq(&a.tags, &b.tags));
         }
         // Another unit for each tag that has one.
         let mut other = parse(&LINE.replace("unit = \"", "unit = \"x"));
@@ -137,7 +181,8 @@ mod tests {
         let mut other = parse(&text.replace("holding:110\"", "holding:111\""));
         for config in [&mut after, &mut other] {
             config.share_with(&before);
-            let (new, old) = (&config.devices[0].spec, &before.devices[0].spec);
+            let (new, old) =
+                (config.devices[0].modbus().unwrap(), before.devices[0].modbus().unwrap());
             assert!(!Arc::ptr_eq(new, old) && Arc::ptr_eq(&new.link, &old.link));
             let special =
                 |spec: &tidegate_modbus::DeviceSpec| spec.tags[0].special.clone().unwrap();

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tidegate_modbus::{
     Address, DataType, LegalRange, NanPolicy, Order, Outside, Special, States, TagSpec,
 };
+use tidegate_opcua::{SubtreeSpec, TagSpec as NodeSpec};
 use tidegate_translator::TagPath;
 
 use super::address::{self, AddressError};
 use super::device::Begun;
 use super::fields::{Checker, Fields, Table};
-use super::keys::Section;
+use super::keys::{Family, Section};
 use super::mistake::shorten;
 use super::model::{Deadband, Manner, RecordMode, Tag};
 
@@ -27,9 +28,40 @@ pub(crate) const MAX_SILENCE: Duration = Duration::from_secs(60);
 pub(crate) struct ReadTag {
     pub(crate) fields: Fields,
     pub(crate) allow_overlap: bool,
-    pub(crate) tag: Option<(TagSpec, Tag)>,
+    pub(crate) tag: Option<(Understood, Tag)>,
     /// Where the address was understood, even when other things were not.
     pub(crate) path: Option<TagPath>,
+}
+
+impl ReadTag {
+    /// What the Modbus translator reads.
+    pub(crate) const fn register(&self) -> Option<&TagSpec> {
+        match &self.tag {
+            Some((Understood::Register(spec), _)) => Some(spec),
+            _ => None,
+        }
+    }
+}
+
+/// What a translator reads.
+#[derive(Clone)]
+pub(crate) enum Understood {
+    /// Registers, or bits.
+    Register(TagSpec),
+    /// A node.
+    Node(NodeSpec),
+    /// Everything below a node.
+    Subtree(Box<SubtreeSpec>),
+}
+
+/// What any tag says of itself, whatever reads it.
+struct Common {
+    full: Option<TagPath>,
+    /// Its own interval, where it is legal.
+    own: Option<Duration>,
+    device_every: Option<Duration>,
+    /// `None` after a mistake.
+    manner: Option<Arc<Manner>>,
 }
 
 impl Checker<'_> {
@@ -43,62 +75,92 @@ impl Checker<'_> {
     ) -> ReadTag {
         let device = begun.fields();
         let context = context(device, table.text("path"), profile);
-        let mut fields = self.fields(Section::Tag, path, table, context, None);
+        let mut fields =
+            self.fields(Section::Tag, path, table, context, None, begun.certain_family());
         let allow_overlap = fields.flag("allow-overlap");
         let full = self.full_path(&fields, begun.base_path());
-        // With an illegal base no number can be judged.
-        let base = device.integer("address-base");
-        let address = base.and_then(|base| self.address(&fields, base, begun.takes_any_base()));
-        let kind = address.and_then(|address| self.kind(&fields, address));
-        let states = self.states(&fields, kind);
-        let meaning = kind.map(|kind| Meaning { kind, states: states.is_some() });
-        self.what_has_no_numbers(&fields, meaning);
-        let range = self.range(&fields);
         let deadband = self.deadband(&fields);
         let own = fields.duration("poll-every-ms");
         let device_every = device.duration("poll-every-ms");
         let illegal = own.is_none() && fields.attempted("poll-every-ms");
         let every = own.or(device_every.filter(|_| !illegal));
         let max_silence = self.max_silence(&fields, every);
-        let tag = full.clone().zip(address.zip(kind)).and_then(|(path, (address, kind))| {
-            let special = Special {
-                poll_every: own.filter(|own| Some(*own) != device_every),
-                range,
-                nan: match fields.text("nan")? {
-                    "bad" => NanPolicy::Bad,
-                    _ => NanPolicy::Mark,
+        let manner = max_silence.zip(fields.text("record")).map(|(max_silence, record)| {
+            self.manners.one_of(Manner {
+                unit: fields.text("unit").map(Arc::from),
+                deadband,
+                max_silence,
+                record: match record {
+                    "changes" => RecordMode::Changes,
+                    _ => RecordMode::All,
                 },
-                states,
-            };
-            let spec = TagSpec {
-                path: path.clone(),
-                address,
-                kind,
-                order: Order::parse(fields.text("order")?)?,
-                scale: fields.number("scale")?,
-                offset: fields.number("offset")?,
-                special: (special != Special::default()).then(|| self.specials.one_of(special)),
-            };
-            let tag = Tag {
-                path,
-                address: fields.text("address")?.trim().into(),
-                manner: self.manners.one_of(Manner {
-                    unit: fields.text("unit").map(Arc::from),
-                    deadband,
-                    max_silence: max_silence?,
-                    record: match fields.text("record")? {
-                        "changes" => RecordMode::Changes,
-                        _ => RecordMode::All,
-                    },
-                }),
-            };
-            Some((spec, tag))
+            })
+        });
+        let common = Common { full, own, device_every, manner };
+        let understood = match begun.family().unwrap_or_else(|| looks_like(&fields)) {
+            Family::Modbus => self.register(&fields, begun, &common).map(Understood::Register),
+            Family::OpcUa => self.node(&fields, device, &common),
+        };
+        let tag = understood.and_then(|understood| {
+            let address = fields.text("address")?.trim().into();
+            Some((understood, Tag { path: common.full.clone()?, address, manner: common.manner? }))
         });
         fields.keep_only(&["path", "address", "poll-every-ms"]);
-        let read = ReadTag { fields, allow_overlap, tag, path: full };
+        let read = ReadTag { fields, allow_overlap, tag, path: common.full };
         self.fits_a_request(&read, device);
         self.is_not_forbidden(&read, begun);
         read
+    }
+
+    /// What the Modbus translator reads.
+    fn register(&mut self, fields: &Fields, begun: &Begun, common: &Common) -> Option<TagSpec> {
+        // With an illegal base no number can be judged.
+        let base = begun.fields().integer("address-base");
+        let address = base.and_then(|base| self.address(fields, base, begun.takes_any_base()));
+        let kind = address.and_then(|address| self.kind(fields, address));
+        let states = self.states(fields, kind);
+        let meaning = kind.map(|kind| Meaning { kind, states: states.is_some() });
+        self.what_has_no_numbers(fields, meaning);
+        let range = self.range(fields);
+        let special = Special {
+            poll_every: common.own.filter(|own| Some(*own) != common.device_every),
+            range,
+            nan: match fields.text("nan")? {
+                "bad" => NanPolicy::Bad,
+                _ => NanPolicy::Mark,
+            },
+            states,
+        };
+        Some(TagSpec {
+            path: common.full.clone()?,
+            address: address?,
+            kind: kind?,
+            order: Order::parse(fields.text("order")?)?,
+            scale: fields.number("scale")?,
+            offset: fields.number("offset")?,
+            special: (special != Special::default()).then(|| self.specials.one_of(special)),
+        })
+    }
+
+    /// What the OPC UA translator reads.
+    fn node(&mut self, fields: &Fields, device: &Fields, common: &Common) -> Option<Understood> {
+        let node = self.node_address(fields);
+        let item =
+            self.item(fields, device, common.own.filter(|own| Some(*own) != common.device_every));
+        let below = self.below(fields);
+        let (path, node, item) = (common.full.clone()?, node?, item?);
+        Some(match below? {
+            None => Understood::Node(NodeSpec { path, node, item }),
+            Some(below) => Understood::Subtree(Box::new(SubtreeSpec {
+                path,
+                node,
+                item,
+                include: below.include,
+                exclude: below.exclude,
+                max_tags: below.max_tags,
+                max_depth: below.max_depth,
+            })),
+        })
     }
 
     fn full_path(&mut self, fields: &Fields, base: Option<&TagPath>) -> Option<TagPath> {
@@ -293,7 +355,7 @@ impl Checker<'_> {
     }
 
     fn fits_a_request(&mut self, read: &ReadTag, device: &Fields) {
-        let Some((spec, _)) = &read.tag else { return };
+        let Some(spec) = read.register() else { return };
         let Some(max_registers) = device.integer::<u16>("max-registers") else { return };
         let extent = spec.kind.registers();
         if extent > max_registers && !spec.address.table.holds_bits() {
@@ -312,7 +374,7 @@ impl Checker<'_> {
     }
 
     fn is_not_forbidden(&mut self, read: &ReadTag, begun: &Begun) {
-        let Some((spec, _)) = &read.tag else { return };
+        let Some(spec) = read.register() else { return };
         let first = spec.address.offset;
         let last = first.saturating_add(spec.kind.registers().saturating_sub(1));
         let meets = begun.forbidden().iter().find(|(range, _)| {
@@ -333,6 +395,12 @@ impl Checker<'_> {
             self.mistakes.push(mistake);
         }
     }
+}
+
+/// What a tag of an unknown device is, by what its address looks like.
+fn looks_like(fields: &Fields) -> Family {
+    let address = fields.text("address").unwrap_or_default();
+    if address.starts_with('/') || address.contains('=') { Family::OpcUa } else { Family::Modbus }
 }
 
 /// Whose tag it is, for a person who does not count tables.

@@ -36,6 +36,7 @@ const LISTS: list::Source<'static> = list::Source {
     read: &|path| match path.strip_prefix(DIRECTORY).ok().and_then(Path::to_str) {
         Some("meter.csv") => Ok(METER_LIST.into()),
         Some("drive.csv") => Ok(b"path,address\ncurrent,input:9\n".into()),
+        Some("press.csv") => Ok(PRESS_LIST.into()),
         _ => Err(std::io::ErrorKind::NotFound.into()),
     },
     instead: None,
@@ -47,6 +48,13 @@ NaN;States;Poll every ms;Deadband;Deadband_percent;Max silence ms;Record;Allow o
 list/f;input:101;float32;;cdab;0,5;-3,25;kW;0;1e3;bad;bad;;100;;2,5;70000;changes;FALSE;\"a; b\"\r\n\
 list/t;input:201;text;10;badc;;;;;;;;;;;;;;;\r\n\
 list/s;input:301;;;;;;;;;;;\"0=off;1=on\";;;;;;true;\r\n";
+
+/// Every column that the keys of a node are.
+const PRESS_LIST: &[u8] = b"path,Node ID,unit,Sampling interval ms,deadband-percent,max-silence-ms,record,\
+queue-size,discard,trigger,server-deadband,server-deadband-percent,index-range,subtree,include,exclude,\
+max-tags,max-depth\n\
+list/f,\"nsu=urn:press;s=a,b\",kW,100,2.5,70000,changes,3,newest,status-value-timestamp,,1.5,3,,,,,\n\
+list/t,/Objects/Oven,,,,,,,,,0.25,,,TRUE,Zone?/*; **/SP,**/_*,20,2\n";
 
 fn no_environment() -> Vec<(OsString, OsString)> {
     Vec::new()
@@ -174,8 +182,13 @@ fn a_minimal_file_gets_every_default() {
         },
         metrics: None,
         control_socket: "/run/tidegate/control.sock".into(),
+        opcua: OpcUa {
+            dir: "/var/lib/tidegate/opcua".into(),
+            application_uri: "urn:tidegate:PlantA:gw-line3".into(),
+            key_bits: 2048,
+        },
         devices: vec![Device {
-            spec: Arc::new(DeviceSpec {
+            driver: Driver::Modbus(Arc::new(DeviceSpec {
                 name: "press-1".into(),
                 link: Arc::new(LinkSpec::tcp("192.0.2.10".into(), 502)),
                 unit: UnitId(1),
@@ -196,7 +209,8 @@ fn a_minimal_file_gets_every_default() {
                     offset: 0.0,
                     special: None,
                 }]),
-            }),
+            })),
+            subtrees: Arc::default(),
             tags: Arc::new([Tag {
                 path: path("PlantA/press-1/temperature"),
                 address: "holding:100".into(),
@@ -243,6 +257,10 @@ listen = "[::]:9000"
 allow-remote = true
 [control]
 socket = "control.sock"
+[opcua]
+dir = "pki"
+application-uri = "urn:werk1:gw-9"
+key-bits = 3072
 [[device]]
 name = "meter"
 protocol = "modbus-tcp"
@@ -334,6 +352,72 @@ protocol = "modbus-tls"
 address = "plc"
 profile = "all"
 tls = { ca = "ca.pem", cert = "gw.pem", key = "/gw.key", server-name = "plc.example.com" }
+[[device]]
+name = "press"
+protocol = "opcua"
+address = "opc.tcp://press:4841/UA"
+security = "aes128-sha256-rsaoaep"
+message-mode = "sign"
+user = "tidegate"
+password-file = "press.password"
+trust = ["00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF 00112233445566778899aabbccddeeff"]
+server-uri = "urn:press"
+check-host = false
+advertised-url = "follow"
+collect = "subscribe"
+poll-every-ms = 200
+publish-every-ms = 400
+timeout-ms = 9000
+retry-after-ms = 100
+retry-at-most-ms = 200
+backfill = false
+max-items = 7
+base-path = "Werk1/Press"
+tag-list = "press.csv"
+[[device.tag]]
+path = "position"
+address = " nsu=urn:press;s=Axis1.Position "
+unit = "mm"
+poll-every-ms = 50
+queue-size = 9
+discard = "newest"
+trigger = "status-value-timestamp"
+server-deadband = 0.5
+index-range = "1,0:3"
+deadband = 1
+max-silence-ms = 5000
+record = "changes"
+[[device.tag]]
+path = "all"
+address = "/Objects/Press"
+subtree = true
+include = ["Axis?/*"]
+exclude = ["**/_*", "x"]
+max-tags = 10
+max-depth = 3
+server-deadband-percent = 2
+[[device]]
+name = "oven"
+address = "opc.tcp://[fd00::7]"
+profile = "ovens"
+collect = "poll"
+user-cert = "user.pem"
+user-key = "/user.key"
+[[device]]
+name = "old"
+protocol = "opcua"
+address = "opc.tcp://192.0.2.7"
+security = "none"
+[[device.tag]]
+path = "x"
+address = "i=2258"
+[[profile]]
+name = "ovens"
+protocol = "opcua"
+poll-every-ms = 5000
+[[profile.tag]]
+path = "temperature"
+address = "ns=2;i=17"
 [[profile]]
 name = "drive"
 protocol = "modbus-rtu"
@@ -404,7 +488,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
     assert_eq!(config.control_socket, dir.join("control.sock"));
     let device = &config.devices[0];
     assert_eq!(
-        *device.spec,
+        **device.modbus().unwrap(),
         DeviceSpec {
             name: "meter".into(),
             link: Arc::new(LinkSpec {
@@ -427,11 +511,11 @@ fn every_key_that_is_written_reaches_the_configuration() {
                 Forbidden { table: Table::HoldingRegister, first: 700, last: 700 },
             ]),
             backoff: (Duration::from_millis(100), Duration::from_secs(5)),
-            tags: device.spec.tags.clone(),
+            tags: device.modbus().unwrap().tags.clone(),
         }
     );
     assert_eq!(
-        device.spec.tags[0],
+        device.modbus().unwrap().tags[0],
         TagSpec {
             path: TagPath::new("Werk1/Halle 2/a/b").unwrap(),
             address: Address { table: Table::InputRegister, offset: 6, bit: None },
@@ -455,7 +539,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
             }),
         }
     );
-    assert_eq!(device.spec.tags[1].kind, DataType::Bool);
+    assert_eq!(device.modbus().unwrap().tags[1].kind, DataType::Bool);
     assert_eq!(device.tags[2].manner.deadband, Deadband::Percent(2.5));
 }
 
@@ -463,7 +547,7 @@ fn tcp(host: &str, port: u16) -> Transport {
     Transport::Tcp(Endpoint { host: host.into(), port })
 }
 
-fn whole_config() -> Config {
+pub(super) fn whole_config() -> Config {
     parse_text(&EVERYTHING.replace("deadband-percent = 0\n", ""))
         .unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
@@ -471,7 +555,7 @@ fn whole_config() -> Config {
 #[test]
 fn what_only_some_tags_have_reaches_them() {
     let config = whole_config();
-    let specs = &config.devices[0].spec.tags;
+    let specs = &config.devices[0].modbus().unwrap().tags;
     let special = |index: usize| specs[index].special.as_deref().unwrap();
     assert_eq!(specs[0].special, None);
     let range = LegalRange { min: -1.0, max: 100.5, outside: Outside::Clamp };
@@ -494,7 +578,9 @@ fn what_only_some_tags_have_reaches_them() {
 fn every_column_of_a_tag_list_reaches_its_tag() {
     let config = whole_config();
     let device = &config.devices[0];
-    let [float, text, state] = &device.spec.tags[7..] else { panic!("{:?}", device.tags) };
+    let [float, text, state] = &device.modbus().unwrap().tags[7..] else {
+        panic!("{:?}", device.tags)
+    };
     let range = LegalRange { min: 0.0, max: 1000.0, outside: Outside::Bad };
     let special = Special {
         poll_every: Some(Duration::from_millis(100)),
@@ -548,7 +634,8 @@ fn devices_of_one_port_share_what_one_of_them_says() {
         turnaround: Duration::ZERO,
         close_after_poll: false,
     };
-    let (one, two) = (&config.devices[1].spec, &config.devices[2].spec);
+    let spec = |index: usize| config.devices[index].modbus().unwrap();
+    let (one, two) = (spec(1), spec(2));
     assert_eq!(*one.link, expected);
     assert!(Arc::ptr_eq(&one.link, &two.link));
     // What is the unit's own, or wins over the profile's.
@@ -564,7 +651,7 @@ fn devices_of_one_port_share_what_one_of_them_says() {
 fn each_transport_has_its_port_and_its_files() {
     let config = whole_config();
     let endpoint = |host: &str, port| Endpoint { host: host.into(), port };
-    let transport = |index: usize| &config.devices[index].spec.link.transport;
+    let transport = |index: usize| &config.devices[index].modbus().unwrap().link.transport;
     assert_eq!(*transport(3), Transport::RtuOverTcp(endpoint("moxa", 4001)));
     let tls = TlsSpec {
         ca: Path::new(DIRECTORY).join("ca.pem"),
@@ -629,7 +716,7 @@ fn the_limit_of_a_time_out_follows_the_poll_interval() {
     let timeout = |poll: u32| {
         let text =
             MINIMAL.replace("192.0.2.10\"", &format!("192.0.2.10\"\npoll-every-ms = {poll}"));
-        parse_text(&text).unwrap().devices[0].spec.timeout.as_millis()
+        parse_text(&text).unwrap().devices[0].modbus().unwrap().timeout.as_millis()
     };
     assert_eq!(timeout(10), 100);
     assert_eq!(timeout(300), 300);
@@ -899,7 +986,7 @@ fn a_unit_twice_on_one_endpoint_is_legal() {
     let again = "[[device]]\nname = \"again\"\nprotocol = \"modbus-tcp\"\n\
                  address = \"192.0.2.10\"\n[[device.tag]]\npath = \"x\"\naddress = \"coil:1\"\n";
     let config = parse_text(&format!("{MINIMAL}{again}")).unwrap();
-    let link = |index: usize| &config.devices[index].spec.link;
+    let link = |index: usize| &config.devices[index].modbus().unwrap().link;
     assert!(Arc::ptr_eq(link(0), link(1)));
 }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_modbus::States;
+use tidegate_opcua::Thumbprint;
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HubUrl, size, states, suggest};
+use super::{HubUrl, patterns, size, states, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,8 @@ pub(crate) enum Value {
     Texts(Vec<(String, Place)>),
     TagPath(TagPath),
     States(Arc<States>),
+    Thumbprints(Vec<Thumbprint>),
+    Patterns(Vec<Box<str>>),
 }
 
 /// Why a value is not legal.
@@ -160,6 +163,8 @@ pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
     match kind {
         Kind::Urls => urls(raw),
         Kind::Ranges => texts(raw).map(Value::Texts),
+        Kind::Thumbprints => each(raw, MOST_THUMBPRINTS, thumbprint).map(Value::Thumbprints),
+        Kind::Patterns => each(raw, MOST_RANGES, patterns::pattern).map(Value::Patterns),
         Kind::States => states::read(raw),
         _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
     }
@@ -309,10 +314,22 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             _ => Err(Illegal::new(format!("{} names no host", raw.shown()), raw.shown())),
         },
         Kind::TagPath => tag_path(text()?).map(Value::TagPath),
+        Kind::Uri => match uri(text()?) {
+            Ok(text) => Ok(Value::Text(text.to_owned())),
+            Err(why) => Err(Illegal::new(format!("{} {why}", raw.shown()), raw.shown())),
+        },
+        Kind::IndexRange => match patterns::index_range(text()?) {
+            Ok(()) => Ok(Value::Text(text()?.to_owned())),
+            Err(why) => Err(Illegal::new(format!("{} {why}", raw.shown()), raw.shown())),
+        },
         // Lists are read before; an address needs its device's base or protocol to be understood.
-        Kind::Address | Kind::DeviceAddress | Kind::Urls | Kind::Ranges | Kind::States => {
-            Ok(Value::Text(text()?.to_owned()))
-        }
+        Kind::Address
+        | Kind::DeviceAddress
+        | Kind::Urls
+        | Kind::Ranges
+        | Kind::States
+        | Kind::Thumbprints
+        | Kind::Patterns => Ok(Value::Text(text()?.to_owned())),
     }
 }
 
@@ -400,7 +417,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 }
 
 /// Whether a text is a name or an address, without a port.
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
     v6 || (!text.contains([':', '[']) && host_and_port(text, 1).is_ok())
 }
@@ -423,6 +440,77 @@ fn entries<'a>(raw: Raw<'a>, most: usize) -> Result<&'a [Toml<'a>], Wrong> {
         return Err(vec![(None, wrong)]);
     }
     Ok(list)
+}
+
+/// A URI as it can stand in a certificate, or what is wrong with it.
+fn uri(text: &str) -> Result<&str, &'static str> {
+    const MOST: usize = 512;
+    let legal = |c: char| c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c);
+    let scheme = text.split_once(':').filter(|(_, rest)| !rest.is_empty());
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    match scheme {
+        _ if text.len() > MOST => Err("is longer than any URI"),
+        Some((scheme, _)) if is_scheme(scheme) && text.chars().all(legal) => Ok(text),
+        Some((scheme, _)) if is_scheme(scheme) => Err("holds a character that no URI can have"),
+        _ => Err("is no URI: it begins with no scheme, such as \"urn:\""),
+    }
+}
+
+/// Certificates that one device may have.
+const MOST_THUMBPRINTS: usize = 64;
+
+fn thumbprint(text: &str) -> Result<Thumbprint, Illegal> {
+    Thumbprint::parse(text).ok_or_else(|| {
+        let shown = format!("{:?}", shorten(text));
+        let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+        let message = match digits {
+            // What browsers and tools of another age show.
+            40 if text.chars().all(|c| c.is_ascii_hexdigit() || " :".contains(c)) => {
+                format!("{shown} is a SHA-1 thumbprint")
+            }
+            _ => format!("{shown} is no SHA-256 thumbprint"),
+        };
+        Illegal::new(message, shown)
+    })
+}
+
+/// The entries of a list of 1 to `most`, each of them judged. In a cell they are separated by
+/// semicolons.
+fn each<T>(
+    raw: Raw<'_>,
+    most: usize,
+    judge: impl Fn(&str) -> Result<T, Illegal>,
+) -> Result<Vec<T>, Wrong> {
+    let mut out = Vec::new();
+    let mut wrong = Vec::new();
+    if let Raw::Cell { text, .. } = raw {
+        for text in text.split(';').map(str::trim) {
+            match judge(text) {
+                Ok(judged) => out.push(judged),
+                Err(illegal) => wrong.push((None, illegal)),
+            }
+        }
+        if out.len() + wrong.len() > most {
+            let count = out.len() + wrong.len();
+            wrong = vec![(None, Illegal::new(format!("it has {count} entries"), raw.shown()))];
+        }
+        return if wrong.is_empty() { Ok(out) } else { Err(wrong) };
+    }
+    for (index, item) in entries(raw, most)?.iter().enumerate() {
+        let text = Raw::Toml(item);
+        let judged = item.as_str().map(str::trim).map(&judge).unwrap_or_else(|| {
+            let message = format!("expected text in quotes, found {}", text.noun());
+            Err(Illegal::new(message, text.shown()))
+        });
+        match judged {
+            Ok(judged) => out.push(judged),
+            Err(illegal) => wrong.push((Some((index, item.span.into())), illegal)),
+        }
+    }
+    if wrong.is_empty() { Ok(out) } else { Err(wrong) }
 }
 
 /// A list of texts.

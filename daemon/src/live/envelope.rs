@@ -6,7 +6,8 @@
 //!   reason, never a broken document.
 //! - No number loses digits on the way through a double: integers beyond ±2^53 are strings, floats
 //!   are written in the shortest form that reads back as the same float of their own width.
-//! - `ts` is the time of the value, never the time of sending.
+//! - `ts` is when the value arose, by the device, else by its server, else by the gateway; never
+//!   the time of sending.
 
 use std::fmt::Write as _;
 
@@ -22,9 +23,9 @@ pub fn render(sample: &Sample, unit: Option<&str>, source: &str) -> Vec<u8> {
     let mut out = String::with_capacity(96);
     out.push_str("{\"v\":");
     let inexact = write_value(&mut out, &sample.value);
-    let time = sample.source.unwrap_or(sample.acquired);
     // Writing to a String cannot fail.
-    let _ = write!(out, ",\"ts\":{},\"q\":\"{}\"", time.as_millis(), sample.quality.word());
+    let (time, quality) = (sample.time().as_millis(), sample.quality.word());
+    let _ = write!(out, ",\"ts\":{time},\"q\":\"{quality}\"");
     if let Some(unit) = unit {
         out.push_str(",\"u\":");
         write_text(&mut out, unit);
@@ -62,8 +63,11 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_the_source_s_where_there_is_one() {
+    fn the_time_is_the_source_s_else_the_server_s_else_the_gateway_s() {
         let mut sample = Sample::good(TagId(1), Timestamp::from_millis(9), Value::Bool(true));
+        assert_eq!(rendered(&sample, None), r#"{"v":true,"ts":9,"q":"good","src":"press-1"}"#);
+        sample.server = Some(Timestamp::from_millis(7));
+        assert_eq!(rendered(&sample, None), r#"{"v":true,"ts":7,"q":"good","src":"press-1"}"#);
         sample.source = Some(Timestamp::from_millis(5));
         assert_eq!(rendered(&sample, None), r#"{"v":true,"ts":5,"q":"good","src":"press-1"}"#);
     }
@@ -96,6 +100,14 @@ mod tests {
         let mut sample = Sample::good(TagId(1), Timestamp(0), Value::F64(f64::NAN));
         sample.quality = Quality::Uncertain(Reason::SensorFailure);
         assert!(rendered(&sample, None).ends_with(r#""why":"sensor-failure"}"#));
+    }
+
+    #[test]
+    fn text_and_bytes_are_strings() {
+        let text = Sample::good(TagId(1), Timestamp(0), Value::Text("a\"b\n".into()));
+        assert!(rendered(&text, None).starts_with(r#"{"v":"a\"b\n","ts":0,"#));
+        let bytes = Sample::good(TagId(1), Timestamp(0), Value::Bytes([0, 255, 7, 9].into()));
+        assert!(rendered(&bytes, None).starts_with(r#"{"v":"AP8HCQ==","ts":0,"#));
     }
 
     #[test]

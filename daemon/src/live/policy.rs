@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tidegate_translator::{Quality, Value};
 
+use crate::bulk::Remembered;
 use crate::config::Deadband;
 
 /// What to do with a reading.
@@ -55,7 +56,7 @@ pub struct LastPublished(Option<Published>);
 
 #[derive(Debug, Clone)]
 struct Published {
-    value: Value,
+    value: Remembered,
     quality: Quality,
     /// Nanoseconds of the monotonic clock: half as much as a `Duration`, and 584 years.
     at: u64,
@@ -75,7 +76,7 @@ impl LastPublished {
         if !self.is_news(rule, now, value, quality) {
             return Verdict::Suppress;
         }
-        self.0 = Some(Published { value: value.clone(), quality, at: now });
+        self.0 = Some(Published { value: Remembered::of(value), quality, at: now });
         Verdict::Publish
     }
 
@@ -96,7 +97,8 @@ impl LastPublished {
         if last.quality != quality || now.saturating_sub(last.at) >= nanos(max_silence) {
             return true;
         }
-        !last.value.is_same(value) && exceeds(deadband, &last.value, value)
+        let is_beyond = |last| exceeds(deadband, last, value);
+        !last.value.is(value) && last.value.short().is_none_or(is_beyond)
     }
 }
 
@@ -215,6 +217,21 @@ mod tests {
         for v in [1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0] {
             assert!(offer(&mut policy, 0, Value::F64(v)), "{v}");
             assert!(!offer(&mut policy, 0, Value::F64(v)), "{v} again");
+        }
+    }
+
+    #[test]
+    fn a_deadband_hides_no_change_of_text_bytes_or_structures() {
+        for (one, other) in [
+            (Value::Text("7".into()), Value::Text("7.0".into())),
+            (Value::Bytes([7].into()), Value::Bytes([8].into())),
+            (Value::Json("[7]".into()), Value::Json("[7.0]".into())),
+            (Value::I64(7), Value::Text("7".into())),
+        ] {
+            let mut policy = LivePolicy::new(Deadband::Absolute(1000.0), MINUTE);
+            for (value, is_news) in [(&one, true), (&one, false), (&other, true), (&other, false)] {
+                assert_eq!(offer(&mut policy, 0, value.clone()), is_news, "{value:?}");
+            }
         }
     }
 

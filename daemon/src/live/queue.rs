@@ -13,11 +13,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::publisher::{Entry, LiveTag, entries};
+use crate::bulk::weight;
 use crate::by_tag::ByTag;
 use crate::observe::state::Board;
 
 /// The most readings that wait. More than one second of 50,000 tags, the largest gateway that is
-/// planned for; a batch that is larger on its own is taken when nothing else waits.
+/// planned for; a batch that is larger on its own is taken when nothing else waits. A long text
+/// counts as several readings: texts and structures together take 4 MiB at most.
 pub const MAX_QUEUED_SAMPLES: usize = 65_536;
 
 /// The queue; shared between the sink and the publisher.
@@ -32,7 +34,7 @@ pub struct LiveQueue {
 #[derive(Debug, Default)]
 struct Inner {
     batches: VecDeque<Batch>,
-    samples: usize,
+    weight: usize,
     retag: Option<ByTag<Entry>>,
 }
 
@@ -69,12 +71,14 @@ impl LiveQueue {
         let mut dropped = 0;
         {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.samples += samples.len();
+            inner.weight += weight(&samples);
             inner.batches.push_back(Batch { samples, offered: Instant::now() });
-            while inner.samples > self.limit && inner.batches.len() > 1 {
-                let oldest = inner.batches.pop_front().map_or(0, |batch| batch.samples.len());
-                inner.samples -= oldest;
-                dropped += oldest;
+            while inner.weight > self.limit
+                && inner.batches.len() > 1
+                && let Some(oldest) = inner.batches.pop_front()
+            {
+                inner.weight -= weight(&oldest.samples);
+                dropped += oldest.samples.len();
             }
         }
         self.board.counters.live_overflow.add_len(dropped);
@@ -97,7 +101,7 @@ impl LiveQueue {
                 let retag = inner.retag.take();
                 let batch = inner.batches.pop_front();
                 if let Some(batch) = &batch {
-                    inner.samples -= batch.samples.len();
+                    inner.weight -= weight(&batch.samples);
                 }
                 if retag.is_some() || batch.is_some() {
                     return Taken { retag, batch };
@@ -132,6 +136,18 @@ mod tests {
         assert_eq!(board.counters.live_overflow.read(), 2);
         let first = queue.take().await.batch.unwrap();
         assert_eq!(first.samples[0].tag, TagId(10));
+    }
+
+    #[tokio::test]
+    async fn long_texts_make_the_oldest_go_sooner() {
+        let board = Arc::new(board());
+        let queue = LiveQueue::with_limit(Arc::clone(&board), 5);
+        let text = Value::Text("x".repeat(128).into());
+        for tag in 1..=3 {
+            queue.offer([Sample::good(TagId(tag), Timestamp(0), text.clone())].into());
+        }
+        assert_eq!(board.counters.live_overflow.read(), 2);
+        assert_eq!(queue.take().await.batch.unwrap().samples[0].tag, TagId(3));
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tidegate_journal::{ClockState, Unsequenced};
 use tidegate_translator::{
     Clock, DeviceState, FaultReport, LossCause, Missed, Quality, Reason, Sample, Sink, TagId,
-    Timestamp, Value,
+    Timestamp,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,11 +23,13 @@ use super::clock::ClockWatch;
 use super::losses::{GATEWAY, LossLedger};
 use super::owners::Owners;
 use super::stamp::both_clocks;
+use crate::bulk::{Remembered, weight};
 use crate::live::LiveQueue;
 use crate::observe::state::Board;
 
 /// Samples that may wait for the recorder: five seconds of 50,000 tags, the largest gateway that
-/// is planned for, so that a slow `fdatasync` costs nothing.
+/// is planned for, so that a slow `fdatasync` costs nothing. A long text counts as several, so that
+/// texts and structures together take 16 MiB at most.
 pub const MAX_QUEUED_SAMPLES: usize = 262_144;
 
 /// Batches that may wait; a batch is one answered request at least.
@@ -117,7 +119,7 @@ impl Queue {
     /// The next batch; `None` once nobody can send any more. Cancel safe.
     pub async fn next(&mut self) -> Option<Arc<[Sample]>> {
         let batch = self.batches.recv().await?;
-        self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.waiting.fetch_sub(weight(&batch), Ordering::Relaxed);
         Some(batch)
     }
 
@@ -130,7 +132,7 @@ impl Queue {
     /// The next batch if there is one already.
     pub fn try_next(&mut self) -> Option<Arc<[Sample]>> {
         let batch = self.batches.try_recv().ok()?;
-        self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.waiting.fetch_sub(weight(&batch), Ordering::Relaxed);
         Some(batch)
     }
 }
@@ -148,7 +150,7 @@ pub struct Ingress {
     owners: Mutex<Owners>,
 }
 
-type Reading = (Value, Quality, u32);
+type Reading = (Remembered, Quality, u32);
 
 impl std::fmt::Debug for Ingress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -202,7 +204,7 @@ impl Ingress {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Samples that wait for the recorder.
+    /// Samples that wait for the recorder, a long text counted as several.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
@@ -219,15 +221,15 @@ impl Ingress {
         let owner = self.owners().note(&batch);
         let batch = self.worth_recording(batch);
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return };
-        let count = batch.len();
+        let (count, weight) = (batch.len(), weight(&batch));
         // A batch that is larger than the whole budget is taken when nothing else waits.
-        let waiting = self.waiting.fetch_add(count, Ordering::Relaxed);
-        let fits = waiting == 0 || waiting + count <= MAX_QUEUED_SAMPLES;
+        let waiting = self.waiting.fetch_add(weight, Ordering::Relaxed);
+        let fits = waiting == 0 || waiting + weight <= MAX_QUEUED_SAMPLES;
         if fits && self.batches.try_send(Arc::clone(&batch)).is_ok() {
             return;
         }
         self.forget_last(&batch);
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.waiting.fetch_sub(weight, Ordering::Relaxed);
         self.board.counters.recorder_overflow.add_len(count);
         self.missed(Missed {
             device: owner.unwrap_or_else(|| GATEWAY.into()),
@@ -260,12 +262,10 @@ impl Ingress {
         let differs = |sample: &&Sample| {
             let Some(last) = on_change.get_mut(&sample.tag) else { return true };
             let same = last.as_ref().is_some_and(|(value, quality, status)| {
-                value.is_same(&sample.value)
-                    && *quality == sample.quality
-                    && *status == sample.status
+                value.is(&sample.value) && *quality == sample.quality && *status == sample.status
             });
             if !same {
-                *last = Some((sample.value.clone(), sample.quality, sample.status));
+                *last = Some((Remembered::of(&sample.value), sample.quality, sample.status));
             }
             !same
         };
@@ -300,6 +300,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use tidegate_translator::Value;
+
     use super::*;
     use crate::recorder::SystemClock;
 
@@ -356,6 +358,24 @@ mod tests {
         // Room again: collection had never stopped.
         bench.ingress.samples(vec![good(1, most + 5)]);
         assert!(bench.queue.try_next().is_some());
+    }
+
+    #[tokio::test]
+    async fn structures_fill_the_queue_by_their_size() {
+        let mut bench = bench();
+        let large = Value::Json("x".repeat(48 * 1024).into());
+        for at in 0..1000 {
+            let samples = vec![Sample::good(TagId(1), Timestamp(at), large.clone())];
+            bench.ingress.samples(samples);
+        }
+        let mut taken = 0;
+        while bench.queue.try_next().is_some() {
+            taken += 1;
+        }
+        let most = 16 * 1024 * 1024 / (48 * 1024);
+        assert!((most - 10..=most).contains(&taken), "{taken}");
+        assert_eq!(bench.board.counters.recorder_overflow.read(), 1000 - taken);
+        assert_eq!(bench.ingress.waiting(), 0);
     }
 
     #[tokio::test]

@@ -25,8 +25,8 @@ use tidegate_journal::{
     Appended, Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, OpenError, Recovery,
     WriteError,
 };
-use tidegate_record::samples::Packer;
-use tidegate_translator::{Clock, LossCause, Sample, TagId, Timestamp};
+use tidegate_record::samples::{MAX_COLUMN_BYTES, Packer, Refused};
+use tidegate_translator::{Clock, LossCause, Missed, Sample, TagId, Timestamp};
 use tidegate_uplink::Cursor;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -42,6 +42,7 @@ use super::losses::of_gateway;
 use super::pace::CommitPace;
 use super::stamp::{Stamper, boot_time};
 use super::waiting::Kit;
+use crate::bulk::text_bytes;
 use crate::causes::chain;
 use crate::observe::state::Board;
 use crate::supervise::Pulse;
@@ -50,8 +51,16 @@ use crate::supervise::Pulse;
 /// frame is never near its limit and packing never takes long.
 const FRAME_SAMPLES: usize = 4096;
 
-/// What a sample is taken for until it is packed (measured: 5.5 bytes in scans of 100 tags).
+/// What a sample is taken for until it is packed (measured: 5.5 bytes in scans of 100 tags), beside
+/// its text.
 const GUESSED_SAMPLE_BYTES: usize = 6;
+
+/// Bytes of text that become frames without waiting for the commit: what fits one frame before it
+/// is compressed.
+const FRAME_TEXT: usize = MAX_COLUMN_BYTES;
+
+/// Tags whose values were told to be too large; of more the record tells alone.
+const MAX_TOO_LARGE: usize = 256;
 
 /// Between attempts to open a journal that failed: first and longest.
 pub(super) const REOPEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -86,6 +95,8 @@ pub(super) struct Writer {
     packer: Packer,
     pending: Vec<Sample>,
     pending_since: Option<Duration>,
+    pending_text: usize,
+    too_large: HashSet<TagId>,
     pace: CommitPace,
     quiet_tags: HashSet<TagId>,
     cursors: Vec<Cursor>,
@@ -143,6 +154,8 @@ impl Writer {
             packer: Packer::new(),
             pending: Vec::new(),
             pending_since: None,
+            pending_text: 0,
+            too_large: HashSet::new(),
             pace: CommitPace::new(kit.commit_every),
             quiet_tags: kit.quiet_tags,
             cursors,
@@ -218,9 +231,11 @@ impl Writer {
         self.pending_since.get_or_insert(now);
         self.pending.extend_from_slice(batch);
         let urgent = batch.iter().any(|sample| !self.quiet_tags.contains(&sample.tag));
-        let bytes = batch.len() * GUESSED_SAMPLE_BYTES;
+        let text: usize = batch.iter().map(|sample| text_bytes(&sample.value)).sum();
+        self.pending_text += text;
+        let bytes = batch.len() * GUESSED_SAMPLE_BYTES + text;
         self.pace.waiting(bytes, urgent, self.origin.elapsed());
-        if self.pending.len() >= FRAME_SAMPLES {
+        if self.pending.len() >= FRAME_SAMPLES || self.pending_text >= FRAME_TEXT {
             self.pack();
         }
     }
@@ -229,11 +244,11 @@ impl Writer {
     fn pack(&mut self) {
         let Some(since) = self.pending_since.take() else { return };
         let samples = std::mem::take(&mut self.pending);
+        self.pending_text = 0;
         self.record_catalog();
         let packing = self.packer.pack(&samples);
         for refused in &packing.refused {
-            tracing::error!(tag = refused.tag.0, "{refused}");
-            self.lose(LossCause::TooLarge, refused.acquired, refused.acquired, 1);
+            self.lose_too_large(refused);
         }
         let mono = (since, boot_time());
         for body in &packing.bodies {
@@ -289,6 +304,27 @@ impl Writer {
 
     fn lose(&self, cause: LossCause, from: Timestamp, to: Timestamp, count: u64) {
         self.losses.report(&of_gateway(cause, from, to, Some(count)));
+    }
+
+    /// A value that no frame takes is a loss of its tag, and worth one line in the log.
+    fn lose_too_large(&mut self, refused: &Refused) {
+        let Some(entry) = self.catalog.catalog().resolve(refused.tag) else {
+            self.lose(LossCause::TooLarge, refused.acquired, refused.acquired, 1);
+            return;
+        };
+        let missed = Missed {
+            device: Arc::clone(&entry.device),
+            tag: Some(entry.path.shared()),
+            cause: LossCause::TooLarge,
+            from: refused.acquired,
+            to: refused.acquired,
+            count: Some(1),
+        };
+        if self.too_large.len() < MAX_TOO_LARGE && self.too_large.insert(refused.tag) {
+            tracing::error!(device = %entry.device, tag = %entry.path, "not recorded: {refused}");
+        }
+        self.board.note_missed(&missed);
+        self.losses.report(&missed);
     }
 
     /// Makes everything pending durable.

@@ -4,10 +4,15 @@
 //! - READY waits for the disk and for nothing else: no PLC, leaf or hub is waited for.
 //! - Draining goes with the data: drivers, recorder, live values and uplink, then what watches.
 
+mod book;
 mod descriptors;
 mod devices;
+mod found;
 mod heap;
 pub mod modbus_tls;
+pub(crate) mod opcua;
+pub mod opcua_credentials;
+mod roster;
 mod stages;
 mod watch;
 
@@ -34,6 +39,7 @@ use crate::recorder::{Ingress, Losses, Opened, Recorder, RecorderGone, StartErro
 use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
 
 use devices::Devices;
+use roster::Roster;
 use watch::Watch;
 
 /// How long threads may take after the drain, which has waited for them before.
@@ -219,7 +225,11 @@ async fn daemon(
         stages::uplink(&mut supervisor, leaf, &config, hub, recorder.clone(), Arc::clone(&board));
     }
 
-    let devices = Arc::new(Devices::new(ingress, live, recorder, Arc::clone(&board), clock));
+    let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));
+    let credentials = opcua::credentials(&config, Arc::clone(&clock)).telling(Arc::clone(&board));
+    let opcua = opcua::maker(Arc::clone(&clock), Arc::new(credentials));
+    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
+    let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
     // those of a reload, right after the start.
     let drivers = supervisor.drivers();

@@ -43,6 +43,20 @@ pub enum DeviceState {
     ConfigurationError,
 }
 
+impl DeviceState {
+    /// The word for people and JSON, such as `configuration-error`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::ConfigurationError => "configuration-error",
+        }
+    }
+}
+
 /// Where a driver puts what it learns. No method blocks; none fails. What cannot be taken is
 /// counted by the implementation and becomes a loss record.
 pub trait Sink: Send + Sync {
@@ -52,7 +66,9 @@ pub trait Sink: Send + Sync {
     /// Reports slots that passed without a reading.
     fn missed(&self, missed: Missed);
 
-    /// Reports a change of state, with the reason for a person where there is one.
+    /// Reports a change of state, with the reason for a person where there is one. Repeated, it
+    /// tells that the driver is alive: a device that speaks only when something changes is called
+    /// down when nothing is heard of its driver.
     fn state(&self, device: &Arc<str>, state: DeviceState, why: Option<String>);
 
     /// Hands over what went over the wire around a fault. Whoever has no use for it drops it.

@@ -38,6 +38,12 @@ impl Sample {
         Self { tag, acquired, source: None, server: None, status: 0, quality: Quality::Good, value }
     }
 
+    /// When the value arose: by the device, else by its server, else by the gateway.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.source.or(self.server).unwrap_or(self.acquired)
+    }
+
     /// A reading that tells only that there is no trustworthy value.
     #[must_use]
     pub const fn bad(tag: TagId, acquired: Timestamp, reason: crate::Reason, status: u32) -> Self {

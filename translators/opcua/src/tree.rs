@@ -351,13 +351,13 @@ impl Expanding<'_> {
     }
 }
 
-fn is(reference: &ReferenceDescription, of: ReferenceTypeId) -> bool {
+pub(crate) fn is(reference: &ReferenceDescription, of: ReferenceTypeId) -> bool {
     reference.reference_type_id == of
 }
 
 /// A browse name as one segment of a path; `None` when it is empty. A slash and what cannot be
 /// printed become `%` and their number.
-fn segment(name: &str) -> Option<String> {
+pub(crate) fn segment(name: &str) -> Option<String> {
     let mut segment = String::with_capacity(name.len());
     for c in name.chars() {
         if c == '/' || c.is_control() {
@@ -371,7 +371,7 @@ fn segment(name: &str) -> Option<String> {
 }
 
 /// The unit that the value of an EngineeringUnits property names.
-fn unit(value: DataValue) -> Option<Arc<str>> {
+pub(crate) fn unit(value: DataValue) -> Option<Arc<str>> {
     let Some(Variant::ExtensionObject(object)) = value.value else { return None };
     let unit = object.into_inner_as::<EUInformation>()?;
     let text = unit.display_name.text.as_ref().trim();

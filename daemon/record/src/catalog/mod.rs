@@ -5,6 +5,8 @@
 //!   changed unit, address or kind is a new version of the entry under the same number.
 //! - Applying the same part twice, an older part late, or a daily snapshot changes nothing that
 //!   is already known better.
+//! - What was learned of a tag stays while its device and address do: a definition that does not
+//!   know the kind takes none away, so that a restart makes no new version.
 //! - At most [`MAX_TAGS`] entries of at most [`MAX_ENTRY_BYTES`] each, whatever the frames claim.
 //! - Tag numbers are scoped by epoch: a reader keeps one catalog per epoch.
 
@@ -45,6 +47,17 @@ pub struct CatalogEntry {
 }
 
 impl CatalogEntry {
+    /// Fills in what only the device could tell, as far as `known` is of the same value there.
+    fn learn_from(&mut self, known: &Self) {
+        let is_the_same = self.device == known.device && self.address == known.address;
+        if self.kind == ValueKind::None && is_the_same {
+            self.kind = known.kind;
+            if self.unit.is_none() {
+                self.unit.clone_from(&known.unit);
+            }
+        }
+    }
+
     fn text_bytes(&self) -> usize {
         let texts = [&self.device, &self.address, &self.source];
         self.path.as_str().len()
@@ -281,7 +294,9 @@ impl Catalog {
         self.entries.push(entry);
     }
 
-    /// Gives a path its number, or its number a new version of the entry.
+    /// Gives a path its number, or its number a new version of the entry. A definition of unknown
+    /// kind ([`ValueKind::None`]) keeps the kind that the entry has, and where it names no unit,
+    /// that as well, as long as device and address are the same.
     ///
     /// # Errors
     /// When the catalog is full or the texts are too long.
@@ -292,7 +307,10 @@ impl Catalog {
             Some(id) => id,
             None => self.next_id(&path)?,
         };
-        let entry = CatalogEntry { id, path, kind, unit, device, address, source };
+        let mut entry = CatalogEntry { id, path, kind, unit, device, address, source };
+        if let Some(known) = self.resolve(id) {
+            entry.learn_from(known);
+        }
         if self.resolve(id) == Some(&entry) {
             self.share(entry);
             return Ok(Defined::Known(id));

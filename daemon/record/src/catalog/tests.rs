@@ -42,6 +42,55 @@ fn a_changed_unit_is_a_new_version_under_the_same_number() {
     assert_eq!(catalog.len(), 3);
 }
 
+/// As a configuration describes a tag whose type only the server knows.
+fn unknown(path: &str) -> Definition {
+    Definition { kind: ValueKind::None, unit: None, ..definition(path) }
+}
+
+#[test]
+fn what_was_learned_of_a_tag_outlives_a_restart_without_a_new_version() {
+    let mut catalog = Catalog::new();
+    catalog.define(unknown("a/b")).unwrap();
+    let learned = catalog.define(definition("a/b")).unwrap();
+    assert_eq!((learned, catalog.version()), (Defined::Written(TagId(1)), 2));
+    let kept = postcard::to_stdvec(&catalog).unwrap();
+    let mut catalog: Catalog = postcard::from_bytes(&kept).unwrap();
+    for _ in 0..3 {
+        assert_eq!(catalog.define(unknown("a/b")).unwrap(), Defined::Known(TagId(1)));
+    }
+    let entry = catalog.resolve(TagId(1)).unwrap();
+    let kept = (entry.kind, entry.unit.as_deref(), catalog.version());
+    assert_eq!(kept, (ValueKind::F64, Some("degC"), 2));
+}
+
+#[test]
+fn a_definition_that_knows_better_replaces_what_was_learned() {
+    let mut catalog = filled(1);
+    let path = "Plant/Line/Press/tag-0";
+    let unit = Definition { unit: Some("K".into()), ..unknown(path) };
+    assert_eq!(catalog.define(unit).unwrap(), Defined::Written(TagId(1)));
+    let entry = catalog.resolve(TagId(1)).unwrap();
+    assert_eq!((entry.kind, entry.unit.as_deref()), (ValueKind::F64, Some("K")));
+    let text = Definition { kind: ValueKind::Text, ..unknown(path) };
+    assert_eq!(catalog.define(text).unwrap(), Defined::Written(TagId(1)));
+    let entry = catalog.resolve(TagId(1)).unwrap();
+    assert_eq!((entry.kind, entry.unit.as_deref()), (ValueKind::Text, None));
+}
+
+#[test]
+fn another_address_or_device_takes_nothing_over_from_the_one_before() {
+    let path = "Plant/Line/Press/tag-0";
+    for other in [
+        Definition { address: "holding:7".into(), ..unknown(path) },
+        Definition { device: "press-2".into(), ..unknown(path) },
+    ] {
+        let mut catalog = filled(1);
+        assert_eq!(catalog.define(other).unwrap(), Defined::Written(TagId(1)));
+        let entry = catalog.resolve(TagId(1)).unwrap();
+        assert_eq!((entry.kind, entry.unit.as_deref()), (ValueKind::None, None));
+    }
+}
+
 #[test]
 fn a_snapshot_in_several_bodies_rebuilds_the_catalog() {
     let catalog = filled(3000);

@@ -152,7 +152,7 @@ fn readings_are_shown_with_value_unit_quality_and_error() {
             reading(2, Value::None, Quality::Bad(Reason::Refused)),
             reading(3, Value::Bool(true), Quality::Uncertain(Reason::Stale)),
         ];
-        vec![(config.devices[0].spec.name.clone(), press)]
+        vec![(config.devices[0].name().to_owned(), press)]
     };
     let found = outcome(&example("line.toml"), false, Some(&mut read));
     assert_eq!(found.code, 69, "the second device is missing");
@@ -169,7 +169,7 @@ fn the_exit_code_tells_silence_from_refusal() {
             let list = tags.map(|(id, _)| reading(id, Value::U64(1), Quality::Good));
             let mut list: Vec<_> = list.collect();
             list[0].quality = quality;
-            vec![(device.spec.name.clone(), list)]
+            vec![(device.name().to_owned(), list)]
         }
     };
     let file = example("minimal.toml");

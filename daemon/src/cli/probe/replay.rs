@@ -49,13 +49,17 @@ pub(super) fn again(args: &ReplayArgs) -> ExitCode {
     };
     let replayed = read(&args.file).and_then(|kept| {
         let name = args.device.as_ref().unwrap_or(&kept.device);
-        let found = config.devices.iter().find(|device| device.spec.name == *name);
+        let found = config.devices.iter().find(|device| device.name() == name);
         let Some(device) = found else {
             let why =
                 format!("no device {name:?} in {}; name it with --device", args.config.display());
             return Err(Failure::new(exit::USAGE, why));
         };
-        exit::block_on(every(&device.spec, kept.faults))
+        let Some(spec) = device.modbus() else {
+            let why = format!("device {name:?} is no Modbus device; name one with --device");
+            return Err(Failure::new(exit::USAGE, why));
+        };
+        exit::block_on(every(spec, kept.faults))
     });
     let faults = match replayed {
         Ok(faults) => faults,
@@ -232,7 +236,7 @@ mod tests {
         let file = dir.path().join("tidegate.toml");
         std::fs::write(&file, text).unwrap();
         let config = config::load(&file, [], &[]).unwrap_or_else(|error| panic!("{error}"));
-        (*config.devices[0].spec).clone()
+        (**config.devices[0].modbus().unwrap()).clone()
     }
 
     fn exchange(received: &[u8]) -> ExchangeShown {

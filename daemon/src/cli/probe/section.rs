@@ -264,7 +264,7 @@ pub(super) mod tests {
         let text = sections(&tcp(), &findings());
         let config = checked(&text);
         let [device] = &config.devices[..] else { panic!("one device:\n{text}") };
-        let spec = &device.spec;
+        let spec = device.modbus().unwrap();
         assert_eq!((spec.unit, spec.max_registers, spec.max_bits), (UnitId(3), 64, 256));
         assert_eq!((spec.max_gap, spec.timeout), (0, Duration::from_millis(100)));
         assert_eq!(spec.link.transport, tcp());
@@ -293,7 +293,7 @@ pub(super) mod tests {
             Transport::Rtu(serial),
         ] {
             let config = checked(&sections(&transport, &findings()));
-            assert_eq!(config.devices[0].spec.link.transport, transport);
+            assert_eq!(config.devices[0].modbus().unwrap().link.transport, transport);
         }
     }
 
@@ -302,7 +302,7 @@ pub(super) mod tests {
         let text = include_str!("../../../../docs/commissioning.md");
         let section = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
         let config = checked(section.unwrap());
-        assert_eq!(config.devices[0].spec.tags.len(), 3);
+        assert_eq!(config.devices[0].modbus().unwrap().tags.len(), 3);
     }
 
     #[test]
@@ -312,7 +312,7 @@ pub(super) mod tests {
         other.unit = UnitId(9);
         findings.units.push(other);
         let config = checked(&sections(&tcp(), &findings));
-        let names: Vec<_> = config.devices.iter().map(|device| &*device.spec.name).collect();
+        let names: Vec<_> = config.devices.iter().map(|device| device.name()).collect();
         assert_eq!(names, ["device-3", "device-9"]);
     }
 

@@ -17,7 +17,9 @@ use crate::causes::chain;
 use crate::config::estimate::estimate;
 use crate::config::list::{self, List};
 use crate::config::polls::{self, Plan};
-use crate::config::{self, Config, Instead, LoadError, Loaded, MAX_LIST_BYTES, Origin, size};
+use crate::config::{
+    self, Config, Device, Instead, LoadError, Loaded, MAX_LIST_BYTES, Origin, size,
+};
 use tidegate_modbus::DeviceSpec;
 
 /// Check a CSV tag list and make it the list of a device
@@ -149,9 +151,20 @@ fn summary(
     let rows = list.rows();
     let mut types: BTreeMap<&str, usize> = BTreeMap::new();
     let mut tags = 0;
-    for spec in only.devices.iter().flat_map(|device| device.spec.tags.iter()) {
+    for spec in only.devices.iter().filter_map(Device::modbus).flat_map(|spec| spec.tags.iter()) {
         *types.entry(spec.kind.word()).or_default() += 1;
         tags += 1;
+    }
+    if let Some(spec) = only.devices.iter().find_map(Device::opcua) {
+        writeln!(out, "{shown} is legal for device {device:?}")?;
+        writeln!(out)?;
+        writeln!(out, "  rows      {rows}")?;
+        let (tags, trees) = (spec.tags.len(), spec.subtrees.len());
+        writeln!(out, "  tags      {tags}, and {trees} subtrees, all of this device")?;
+        for part in polls::publications(spec) {
+            writeln!(out, "  every     {}", super::super::check::opcua::publication_line(&part))?;
+        }
+        return writeln!(out, "  journal   as much as the values change, which the server knows");
     }
     let types: Vec<String> = types.iter().map(|(word, count)| format!("{count} {word}")).collect();
     writeln!(out, "{shown} is legal for device {device:?}")?;

@@ -5,10 +5,72 @@
 //!   the reference, the man page and the JSON Schema are printed from the same rows.
 //! - A profile takes the rows of a device, and a column of a tag list is a row of a tag.
 //! - Every default in a row is legal by that row's own kind.
+//! - A row says for which devices it is, and the check refuses it at any other by name.
 
 mod table;
 
 pub use table::KEYS;
+
+/// Devices that are spoken to in one way, and have their keys in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// Every protocol of Modbus.
+    Modbus,
+    /// OPC UA.
+    OpcUa,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 2] = [Self::Modbus, Self::OpcUa];
+
+    /// Its name, as a person would say it.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Modbus => "Modbus",
+            Self::OpcUa => "OPC UA",
+        }
+    }
+
+    /// The family of a protocol that this version speaks.
+    #[must_use]
+    pub fn of(protocol: &str) -> Option<Self> {
+        match protocol {
+            "opcua" => Some(Self::OpcUa),
+            "modbus-tcp" | "modbus-tls" | "modbus-rtu" | "modbus-rtu-over-tcp" => {
+                Some(Self::Modbus)
+            }
+            _ => None,
+        }
+    }
+
+    /// What stands in the place of a key that this family does not have; generic words for most.
+    #[must_use]
+    pub fn instead_of(self, key: &str) -> &'static str {
+        match (self, key) {
+            (Self::OpcUa, "type" | "length" | "order") => {
+                "nothing: an OPC UA server tells the type of each value"
+            }
+            (Self::OpcUa, "tls") => {
+                "nothing: `security`, `trust` and the [opcua] section do this for OPC UA"
+            }
+            (Self::OpcUa, "max-registers" | "max-bits") => "nothing, or max-items",
+            (Self::OpcUa, "address-base" | "forbidden" | "unit") => {
+                "nothing: an OPC UA server has nodes, and neither units nor registers"
+            }
+            (Self::Modbus, "security" | "message-mode" | "trust") => {
+                "nothing, or protocol = \"modbus-tls\" with tls"
+            }
+            (Self::Modbus, "server-deadband") => "nothing, or deadband",
+            (Self::Modbus, "server-deadband-percent") => "nothing, or deadband-percent",
+            (Self::Modbus, "publish-every-ms") => "nothing, or poll-every-ms",
+            (Self::Modbus, "max-items") => "nothing, or max-registers and max-bits",
+            (Self::Modbus, _) => "nothing, or protocol = \"opcua\"",
+            (Self::OpcUa, _) => "nothing for an OPC UA device",
+        }
+    }
+}
 
 /// A table of the file that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +91,8 @@ pub enum Section {
     Metrics,
     /// `[control]`
     Control,
+    /// `[opcua]`
+    OpcUa,
     /// `[[device]]`
     Device,
     /// `[device.tls]`
@@ -45,7 +109,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Gateway,
         Self::Hub,
         Self::HubTls,
@@ -54,6 +118,7 @@ impl Section {
         Self::Uplink,
         Self::Metrics,
         Self::Control,
+        Self::OpcUa,
         Self::Device,
         Self::DeviceTls,
         Self::Tag,
@@ -74,6 +139,7 @@ impl Section {
             Self::Uplink => "uplink",
             Self::Metrics => "metrics",
             Self::Control => "control",
+            Self::OpcUa => "opcua",
             Self::Device => "device",
             Self::DeviceTls => "device.tls",
             Self::Tag => "device.tag",
@@ -132,6 +198,11 @@ impl Section {
                 "OpenMetrics and `/healthz` over HTTP. Without this section nothing is served."
             }
             Self::Control => "The Unix socket that `tidegate status` and `tidegate tags` ask.",
+            Self::OpcUa => {
+                "What this gateway is to OPC UA servers, and whom it trusts; see `tidegate identity \
+                 opcua` and `tidegate identity trust`. Nothing of it is used without a device that \
+                 speaks `opcua`."
+            }
             Self::Device => "One device that is polled; written once for each.",
             Self::DeviceTls => {
                 "The certificate files for a `modbus-tls` device, in PEM; also written as \
@@ -140,7 +211,8 @@ impl Section {
             }
             Self::Tag => {
                 "One value of the device above it. A device has at least one, written here, in its \
-                 `tag-list` or in its `profile`."
+                 `tag-list` or in its `profile`. At an OPC UA device a row with `subtree = true` \
+                 stands for every value below an object."
             }
             Self::Profile => {
                 "What several devices have in common: any key of `[[device]]` but `address`, `unit`, \
@@ -259,12 +331,20 @@ pub enum Kind {
     Urls,
     /// Segments joined by `/`.
     TagPath,
-    /// Table and number, such as `holding:100`.
+    /// Table and number, such as `holding:100`, or an OPC UA node: the protocol decides.
     Address,
     /// A list of addresses and ranges of them, such as `holding:100-199`.
     Ranges,
     /// Numbers and their names, such as `0=stopped, 1=running`.
     States,
+    /// A URI, such as `urn:plant:press-1`.
+    Uri,
+    /// A list of SHA-256 thumbprints of certificates.
+    Thumbprints,
+    /// A list of patterns over browse names.
+    Patterns,
+    /// A part of an array, such as `0:9`.
+    IndexRange,
 }
 
 /// One row.
@@ -274,6 +354,8 @@ pub struct Key {
     pub section: Section,
     /// Its name.
     pub name: &'static str,
+    /// For which devices it is; all of them for what stands outside of devices.
+    pub families: &'static [Family],
     /// What can stand behind it.
     pub kind: Kind,
     /// What happens when it is not written.
@@ -291,6 +373,15 @@ impl Key {
     #[must_use]
     pub fn path(&self) -> String {
         format!("{}.{}", self.section.path(), self.name)
+    }
+
+    /// The only family that it is for; `None` when it is for every device.
+    #[must_use]
+    pub const fn only(&self) -> Option<Family> {
+        match self.families {
+            [family] => Some(*family),
+            _ => None,
+        }
     }
 
     /// The environment variable that sets it; `None` for lists, devices and tags.
@@ -354,7 +445,8 @@ impl Kind {
                 "an IP address with a port, such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned()
             }
             Self::DeviceAddress => "\"host\", \"host:port\" or \"[IPv6 address]:port\"; for \
-                                    modbus-rtu a serial port, such as \"/dev/ttyUSB0\""
+                                    modbus-rtu a serial port, such as \"/dev/ttyUSB0\"; for opcua \
+                                    a URL, such as \"opc.tcp://192.0.2.10:4840\""
                 .to_owned(),
             Self::Host => "a host name or an IP address, without a port".to_owned(),
             Self::Urls => "a list of 1 to 16 of \"tls://host:port\" (\"nats://host:port\" for \
@@ -365,7 +457,8 @@ impl Kind {
             }
             Self::Address => {
                 "\"holding:100\", \"input:7\", \"coil:5\", \"discrete:3\", a bit of a \
-                              register as \"holding:10.3\", or \"40001\" style"
+                              register as \"holding:10.3\", or \"40001\" style; for opcua a node, \
+                              such as \"nsu=urn:press;s=Axis1.Position\""
                     .to_owned()
             }
             Self::Ranges => "a list of 1 to 256 of \"holding:100-199\" or \"coil:5\"; also \
@@ -374,6 +467,19 @@ impl Kind {
             Self::States => "\"0=stopped, 1=running\": 1 to 256 whole numbers, each with a name \
                              of 1 to 64 characters"
                 .to_owned(),
+            Self::Uri => "a URI of 3 to 512 characters, such as \"urn:plant:press-1\"".to_owned(),
+            Self::Thumbprints => "a list of 1 to 64 SHA-256 thumbprints, each of 64 hexadecimal \
+                                  digits"
+                .to_owned(),
+            Self::Patterns => {
+                "a list of 1 to 256 patterns over the browse names below the object, \
+                               such as \"Axis?/*\" or \"**/Temperature\"; in a tag list separated \
+                               by ';'"
+                    .to_owned()
+            }
+            Self::IndexRange => {
+                "\"3\", \"0:9\", or one of these for each dimension: \"1,0:3\"".to_owned()
+            }
         }
     }
 
@@ -391,13 +497,17 @@ impl Kind {
             Self::Number(_) => "number",
             Self::Path => "path",
             Self::Listen => "IP address and port",
-            Self::DeviceAddress => "host and port, or serial port",
+            Self::DeviceAddress => "host and port, serial port, or URL",
             Self::Host => "host",
             Self::Urls => "list of URLs",
             Self::TagPath => "tag path",
-            Self::Address => "register address",
+            Self::Address => "register or node address",
             Self::Ranges => "list of register ranges",
             Self::States => "numbers and names",
+            Self::Uri => "URI",
+            Self::Thumbprints => "list of thumbprints",
+            Self::Patterns => "list of patterns",
+            Self::IndexRange => "index range",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The rows. Longer than other modules because it is data: one row for each key, read top to
 //! bottom like the reference that is printed from it.
 
-use super::{Default, Key, Kind, NumberRule, Reload, Section, Word};
+use super::{Default, Family, Key, Kind, NumberRule, Reload, Section, Word};
 
 /// Largest interval that makes sense for a poll or a wait: one day.
 const DAY_MS: i64 = 86_400_000;
@@ -26,10 +26,19 @@ const fn fixed(
     example: &'static str,
     doc: &'static str,
 ) -> Key {
-    Key { section, name, kind, default, reload: Reload::Restart, doc, example }
+    Key {
+        section,
+        name,
+        families: &Family::ALL,
+        kind,
+        default,
+        reload: Reload::Restart,
+        doc,
+        example,
+    }
 }
 
-/// A row of a device or tag, whose change SIGHUP applies.
+/// A row of any device or tag, whose change SIGHUP applies.
 const fn device(
     section: Section,
     name: &'static str,
@@ -38,7 +47,58 @@ const fn device(
     example: &'static str,
     doc: &'static str,
 ) -> Key {
-    Key { section, name, kind, default, reload: Reload::Device, doc, example }
+    Key {
+        section,
+        name,
+        families: &Family::ALL,
+        kind,
+        default,
+        reload: Reload::Device,
+        doc,
+        example,
+    }
+}
+
+/// The same for Modbus alone.
+const fn modbus(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        families: &[Family::Modbus],
+        kind,
+        default,
+        reload: Reload::Device,
+        doc,
+        example,
+    }
+}
+
+/// The same for OPC UA alone.
+const fn opcua(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        families: &[Family::OpcUa],
+        kind,
+        default,
+        reload: Reload::Device,
+        doc,
+        example,
+    }
 }
 
 /// Every key that can be written.
@@ -252,6 +312,32 @@ pub const KEYS: &[Key] = &[
         "Where the daemon answers local commands, readable by the group `tidegate`. At most 107 \
          bytes, as the kernel demands.",
     ),
+    fixed(
+        Section::OpcUa,
+        "dir",
+        Kind::Path,
+        Default::Text("/var/lib/tidegate/opcua"),
+        r#""/var/lib/tidegate/opcua""#,
+        "Where this gateway's application certificates and the certificates that it trusts are kept.",
+    ),
+    fixed(
+        Section::OpcUa,
+        "application-uri",
+        Kind::Uri,
+        Default::Derived("`urn:tidegate:`, the plant, a colon and the gateway's name"),
+        r#""urn:tidegate:PlantA:gw-line3""#,
+        "The name of this gateway as an OPC UA application. It stands in its certificate, which is \
+         issued anew when it changes.",
+    ),
+    fixed(
+        Section::OpcUa,
+        "key-bits",
+        Kind::IntegerIn(&[(2048, 2048), (3072, 3072)]),
+        Default::Integer(2048),
+        "3072",
+        "The length of the RSA key of the next application certificate. Some servers take no more \
+         than 2048.",
+    ),
     device(
         Section::Device,
         "name",
@@ -271,7 +357,7 @@ pub const KEYS: &[Key] = &[
                 "modbus-rtu-over-tcp",
                 "RTU frames over TCP, through a serial server that does not translate",
             ),
-            planned("opcua", "OPC UA"),
+            word("opcua", "OPC UA, binary over TCP"),
             planned("nats", "what local applications publish"),
         ]),
         Default::Required,
@@ -286,9 +372,10 @@ pub const KEYS: &[Key] = &[
         r#""192.0.2.10:502""#,
         "Where the device listens; the port is 502 when left out, for `modbus-tls` 802. A name is \
          resolved again at each connection attempt. For `modbus-rtu` the serial port; write it the \
-         same way at each of its units.",
+         same way at each of its units. For `opcua` the URL, such as \
+         `opc.tcp://192.0.2.10:4840/path`; the port is 4840 when left out.",
     ),
-    device(
+    modbus(
         Section::Device,
         "unit",
         Kind::IntegerIn(&[(0, 247), (255, 255)]),
@@ -303,17 +390,20 @@ pub const KEYS: &[Key] = &[
         Kind::Millis { min: 10, max: DAY_MS },
         Default::Integer(1000),
         "1000",
-        "The poll interval. A slot that passes unused is counted as a loss, never made up for.",
+        "The poll interval. A slot that passes unused is counted as a loss, never made up for. For \
+         `opcua` the sampling interval that the server is asked for.",
     ),
     device(
         Section::Device,
         "timeout-ms",
         Kind::Millis { min: 10, max: 60_000 },
-        Default::Derived("the poll interval, but not under 100 and not over 1000"),
+        Default::Derived(
+            "the poll interval, but not under 100 and not over 1000; for `opcua` 4000",
+        ),
         "1000",
-        "How long one request may take. Not longer than the poll interval, unless at most 1000, so \
-         that a lost device shows as bad within two polls. On a serial port the time that the \
-         bytes take on the line comes on top.",
+        "How long one request may take. For Modbus not longer than the poll interval, unless at \
+         most 1000, so that a lost device shows as bad within two polls. On a serial port the time \
+         that the bytes take on the line comes on top.",
     ),
     device(
         Section::Device,
@@ -332,7 +422,7 @@ pub const KEYS: &[Key] = &[
         "30000",
         "The longest wait between two attempts.",
     ),
-    device(
+    modbus(
         Section::Device,
         "max-gap",
         Kind::Integer { min: 0, max: 2000 },
@@ -341,7 +431,7 @@ pub const KEYS: &[Key] = &[
         "How many registers or bits that no tag needs one request may read along. 0 for devices \
          that refuse requests over unused addresses.",
     ),
-    device(
+    modbus(
         Section::Device,
         "max-registers",
         Kind::Integer { min: 1, max: 125 },
@@ -349,7 +439,7 @@ pub const KEYS: &[Key] = &[
         "64",
         "Registers per request; some devices take fewer than the protocol's 125.",
     ),
-    device(
+    modbus(
         Section::Device,
         "max-bits",
         Kind::Integer { min: 1, max: 2000 },
@@ -365,7 +455,7 @@ pub const KEYS: &[Key] = &[
         r#""PlantA/Line3/Press1""#,
         "What the path of each of its tags begins with.",
     ),
-    device(
+    modbus(
         Section::Device,
         "address-base",
         Kind::Integer { min: 0, max: 1 },
@@ -374,7 +464,7 @@ pub const KEYS: &[Key] = &[
         "Which number the device's manual gives to the first register: 0 as on the wire, or 1. \
          Addresses in \"40001\" style always count from 1.",
     ),
-    device(
+    modbus(
         Section::Device,
         "pause-between-ms",
         Kind::Millis { min: 0, max: 60_000 },
@@ -383,7 +473,7 @@ pub const KEYS: &[Key] = &[
         "The least wait between an answer of this unit and the next request to it. Other units of \
          the line may be asked meanwhile.",
     ),
-    device(
+    modbus(
         Section::Device,
         "forbidden",
         Kind::Ranges,
@@ -409,7 +499,139 @@ pub const KEYS: &[Key] = &[
         "A CSV file with more tags, read at the start, by `tidegate check` and at each reload; see \
          `docs/tag-lists.md`.",
     ),
-    device(
+    opcua(
+        Section::Device,
+        "security",
+        Kind::Word(&[
+            word("best", "the strongest policy of the three below that the server offers"),
+            word("aes256-sha256-rsapss", "Aes256_Sha256_RsaPss"),
+            word("aes128-sha256-rsaoaep", "Aes128_Sha256_RsaOaep"),
+            word("basic256sha256", "Basic256Sha256"),
+            word("none", "nothing is signed or encrypted, and no certificate is looked at"),
+        ]),
+        Default::Text("best"),
+        r#""basic256sha256""#,
+        "How messages are protected. `none` is never chosen by itself: anyone on the way can then \
+         read and change everything.",
+    ),
+    opcua(
+        Section::Device,
+        "message-mode",
+        Kind::Word(&[
+            word("sign-and-encrypt", "nobody on the way can read or change a message"),
+            word("sign", "nobody on the way can change a message"),
+        ]),
+        Default::Text("sign-and-encrypt"),
+        r#""sign""#,
+        "What the policy does with each message. Not with `security = \"none\"`.",
+    ),
+    opcua(
+        Section::Device,
+        "user",
+        Kind::Text { max: 256 },
+        Default::Unset("anonymous"),
+        r#""tidegate""#,
+        "The name to log on with. Written together with `password-file`.",
+    ),
+    opcua(
+        Section::Device,
+        "password-file",
+        Kind::Path,
+        Default::Unset("no password"),
+        r#""press-1.password""#,
+        "The file that holds the password and nothing else, readable by the daemon alone. The \
+         password itself never stands in the configuration.",
+    ),
+    opcua(
+        Section::Device,
+        "user-cert",
+        Kind::Path,
+        Default::Unset("no certificate of a user"),
+        r#""operator.pem""#,
+        "The certificate, in PEM, to log on with instead of a name. Written together with \
+         `user-key`.",
+    ),
+    opcua(
+        Section::Device,
+        "user-key",
+        Kind::Path,
+        Default::Unset("no certificate of a user"),
+        r#""operator.key""#,
+        "The private key of `user-cert`, in PEM.",
+    ),
+    opcua(
+        Section::Device,
+        "trust",
+        Kind::Thumbprints,
+        Default::Unset("the certificates in `trusted/` of the folder in [opcua]"),
+        r#"["2f4a1c0d9be2734f6a1d88e05b3c97a6e1f0427d5c6b8a93d2e4f71805a9c3be"]"#,
+        "Server certificates that are accepted beside the trusted ones, by their SHA-256 \
+         thumbprints. `tidegate probe opcua` shows a server's.",
+    ),
+    opcua(
+        Section::Device,
+        "server-uri",
+        Kind::Uri,
+        Default::Derived("what the server says of itself"),
+        r#""urn:plant:press-1""#,
+        "The application URI that the server's certificate must carry.",
+    ),
+    opcua(
+        Section::Device,
+        "check-host",
+        Kind::Flag,
+        Default::Flag(true),
+        "false",
+        "Whether the server's certificate must name the host in `address`.",
+    ),
+    opcua(
+        Section::Device,
+        "advertised-url",
+        Kind::Word(&[
+            word("ignore", "`address` is dialled, whatever the server says"),
+            word("follow", "the URL that the server advertises is dialled"),
+        ]),
+        Default::Text("ignore"),
+        r#""follow""#,
+        "What is done with the URL that the server advertises for its endpoint.",
+    ),
+    opcua(
+        Section::Device,
+        "collect",
+        Kind::Word(&[
+            word("subscribe", "the server reports changes"),
+            word("poll", "every tag is read at its interval, for servers without subscriptions"),
+        ]),
+        Default::Text("subscribe"),
+        r#""poll""#,
+        "How values are collected.",
+    ),
+    opcua(
+        Section::Device,
+        "publish-every-ms",
+        Kind::Millis { min: 10, max: 3_600_000 },
+        Default::Derived("the sampling interval, but not under 100"),
+        "500",
+        "How often the server sends what changed. Between two publications it holds the values in \
+         the queue of each tag.",
+    ),
+    opcua(
+        Section::Device,
+        "backfill",
+        Kind::Flag,
+        Default::Flag(true),
+        "false",
+        "Whether gaps are filled from the server's history, where it has one.",
+    ),
+    opcua(
+        Section::Device,
+        "max-items",
+        Kind::Integer { min: 1, max: 100_000 },
+        Default::Integer(1000),
+        "100",
+        "Nodes in one request, beside the limits that the server states.",
+    ),
+    modbus(
         Section::Device,
         "baud-rate",
         Kind::Integer { min: 300, max: 4_000_000 },
@@ -419,7 +641,7 @@ pub const KEYS: &[Key] = &[
          written at one device they count for every device with the same address, and two different \
          values are a mistake. The serial keys are for `modbus-rtu` only.",
     ),
-    device(
+    modbus(
         Section::Device,
         "parity",
         Kind::Word(&[
@@ -431,7 +653,7 @@ pub const KEYS: &[Key] = &[
         r#""none""#,
         "The parity bit of the serial line.",
     ),
-    device(
+    modbus(
         Section::Device,
         "stop-bits",
         Kind::Integer { min: 1, max: 2 },
@@ -439,7 +661,7 @@ pub const KEYS: &[Key] = &[
         "2",
         "The stop bits of the serial line.",
     ),
-    device(
+    modbus(
         Section::Device,
         "rs485",
         Kind::Word(&[
@@ -451,7 +673,7 @@ pub const KEYS: &[Key] = &[
         r#""rts-high""#,
         "Who turns a half-duplex line round, where the kernel's driver must do it.",
     ),
-    device(
+    modbus(
         Section::Device,
         "rs485-delay-before-ms",
         Kind::Millis { min: 0, max: 1000 },
@@ -459,7 +681,7 @@ pub const KEYS: &[Key] = &[
         "1",
         "The wait between turning RTS and the first bit.",
     ),
-    device(
+    modbus(
         Section::Device,
         "rs485-delay-after-ms",
         Kind::Millis { min: 0, max: 1000 },
@@ -467,7 +689,7 @@ pub const KEYS: &[Key] = &[
         "1",
         "The wait between the last bit and turning RTS back.",
     ),
-    device(
+    modbus(
         Section::Device,
         "turnaround-ms",
         Kind::Millis { min: 0, max: 10_000 },
@@ -476,7 +698,7 @@ pub const KEYS: &[Key] = &[
         "Silence after an answer before the next request to any unit. RTU keeps at least 3.5 \
          characters of silence whatever stands here.",
     ),
-    device(
+    modbus(
         Section::Device,
         "pause-after-connect-ms",
         Kind::Millis { min: 0, max: 60_000 },
@@ -484,7 +706,7 @@ pub const KEYS: &[Key] = &[
         "100",
         "The wait after a connection was made, before the first request.",
     ),
-    device(
+    modbus(
         Section::Device,
         "close-after-poll",
         Kind::Flag,
@@ -492,7 +714,7 @@ pub const KEYS: &[Key] = &[
         "true",
         "Whether the connection is closed after each poll, for devices with few connections.",
     ),
-    device(
+    modbus(
         Section::Device,
         "max-connections",
         Kind::Integer { min: 1, max: 32 },
@@ -500,7 +722,7 @@ pub const KEYS: &[Key] = &[
         "2",
         "Connections at the same time to one endpoint. A serial port has one.",
     ),
-    device(
+    modbus(
         Section::DeviceTls,
         "ca",
         Kind::Path,
@@ -508,7 +730,7 @@ pub const KEYS: &[Key] = &[
         r#""plc-ca.pem""#,
         "The certificates that may have signed the device's.",
     ),
-    device(
+    modbus(
         Section::DeviceTls,
         "cert",
         Kind::Path,
@@ -516,7 +738,7 @@ pub const KEYS: &[Key] = &[
         r#""gw.pem""#,
         "This gateway's certificate, followed by its chain. Written together with `key`.",
     ),
-    device(
+    modbus(
         Section::DeviceTls,
         "key",
         Kind::Path,
@@ -524,7 +746,7 @@ pub const KEYS: &[Key] = &[
         r#""gw.key""#,
         "This gateway's private key.",
     ),
-    device(
+    modbus(
         Section::DeviceTls,
         "server-name",
         Kind::Host,
@@ -555,9 +777,12 @@ pub const KEYS: &[Key] = &[
         Default::Required,
         r#""holding:100""#,
         "The table and the number of the first register, coil or input. A bit of a register \
-         follows a dot, 0 the least significant.",
+         follows a dot, 0 the least significant. For `opcua` the node: by namespace URI, \
+         `nsu=urn:press;s=Axis1.Position` (also `i=`, `g=` and `b=`), or by browse path from the \
+         root, `/Objects/Press 1/Axis`. A namespace index, `ns=2;i=1017`, is taken with a warning: \
+         it may change whenever the server starts.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "type",
         Kind::Word(&[
@@ -579,7 +804,7 @@ pub const KEYS: &[Key] = &[
         r#""float32""#,
         "What the bits mean.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "length",
         Kind::Integer { min: 1, max: tidegate_modbus::MAX_TEXT as i64 },
@@ -587,7 +812,7 @@ pub const KEYS: &[Key] = &[
         "16",
         "The bytes of a text; zeros at its end are cut off.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "order",
         Kind::Word(&[
@@ -600,7 +825,7 @@ pub const KEYS: &[Key] = &[
         r#""cdab""#,
         "The order of bytes and words on the wire. A text has no words to swap: `abcd` or `badc`.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "scale",
         Kind::Number(NumberRule::NotZero),
@@ -608,7 +833,7 @@ pub const KEYS: &[Key] = &[
         "0.1",
         "What the raw number is multiplied with.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "offset",
         Kind::Number(NumberRule::Finite),
@@ -624,7 +849,7 @@ pub const KEYS: &[Key] = &[
         r#""degC""#,
         "The engineering unit.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "min",
         Kind::Number(NumberRule::Finite),
@@ -632,7 +857,7 @@ pub const KEYS: &[Key] = &[
         "-40",
         "The lowest legal value, after scaling.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "max",
         Kind::Number(NumberRule::Finite),
@@ -640,7 +865,7 @@ pub const KEYS: &[Key] = &[
         "120",
         "The highest legal value, after scaling.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "outside",
         Kind::Word(&[
@@ -652,7 +877,7 @@ pub const KEYS: &[Key] = &[
         r#""clamp""#,
         "What becomes of a value below `min` or above `max`.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "nan",
         Kind::Word(&[
@@ -663,7 +888,7 @@ pub const KEYS: &[Key] = &[
         r#""bad""#,
         "What becomes of a float that is not a number.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "states",
         Kind::States,
@@ -677,7 +902,7 @@ pub const KEYS: &[Key] = &[
         Kind::Millis { min: 10, max: DAY_MS },
         Default::Derived("the device's"),
         "100",
-        "The poll interval of this tag. Tags of one interval are read together.",
+        "The poll or sampling interval of this tag. Tags of one interval are read together.",
     ),
     device(
         Section::Tag,
@@ -715,7 +940,7 @@ pub const KEYS: &[Key] = &[
         r#""changes""#,
         "What is recorded.",
     ),
-    device(
+    modbus(
         Section::Tag,
         "allow-overlap",
         Kind::Flag,
@@ -723,5 +948,103 @@ pub const KEYS: &[Key] = &[
         "true",
         "Whether this tag may share registers with another tag that reads them differently. Bits \
          and the 16-bit integer of one register may always be read side by side.",
+    ),
+    opcua(
+        Section::Tag,
+        "queue-size",
+        Kind::Integer { min: 1, max: 100_000 },
+        Default::Derived("as many as are sampled between two publications, and two more"),
+        "10",
+        "How many values the server holds between two publications.",
+    ),
+    opcua(
+        Section::Tag,
+        "discard",
+        Kind::Word(&[
+            word("oldest", "the oldest value makes room"),
+            word("newest", "the newest value but the very last is lost"),
+        ]),
+        Default::Text("oldest"),
+        r#""newest""#,
+        "Which value a full queue at the server loses. That one was lost is recorded.",
+    ),
+    opcua(
+        Section::Tag,
+        "trigger",
+        Kind::Word(&[
+            word("status-value", "another status or value"),
+            word("status-value-timestamp", "another status, value or source time"),
+            word("status", "another status alone"),
+        ]),
+        Default::Text("status-value"),
+        r#""status-value-timestamp""#,
+        "What counts as a change at the server.",
+    ),
+    opcua(
+        Section::Tag,
+        "server-deadband",
+        Kind::Number(NumberRule::NotNegative),
+        Default::Unset("the server sends every change"),
+        "0.5",
+        "Changes up to this much are kept by the server: they are neither recorded nor published.",
+    ),
+    opcua(
+        Section::Tag,
+        "server-deadband-percent",
+        Kind::Number(NumberRule::Percent),
+        Default::Unset("the server sends every change"),
+        "1",
+        "The same as a share of the range (EURange) of an analog item. Only one of the two can be \
+         written.",
+    ),
+    opcua(
+        Section::Tag,
+        "index-range",
+        Kind::IndexRange,
+        Default::Unset("the whole value"),
+        r#""0:9""#,
+        "The part of an array that is read, as OPC UA writes it.",
+    ),
+    opcua(
+        Section::Tag,
+        "subtree",
+        Kind::Flag,
+        Default::Flag(false),
+        "true",
+        "Whether the row stands for every value below the object at `address`. Its `path` is then \
+         what the paths of these values begin with.",
+    ),
+    opcua(
+        Section::Tag,
+        "include",
+        Kind::Patterns,
+        Default::Unset("every value"),
+        r#"["Axis?/*", "**/Temperature"]"#,
+        "Which values below the object are taken, by their browse names: `*` stands for any text \
+         within a level, `?` for one character, `**` for any number of levels.",
+    ),
+    opcua(
+        Section::Tag,
+        "exclude",
+        Kind::Patterns,
+        Default::Unset("nothing is left out"),
+        r#"["**/_*"]"#,
+        "Which of them are left out.",
+    ),
+    opcua(
+        Section::Tag,
+        "max-tags",
+        Kind::Integer { min: 1, max: 100_000 },
+        Default::Integer(5000),
+        "200",
+        "The most values below the object. More are a mistake, and none is taken.",
+    ),
+    opcua(
+        Section::Tag,
+        "max-depth",
+        Kind::Integer { min: 1, max: 64 },
+        Default::Integer(16),
+        "4",
+        "How many levels below the object are looked at.",
     ),
 ];

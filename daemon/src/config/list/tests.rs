@@ -139,7 +139,7 @@ fn what_is_no_row_is_named() {
 
 #[test]
 fn a_decimal_comma_needs_another_separator() {
-    let scale = |list: &str| read(list).devices[0].spec.tags[0].scale;
+    let scale = |list: &str| read(list).devices[0].modbus().unwrap().tags[0].scale;
     assert!((scale("path;address;scale\na;holding:1;0,25\n") - 0.25).abs() < f64::EPSILON);
     assert!((scale("path;address;scale\na;holding:1;2.5e-1\n") - 0.25).abs() < f64::EPSILON);
     assert_eq!(

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use csv::{StringRecord, WriterBuilder};
 use tidegate_modbus::{DataType, NanPolicy, Order, Outside, TagSpec};
+use tidegate_opcua::{
+    DeviceSpec as OpcUaSpec, Discard, ItemSpec, ServerDeadband, SubtreeSpec, Trigger,
+};
 use tidegate_translator::TagPath;
 
 use super::{Item, List, legal_names};
-use crate::config::keys::{self, Kind, Section};
-use crate::config::model::{Deadband, Device, RecordMode, Tag};
+use crate::config::keys::{self, Default, Kind, Section};
+use crate::config::model::{Deadband, Device, Driver, RecordMode, Tag};
 use crate::config::tag::MAX_SILENCE;
 use crate::config::{overlap, value};
 
@@ -57,10 +60,14 @@ fn tidy(name: &str, cell: &str, comma: bool) -> String {
 /// All tags of a device whose paths begin with `base`, as a tag list in CSV.
 #[must_use]
 pub fn write(device: &Device, base: &TagPath) -> Vec<u8> {
+    let spec = match &device.driver {
+        Driver::Modbus(spec) => spec,
+        Driver::OpcUa(spec) => return nodes(spec, device, base),
+    };
     let mut allowed = vec![false; device.tags.len()];
     // Which tags were allowed to overlap is not kept; those that do must have been.
     loop {
-        let each = device.spec.tags.iter().zip(&allowed).enumerate();
+        let each = spec.tags.iter().zip(&allowed).enumerate();
         let later = overlap::meetings(each.map(|(index, (spec, may))| (index, spec, *may)));
         let mut changed = false;
         for meeting in later {
@@ -74,11 +81,98 @@ pub fn write(device: &Device, base: &TagPath) -> Vec<u8> {
             break;
         }
     }
-    let pairs = device.spec.tags.iter().zip(device.tags.iter()).zip(allowed);
-    let rows: Vec<Cells> = pairs
-        .map(|((spec, tag), overlaps)| cells(spec, tag, base, device.spec.poll_every, overlaps))
-        .collect();
+    let every = spec.poll_every;
+    let pairs = spec.tags.iter().zip(device.tags.iter()).zip(allowed);
+    let rows: Vec<Cells> =
+        pairs.map(|((spec, tag), overlaps)| cells(spec, tag, base, every, overlaps)).collect();
     print(&rows)
+}
+
+/// The single tags of a server, then its subtrees.
+fn nodes(spec: &OpcUaSpec, device: &Device, base: &TagPath) -> Vec<u8> {
+    let tags = spec.tags.iter().zip(device.tags.iter());
+    let tags = tags.map(|(node, tag)| of_node(tag, &node.item, None, base, spec.sample_every));
+    let trees = spec.subtrees.iter().zip(device.subtrees.iter());
+    let trees =
+        trees.map(|(tree, tag)| of_node(tag, &tree.item, Some(tree), base, spec.sample_every));
+    print(&tags.chain(trees).collect::<Vec<_>>())
+}
+
+fn of_node(
+    tag: &Tag,
+    item: &ItemSpec,
+    below: Option<&SubtreeSpec>,
+    base: &TagPath,
+    device_every: Duration,
+) -> Cells {
+    let mut out = named(tag, base);
+    out.extend(in_common(tag, item.sample_every, device_every));
+    let mut put = |name: &'static str, text: String| out.push((name, text));
+    if let Some(queue) = item.queue {
+        put("queue-size", queue.to_string());
+    }
+    if item.discard == Discard::Newest {
+        put("discard", "newest".to_owned());
+    }
+    match item.trigger {
+        Trigger::StatusValue => {}
+        Trigger::Status => put("trigger", "status".to_owned()),
+        Trigger::StatusValueTimestamp => put("trigger", "status-value-timestamp".to_owned()),
+    }
+    match item.deadband {
+        ServerDeadband::None => {}
+        ServerDeadband::Absolute(by) => put("server-deadband", decimal(by)),
+        ServerDeadband::Percent(by) => put("server-deadband-percent", decimal(by)),
+    }
+    if let Some(range) = &item.index_range {
+        put("index-range", range.to_string());
+    }
+    let Some(below) = below else { return out };
+    put("subtree", "true".to_owned());
+    for (name, patterns) in [("include", &below.include), ("exclude", &below.exclude)] {
+        if !patterns.is_empty() {
+            put(name, patterns.join("; "));
+        }
+    }
+    for (name, most) in [("max-tags", below.max_tags), ("max-depth", below.max_depth)] {
+        if keys::of(Section::Tag)
+            .any(|key| key.name == name && key.default != Default::Integer(i64::from(most)))
+        {
+            put(name, most.to_string());
+        }
+    }
+    out
+}
+
+/// Path and address.
+fn named(tag: &Tag, base: &TagPath) -> Cells {
+    let path = tag.path.as_str();
+    let own = path.strip_prefix(base.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    vec![("path", own.unwrap_or(path).to_owned()), ("address", tag.address.to_string())]
+}
+
+/// What a tag of any device can have.
+fn in_common(tag: &Tag, own_every: Option<Duration>, device_every: Duration) -> Cells {
+    let mut out = Cells::new();
+    let mut put = |name: &'static str, text: String| out.push((name, text));
+    if let Some(unit) = &tag.manner.unit {
+        put("unit", unit.to_string());
+    }
+    if let Some(every) = own_every {
+        put("poll-every-ms", every.as_millis().to_string());
+    }
+    match tag.manner.deadband {
+        Deadband::None => {}
+        Deadband::Absolute(by) => put("deadband", format!("{by:?}")),
+        Deadband::Percent(by) => put("deadband-percent", format!("{by:?}")),
+    }
+    if tag.manner.max_silence != own_every.unwrap_or(device_every).max(MAX_SILENCE) {
+        put("max-silence-ms", tag.manner.max_silence.as_millis().to_string());
+    }
+    if tag.manner.record == RecordMode::Changes {
+        put("record", "changes".to_owned());
+    }
+    out
 }
 
 fn cells(
@@ -88,14 +182,11 @@ fn cells(
     device_every: Duration,
     overlaps: bool,
 ) -> Cells {
-    let path = tag.path.as_str();
-    let own = path.strip_prefix(base.as_str()).and_then(|rest| rest.strip_prefix('/'));
-    let mut out: Cells = vec![
-        ("path", own.unwrap_or(path).to_owned()),
-        ("address", tag.address.to_string()),
-        ("type", spec.kind.word().to_owned()),
-    ];
+    let special = spec.special.as_deref().cloned().unwrap_or_default();
+    let mut out = named(tag, base);
+    out.extend(in_common(tag, special.poll_every, device_every));
     let mut put = |name: &'static str, text: String| out.push((name, text));
+    put("type", spec.kind.word().to_owned());
     if let DataType::Text(length) = spec.kind {
         put("length", length.to_string());
     }
@@ -107,10 +198,6 @@ fn cells(
             put(name, decimal(number));
         }
     }
-    if let Some(unit) = &tag.manner.unit {
-        put("unit", unit.to_string());
-    }
-    let special = spec.special.as_deref().cloned().unwrap_or_default();
     if let Some(range) = special.range {
         if range.min.is_finite() {
             put("min", decimal(range.min));
@@ -130,21 +217,6 @@ fn cells(
     if let Some(states) = &special.states {
         let each: Vec<String> = states.iter().map(|(n, name)| format!("{n}={name}")).collect();
         put("states", each.join(", "));
-    }
-    if let Some(every) = special.poll_every {
-        put("poll-every-ms", every.as_millis().to_string());
-    }
-    match tag.manner.deadband {
-        Deadband::None => {}
-        Deadband::Absolute(by) => put("deadband", format!("{by:?}")),
-        Deadband::Percent(by) => put("deadband-percent", format!("{by:?}")),
-    }
-    let every = special.poll_every.unwrap_or(device_every);
-    if tag.manner.max_silence != every.max(MAX_SILENCE) {
-        put("max-silence-ms", tag.manner.max_silence.as_millis().to_string());
-    }
-    if tag.manner.record == RecordMode::Changes {
-        put("record", "changes".to_owned());
     }
     if overlaps {
         put("allow-overlap", "true".to_owned());

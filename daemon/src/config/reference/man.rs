@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{default_words, sample, value_words};
+use super::{default_words, doc_words, sample, value_words};
 use crate::config::keys::{self, Kind, Reload, Section};
 
 const HEAD: &str = "\
@@ -57,7 +57,7 @@ pub(super) fn print() -> String {
         }
         for key in keys::of(section).filter(|key| key.section == section) {
             let _ = writeln!(out, ".TP\n.B {}", escape(key.name));
-            let _ = writeln!(out, "{}", text(key.doc));
+            let _ = writeln!(out, "{}", text(&doc_words(key)));
             let _ = writeln!(out, ".br\nValue: {}.", text(&value_words(key)));
             let _ = writeln!(out, ".br\nDefault: {}.", text(&default_words(key)));
             let Kind::Word(words) = key.kind else { continue };

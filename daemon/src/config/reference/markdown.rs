@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{default_words, literal, sample, value_words};
+use super::{default_words, doc_words, literal, sample, value_words};
 use crate::config::keys::{self, Kind, Reload, Section};
 
 const HEAD: &str = "\
 <!-- Printed from the table of keys by `tidegate internal-docs --write .`; edit the table. -->
 # Configuration
 
-One TOML file, by default `/etc/tidegate/tidegate.toml`. `tidegate init --modbus HOST:PORT` writes \
+One TOML file, by default `/etc/tidegate/tidegate.toml`. `tidegate init --modbus HOST:PORT` and `tidegate init --opcua URL` write \
 one to start from; `tidegate check FILE` reports every mistake in it at once, each with its place \
 and what would be legal, and says what would be polled and how much disk and network that takes.
 
@@ -44,7 +44,12 @@ pub(super) fn print() -> String {
             let default = literal(&key.default)
                 .map_or_else(|| default_words(key), |literal| format!("`{literal}`"));
             let default = cell(&default);
-            let _ = writeln!(out, "| `{}` | {value} | {default} | {} |", key.name, cell(key.doc));
+            let _ = writeln!(
+                out,
+                "| `{}` | {value} | {default} | {} |",
+                key.name,
+                cell(&doc_words(key))
+            );
         }
         for key in rows() {
             let Kind::Word(words) = key.kind else { continue };

@@ -7,7 +7,7 @@ mod man;
 mod markdown;
 mod schema;
 
-use super::keys::{Default, Key, Kind, Section};
+use super::keys::{Default, Family, Key, Kind, Section};
 
 /// A file that is printed from the code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,17 @@ fn value_words(key: &Key) -> String {
     }
 }
 
+/// What it is for, and for which devices, where that is not all of them.
+fn doc_words(key: &Key) -> String {
+    match key.only() {
+        Some(Family::Modbus) if key.section != Section::DeviceTls => {
+            format!("{} For Modbus only.", key.doc)
+        }
+        Some(Family::OpcUa) => format!("{} For `opcua` only.", key.doc),
+        Some(Family::Modbus) | None => key.doc.to_owned(),
+    }
+}
+
 /// A section with every key, each with its example. Keys that exclude each other stand in examples
 /// of their own.
 fn sample(section: Section) -> String {
@@ -82,10 +93,11 @@ fn sample(section: Section) -> String {
         out.push_str(&format!("{} = {}\n", key.name, key.example));
     }
     if section == Section::Device {
-        out = format!("{out}\n{apart}");
+        out = format!("{out}\n{apart}\n{OPCUA_DEVICE}");
     }
     if section == Section::Tag {
         out.push_str(OTHER_TAGS);
+        out.push_str(OPCUA_TAGS);
     }
     out
 }
@@ -102,6 +114,59 @@ stop-bits = 2
 rs485 = "rts-high"
 rs485-delay-before-ms = 1
 rs485-delay-after-ms = 1
+"#;
+
+const OPCUA_DEVICE: &str = r#"[[device]]
+name = "press-5"
+protocol = "opcua"
+address = "opc.tcp://192.0.2.15:4840/UA/Press"
+security = "basic256sha256"
+message-mode = "sign"
+user = "tidegate"
+password-file = "press-5.password"
+trust = ["2f4a1c0d9be2734f6a1d88e05b3c97a6e1f0427d5c6b8a93d2e4f71805a9c3be"]
+server-uri = "urn:plant:press-5"
+check-host = false
+advertised-url = "follow"
+publish-every-ms = 500
+backfill = false
+max-items = 100
+
+[[device.tag]]
+path = "axis-1/position"
+address = "nsu=urn:press;s=Axis1.Position"
+"#;
+
+const OPCUA_TAGS: &str = r#"
+[[device]]
+name = "press-6"
+protocol = "opcua"
+address = "opc.tcp://press-6.example.com"
+user-cert = "operator.pem"
+user-key = "operator.key"
+
+[[device.tag]]
+path = "axis-1/position"
+address = "/Objects/Press 6/Axis 1/Position"
+unit = "mm"
+queue-size = 10
+discard = "newest"
+trigger = "status-value-timestamp"
+server-deadband = 0.5
+
+[[device.tag]]
+path = "first-ten"
+address = "nsu=urn:press;i=1017"
+index-range = "0:9"
+
+[[device.tag]]
+path = "hydraulics"
+address = "/Objects/Press 6/Hydraulics"
+subtree = true
+include = ["Pump?/*", "**/Temperature"]
+exclude = ["**/_*"]
+max-tags = 200
+max-depth = 4
 "#;
 
 const TLS_DEVICE: &str = r#"[[device]]
@@ -143,7 +208,8 @@ fn excluded_from_sample(key: &Key) -> bool {
         "rs485-delay-after-ms",
         "tag-list",
     ];
-    key.name.starts_with("allow-") || APART.contains(&key.name)
+    let opcua = key.only() == Some(Family::OpcUa);
+    opcua || key.name.starts_with("allow-") || APART.contains(&key.name)
 }
 
 #[cfg(test)]

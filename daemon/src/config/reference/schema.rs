@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::keys::{self, Default, Key, Kind, NumberRule, Section};
+use super::super::keys::{self, Default, Family, Key, Kind, NumberRule, Section};
 
 pub(super) fn print() -> String {
     let mut root = object(Section::Gateway);
@@ -46,16 +46,41 @@ fn device(section: Section, tag: Section, tls: Section) -> Map<String, Value> {
         let either = |names: &[&str]| -> Value {
             names.iter().map(|name| json!({ "required": [name] })).collect()
         };
-        out.insert(
-            "allOf".to_owned(),
-            json!([
-                { "anyOf": either(&["protocol", "profile"]) },
-                { "anyOf": either(&["tag", "tag-list", "profile"]) },
-            ]),
-        );
+        let mut all = vec![
+            json!({ "anyOf": either(&["protocol", "profile"]) }),
+            json!({ "anyOf": either(&["tag", "tag-list", "profile"]) }),
+        ];
+        all.extend(Family::ALL.into_iter().map(only_own_keys));
+        out.insert("allOf".to_owned(), Value::Array(all));
     }
     out.remove("description");
     out
+}
+
+/// No key of another family, where the device itself says what it speaks.
+fn only_own_keys(family: Family) -> Value {
+    let protocols = keys::of(Section::Device).filter_map(|key| match key.kind {
+        Kind::Word(words) if key.name == "protocol" => Some(words),
+        _ => None,
+    });
+    let protocols: Vec<&str> = protocols
+        .flatten()
+        .map(|word| word.name)
+        .filter(|name| Family::of(name) == Some(family))
+        .collect();
+    let foreign = |section: Section| -> Map<String, Value> {
+        let others = keys::of(section).filter(|key| !key.families.contains(&family));
+        others.map(|key| (key.name.to_owned(), Value::Bool(false))).collect()
+    };
+    let mut none = foreign(Section::Device);
+    if foreign(Section::DeviceTls).len() == keys::of(Section::DeviceTls).count() {
+        none.insert("tls".to_owned(), Value::Bool(false));
+    }
+    none.insert("tag".to_owned(), json!({ "items": { "properties": foreign(Section::Tag) } }));
+    json!({
+        "if": { "properties": { "protocol": { "enum": protocols } }, "required": ["protocol"] },
+        "then": { "properties": none },
+    })
 }
 
 fn object(section: Section) -> Map<String, Value> {
@@ -106,7 +131,7 @@ fn list(section: Section, mut items: Map<String, Value>) -> Map<String, Value> {
 fn property(key: &Key) -> Value {
     let mut out = kind(&key.kind);
     if let Value::Object(map) = &mut out {
-        map.insert("description".to_owned(), json!(key.doc.replace('`', "")));
+        map.insert("description".to_owned(), json!(super::doc_words(key).replace('`', "")));
         let default = match key.default {
             Default::Required | Default::Unset(_) | Default::Derived(_) => None,
             Default::Integer(n) => Some(json!(n)),
@@ -180,9 +205,26 @@ fn kind(kind: &Kind) -> Value {
             "pattern": "^ *[+-]?[0-9]+ *=[^,;]+([,;] *[+-]?[0-9]+ *=[^,;]+)*$",
         }),
         Kind::TagPath => json!({ "type": "string", "pattern": "^[^/]+(/[^/]+)*$" }),
+        Kind::Uri => json!({ "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$" }),
+        Kind::Thumbprints => json!({
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 64,
+            "items": { "type": "string", "pattern": "^([: ]*[0-9A-Fa-f]){64}[: ]*$" },
+        }),
+        Kind::Patterns => json!({
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 256,
+            "items": { "type": "string", "pattern": "^[^/;]+(/[^/;]+)*$" },
+        }),
+        Kind::IndexRange => json!({
+            "type": "string",
+            "pattern": "^[0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*$",
+        }),
         Kind::Address => json!({
             "type": "string",
-            "pattern": "^ *((coil|discrete) *: *[0-9]+|(input|holding) *: *[0-9]+(\\.[0-9]{1,2})?|[01][0-9]{4,5}|[34][0-9]{4,5}(\\.[0-9]{1,2})?) *$",
+            "pattern": "^ *((coil|discrete) *: *[0-9]+|(input|holding) *: *[0-9]+(\\.[0-9]{1,2})?|[01][0-9]{4,5}|[34][0-9]{4,5}(\\.[0-9]{1,2})?) *$|^ *(nsu=[^;]+;|ns=[0-9]+;)?[isgb]=.+$|^ */.+$",
         }),
     }
 }

@@ -155,6 +155,10 @@ impl Snapshot {
             (label(d.name.as_str()), flag(answers))
         });
         out.gauges("device_up", "Whether a device answers, by its driver", None, rows)?;
+        let rows = devices
+            .iter()
+            .map(|d| (vec![("device", d.name.as_str()), ("state", d.state.word())], 1.0));
+        out.gauges("device_state", "What a device's driver says of it; always 1", None, rows)?;
         let rows = devices.iter();
         let rows = rows.filter_map(|d| Some((label(d.name.as_str()), seconds(d.data_age_ms?))));
         let help = "Time since a device's last usable value";
@@ -251,6 +255,7 @@ mod tests {
             to: Timestamp(0),
             count: Some(4),
         });
+        board.note_device("press-2", DeviceState::ConfigurationError, Some("x".into()));
         board.note_acknowledged(7);
         board.update_journal(|journal| journal.bytes = 4096);
         board.raise("journal-full", "");
@@ -261,6 +266,9 @@ mod tests {
             &text,
             r#"tidegate_device_missed_samples_total{device="press-1",cause="device-silent"} 4"#,
         );
+        has(&text, r#"tidegate_device_up{device="press-2"} 0.0"#);
+        has(&text, r#"tidegate_device_state{device="press-2",state="configuration-error"} 1.0"#);
+        has(&text, r#"tidegate_device_state{device="press-1",state="connecting"} 1.0"#);
         has(&text, "tidegate_uplink_ack_age_seconds 1.5");
         has(&text, "tidegate_journal_bytes 4096.0");
         has(&text, "# UNIT tidegate_journal_bytes bytes");

@@ -11,6 +11,8 @@
 //!   (`TIDEGATE_DEVICE=press-1`).
 //! - A line is one line: control characters from outside are escaped and long values cut.
 //! - Logging never waits: what journald does not take at once is dropped and counted.
+//! - No level shows a secret: what libraries print of keys and messages is cut out whatever the
+//!   filter says.
 
 mod journald;
 mod line;
@@ -21,9 +23,10 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::PanicHookInfo;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
 pub use once::OncePerChange;
 
@@ -32,6 +35,11 @@ use crate::observe::state::Counter;
 
 /// What is logged unless told otherwise: the client library reports each attempt to connect.
 const DEFAULT_FILTER: &str = "info,async_nats=warn";
+
+/// Stands before every filter: the OPC UA library tells of each attempt and each service in its own
+/// words, and the translator tells what matters. A filter that names it, such as
+/// `opcua_client=debug`, goes before this.
+const SILENT: &str = "opcua=off";
 
 /// How much is logged.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -62,10 +70,7 @@ pub enum LogError {
 /// # Errors
 /// When the level cannot be read, or the log was begun before.
 pub fn begin(args: &LogArgs) -> Result<Counter, LogError> {
-    let filter = args.filter.as_deref().unwrap_or(DEFAULT_FILTER);
-    let filter = EnvFilter::try_new(filter)
-        // The parser's own words name the same levels, and numbers that nobody should write.
-        .map_err(|_| LogError::Filter { filter: filter.to_owned() })?;
+    let filter = filter(args.filter.as_deref().unwrap_or(DEFAULT_FILTER))?;
     let lost = Counter::default();
     let journald = stderr_is_journald()
         .then(|| journald::Journald::connect(journald::SOCKET.as_ref()))
@@ -75,9 +80,30 @@ pub fn begin(args: &LogArgs) -> Result<Counter, LogError> {
         None => line::Out::Stderr { colour: terminal::colour(io::stderr().is_terminal()) },
     };
     let lines = line::Lines::new(out, lost.clone());
-    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
+    tracing_subscriber::registry().with(filter).with(Discreet).with(lines).try_init()?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(lost)
+}
+
+fn filter(wanted: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::try_new(format!("{SILENT},{wanted}"))
+        // The parser's own words name the same levels, and numbers that nobody should write.
+        .map_err(|_| LogError::Filter { filter: wanted.to_owned() })
+}
+
+/// Cuts out what would show a secret. At trace `opcua_core` 0.19 prints the keys of each secure
+/// channel, and under the target `hex` every message, passwords included (read in its
+/// `comms/secure_channel.rs` and `lib.rs`); at debug it prints neither.
+#[derive(Debug, Clone, Copy)]
+struct Discreet;
+
+impl<S: Subscriber> Layer<S> for Discreet {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let target = metadata.target();
+        let is_secret = target == "hex"
+            || target.starts_with("opcua") && *metadata.level() == tracing::Level::TRACE;
+        !is_secret
+    }
 }
 
 /// A panic is one line like any other, with the device or part whose task it was in.
@@ -105,6 +131,7 @@ fn stderr_is_journald() -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
 
@@ -138,6 +165,54 @@ mod tests {
         assert!(lines[0].ends_with(" WARN  silent device=press-1"), "{text}");
         assert!(lines[1].contains(r"ERROR panicked: two\nlines device=press-1 at="), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
+    }
+
+    /// What of these events a filter lets through, as `target level`.
+    fn let_through(wanted: &str) -> Vec<String> {
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<String>>>);
+        impl<S: Subscriber> Layer<S> for Kept {
+            fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+                let (target, level) = (event.metadata().target(), event.metadata().level());
+                self.0.lock().unwrap().push(format!("{target} {level}"));
+            }
+        }
+        let kept = Kept::default();
+        let subscriber = tracing_subscriber::registry()
+            .with(filter(wanted).unwrap())
+            .with(Discreet)
+            .with(kept.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(target: "opcua_client::session", "cannot connect");
+            tracing::debug!(target: "opcua_core::comms", "chunk");
+            tracing::trace!(target: "opcua_core::comms", "derived keys");
+            tracing::trace!(target: "hex", "message");
+            tracing::info!(target: "tidegate_opcua::line", "live");
+            tracing::trace!(target: "tidegate_opcua::line", "poll");
+        });
+        kept.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn the_opcua_library_is_silent_unless_it_is_named() {
+        for wanted in [DEFAULT_FILTER, "info", "debug"] {
+            assert_eq!(let_through(wanted), ["tidegate_opcua::line INFO"], "{wanted}");
+        }
+        assert_eq!(let_through("warn,opcua_client=debug"), ["opcua_client::session ERROR"]);
+        let both = ["opcua_client::session ERROR", "opcua_core::comms DEBUG"];
+        assert_eq!(let_through("off,opcua=debug"), both);
+    }
+
+    #[test]
+    fn no_filter_shows_the_keys_and_messages_of_a_secure_channel() {
+        let all = let_through("trace,opcua=trace,hex=trace,opcua_core=trace");
+        let expected = [
+            "opcua_client::session ERROR",
+            "opcua_core::comms DEBUG",
+            "tidegate_opcua::line INFO",
+            "tidegate_opcua::line TRACE",
+        ];
+        assert_eq!(all, expected);
     }
 
     #[test]

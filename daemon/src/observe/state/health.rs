@@ -109,6 +109,9 @@ fn judge_device(device: &DeviceReport, limits: &HealthLimits) -> Part {
     let least = millis(limits.data_age);
     let silent_for = device.data_age_ms.unwrap_or(device.configured_for_ms);
     let too_long = device.fresh_for_ms.is_some_and(|fresh| silent_for > fresh.max(least));
+    let mute_for = device
+        .heard_age_ms
+        .filter(|age| device.heard_within_ms.is_some_and(|within| *age > within.max(least)));
     let (state, why) = match device.state {
         _ if too_long => {
             let why = device.why.clone();
@@ -116,6 +119,9 @@ fn judge_device(device: &DeviceReport, limits: &HealthLimits) -> Part {
         }
         DeviceState::Down | DeviceState::ConfigurationError => {
             (PartState::Down, device.why.clone())
+        }
+        _ if let Some(mute_for) = mute_for => {
+            (PartState::Down, Some(format!("nothing heard of its driver for {mute_for} ms")))
         }
         DeviceState::Live => (PartState::Up, None),
         DeviceState::Connecting | DeviceState::Degraded => {
@@ -181,6 +187,8 @@ mod tests {
             last_data: None,
             data_age_ms: age,
             fresh_for_ms: Some(3000),
+            heard_age_ms: None,
+            heard_within_ms: None,
             configured_for_ms: 1000,
             tags: 1,
             missed: BTreeMap::new(),
@@ -201,6 +209,28 @@ mod tests {
         let health = judge(device(DeviceState::Live, Some(10_001)), &uplink);
         assert_eq!(health.state, PartState::Down);
         assert_eq!(health.down().next().unwrap().part, "device press-1");
+    }
+
+    #[test]
+    fn a_device_that_only_a_person_can_help_is_down_at_once_and_says_why() {
+        let mut device = device(DeviceState::ConfigurationError, Some(0));
+        device.why = Some("the password of user \"gw\" is refused".into());
+        let health = judge(device, &UplinkStatus::default());
+        let down = health.down().next().unwrap();
+        assert_eq!(down.why.as_deref(), Some("the password of user \"gw\" is refused"));
+    }
+
+    #[test]
+    fn every_state_has_the_same_word_in_json_and_in_labels() {
+        for state in [
+            DeviceState::Connecting,
+            DeviceState::Live,
+            DeviceState::Degraded,
+            DeviceState::Down,
+            DeviceState::ConfigurationError,
+        ] {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
     }
 
     #[test]

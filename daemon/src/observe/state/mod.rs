@@ -33,7 +33,7 @@ pub use parts::{
 };
 pub use pattern::Pattern;
 pub use readings::{
-    DeviceMeta, DeviceReport, MAX_PAGE, MissedCount, TagMeta, TagPage, TagReport, TagTotals,
+    Alive, DeviceMeta, DeviceReport, MAX_PAGE, MissedCount, TagMeta, TagPage, TagReport, TagTotals,
 };
 pub use report::StatusReport;
 
@@ -147,7 +147,8 @@ impl Board {
 
     /// Notes how a device is doing.
     pub fn note_device(&self, device: &str, state: DeviceState, why: Option<String>) {
-        lock(&self.readings).note_state(device, state, why.map(cut), self.clock.now());
+        let now = self.clock.now();
+        lock(&self.readings).note_state(device, state, why.map(cut), now, Instant::now());
     }
 
     /// Notes what went over the wire around a fault.
@@ -194,6 +195,15 @@ impl Board {
     /// Replaces what is known of certificates.
     pub fn set_certificates(&self, certificates: Vec<CertificateStatus>) {
         lock(&self.parts).certificates = certificates;
+    }
+
+    /// Notes a certificate in place of the one of its role.
+    pub fn note_certificate(&self, certificate: CertificateStatus) {
+        let certificates = &mut lock(&self.parts).certificates;
+        match certificates.iter_mut().find(|known| known.role == certificate.role) {
+            Some(known) => *known = certificate,
+            None => certificates.push(certificate),
+        }
     }
 
     /// Raises an alarm, or changes the text of one that is raised; its start is kept.
@@ -276,7 +286,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn device(name: &str) -> DeviceMeta {
-        DeviceMeta { name: name.into(), fresh_for: Some(Duration::from_secs(3)) }
+        DeviceMeta { name: name.into(), alive: Alive::ByData(Duration::from_secs(3)) }
     }
 
     pub(crate) fn board() -> Board {
@@ -309,6 +319,49 @@ pub(crate) mod tests {
         let tag = tags.iter().find(|t| t.path == "PlantA/Press1/temperature").unwrap();
         assert_eq!((tag.q.as_str(), tag.why.as_deref()), ("bad", Some("stale")));
         assert_eq!(tag.v, 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_only_when_it_changes_stays_good_while_its_driver_is_heard() {
+        let board = board();
+        let alive = Alive::ByDriver(Duration::from_secs(10));
+        let tag = TagMeta { fresh_for: None, ..meta(1, "A/t", "press-1") };
+        board.configure([DeviceMeta { name: "press-1".into(), alive }], [tag]);
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), Value::I64(7))]);
+        for _ in 0..100 {
+            tokio::time::advance(Duration::from_secs(10)).await;
+            assert_eq!(all(&board)[0].q, "good");
+            board.note_device("press-1", DeviceState::Live, None);
+        }
+        tokio::time::advance(Duration::from_millis(10_001)).await;
+        let tag = &all(&board)[0];
+        assert_eq!((tag.q.as_str(), tag.why.as_deref()), ("bad", Some("stale")));
+        let report = board.report(&HealthLimits::default());
+        assert_eq!((report.tags.bad, report.health.state), (1, PartState::Down));
+        let why = report.health.parts[0].why.as_deref().unwrap();
+        assert_eq!(why, "nothing heard of its driver for 10001 ms");
+        board.note_device("press-1", DeviceState::Live, None);
+        assert_eq!(board.report(&HealthLimits::default()).tags.good, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_too_long_to_be_shown_is_named_and_good() {
+        let board = board();
+        let text = |length| Value::Text("x".repeat(length).into());
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), text(16 * 1024))]);
+        assert_eq!(all(&board)[1].v.as_str().map(str::len), Some(16 * 1024));
+        board.note_samples(&[Sample::good(TagId(1), Timestamp(5), text(16 * 1024 + 1))]);
+        let tag = &all(&board)[1];
+        assert_eq!((tag.q.as_str(), tag.why.as_deref()), ("good", Some("too-long-to-show")));
+        assert!(tag.v.is_null());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_the_tags_are_told_a_page_says_that_the_daemon_is_starting() {
+        let board = Board::new("PlantA/gw-1".parse().unwrap(), Arc::new(SetClock::default()));
+        assert!(board.tags(&Pattern::all(), None, 10).starting);
+        board.configure([], []);
+        assert!(!board.tags(&Pattern::all(), None, 10).starting);
     }
 
     #[tokio::test(start_paused = true)]

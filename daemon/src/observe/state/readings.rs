@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::Pattern;
 use super::faults::{DeviceFaults, Faults, GroupReport};
 use super::parts::{millis, millis_always};
+use crate::bulk::text_bytes;
 use crate::by_tag::ByTag;
 use crate::observe::health;
 use crate::shared::Recent;
@@ -22,7 +23,7 @@ use crate::shared::Recent;
 /// The most tags in one page.
 pub const MAX_PAGE: usize = 5000;
 
-/// The longest rendered value in a page, in bytes; a longer one is named but not shown.
+/// The longest value that is kept and shown, in bytes; a longer one is named.
 const MAX_SHOWN_VALUE: usize = 16 * 1024;
 
 /// A configured device.
@@ -30,9 +31,19 @@ const MAX_SHOWN_VALUE: usize = 16 * 1024;
 pub struct DeviceMeta {
     /// Its name.
     pub name: Arc<str>,
-    /// After how long without data it counts as down; `None` for a device that speaks only when
-    /// something changes.
-    pub fresh_for: Option<Duration>,
+    /// How it is known to be alive.
+    pub alive: Alive,
+}
+
+/// How a device is known to be alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alive {
+    /// By its data: without any for so long it counts as down.
+    ByData(Duration),
+    /// By what its driver says, at least this often: the device speaks only when something
+    /// changes. When the driver falls silent the device counts as down, and nobody vouches for its
+    /// values any more.
+    ByDriver(Duration),
 }
 
 /// A configured tag.
@@ -47,7 +58,8 @@ pub struct TagMeta {
     /// The device that it belongs to.
     pub device: Arc<str>,
     /// How long a reading stays what it was: two poll intervals and the time one answer may take.
-    /// `None` for a tag that is told only when it changes.
+    /// `None` for a tag that is told only when it changes: its reading stays what it was as long as
+    /// its device is alive.
     pub fresh_for: Option<Duration>,
 }
 
@@ -59,6 +71,7 @@ pub(super) struct Readings {
     by_path: Box<[u32]>,
     /// What the ages of readings are counted from.
     origin: Option<Instant>,
+    is_configured: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +82,8 @@ struct Device {
     why: Option<String>,
     since: Timestamp,
     configured_at: Instant,
+    /// When its driver last said anything.
+    heard_at: Option<Instant>,
     data: Option<(Timestamp, Instant)>,
     missed: BTreeMap<LossCause, MissedCount>,
     restarts: u64,
@@ -93,10 +108,11 @@ struct Kin {
 
 #[derive(Debug)]
 struct Latest {
-    value: Value,
+    /// `None` for one that is too long to be shown.
+    value: Option<Value>,
     quality: Quality,
-    acquired: Timestamp,
-    source: Option<Timestamp>,
+    /// When the value arose.
+    time: Timestamp,
     /// Nanoseconds after the origin: half of what an `Instant` takes.
     at: u64,
 }
@@ -127,8 +143,15 @@ pub struct DeviceReport {
     pub last_data: Option<Timestamp>,
     /// How long ago that was by the monotonic clock, in milliseconds; `None` before the first.
     pub data_age_ms: Option<u64>,
-    /// After how long without data the device counts as down, in milliseconds.
+    /// After how long without data the device counts as down, in milliseconds; `None` for one that
+    /// speaks only when something changes.
     pub fresh_for_ms: Option<u64>,
+    /// How long ago the driver of such a device last said anything, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_age_ms: Option<u64>,
+    /// After how long without a word of its driver such a device counts as down, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_within_ms: Option<u64>,
     /// Time since it was configured, in milliseconds.
     pub configured_for_ms: u64,
     /// Its tags.
@@ -167,7 +190,7 @@ pub struct TagReport {
     /// Why it is not good, or why the value is not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// When the device says that the value arose, else when it was acquired.
+    /// When the value arose: by the device, else by its server, else by the gateway.
     #[serde(rename = "ts", with = "millis")]
     pub time: Option<Timestamp>,
     /// Age of the reading by the monotonic clock, in milliseconds.
@@ -181,6 +204,9 @@ pub struct TagPage {
     pub tags: Vec<TagReport>,
     /// The path to continue after; `None` when there are no more.
     pub next: Option<String>,
+    /// Whether the daemon has only just started and does not know its tags yet.
+    #[serde(default)]
+    pub starting: bool,
 }
 
 fn as_millis(age: Duration) -> u64 {
@@ -195,6 +221,7 @@ impl Readings {
         now: Timestamp,
         at: Instant,
     ) {
+        self.is_configured = true;
         let mut old_devices = std::mem::take(&mut self.devices);
         for meta in devices {
             let kept = old_devices.remove(&meta.name).map(|old| Device {
@@ -209,6 +236,7 @@ impl Readings {
                 why: None,
                 since: now,
                 configured_at: at,
+                heard_at: None,
                 data: None,
                 missed: BTreeMap::new(),
                 restarts: 0,
@@ -259,10 +287,9 @@ impl Readings {
             };
             place = found.map_or(0, |found| found + 1);
             tag.latest = Some(Latest {
-                value: sample.value.clone(),
+                value: (text_bytes(&sample.value) <= MAX_SHOWN_VALUE).then(|| sample.value.clone()),
                 quality: sample.quality,
-                acquired: sample.acquired,
-                source: sample.source,
+                time: sample.time(),
                 at: since,
             });
             // A batch is one device's poll, so this look-up happens about once.
@@ -292,8 +319,10 @@ impl Readings {
         state: DeviceState,
         why: Option<String>,
         now: Timestamp,
+        at: Instant,
     ) {
         let Some(device) = self.devices.get_mut(device) else { return };
+        device.heard_at = Some(at);
         if device.state != state {
             device.since = now;
         }
@@ -316,7 +345,7 @@ impl Readings {
     /// The black box of a device; `None` when no such device is configured.
     pub(super) fn faults(&self, device: &str, at: Instant) -> Option<DeviceFaults> {
         let (faults, dropped) = self.devices.get(device)?.faults.report();
-        let now = self.since_origin(at);
+        let now = Now { since_origin: self.since_origin(at), at };
         let mut groups: BTreeMap<Option<u64>, GroupReport> = BTreeMap::new();
         for tag in self.tags.values().filter(|tag| &*tag.kin.device == device) {
             let fresh_for_ms = tag.kin.fresh_for.map(as_millis);
@@ -328,8 +357,8 @@ impl Readings {
                 oldest_ms: None,
             });
             group.tags += 1;
-            group.good += usize::from(tag.quality(now).is_good());
-            if let Some(age) = tag.latest.as_ref().map(|latest| as_millis(latest.age(now))) {
+            group.good += usize::from(self.quality(tag, now).is_good());
+            if let Some(age) = tag.age_ms(now) {
                 let youngest = group.data_age_ms.map_or(age, |known| known.min(age));
                 group.data_age_ms = Some(youngest);
                 group.oldest_ms = Some(group.oldest_ms.map_or(age, |known| known.max(age)));
@@ -345,9 +374,9 @@ impl Readings {
 
     pub(super) fn totals(&self, at: Instant) -> TagTotals {
         let mut totals = TagTotals::default();
-        let now = self.since_origin(at);
+        let now = Now { since_origin: self.since_origin(at), at };
         for tag in self.tags.values().filter(|tag| !tag.is_own()) {
-            match tag.quality(now) {
+            match self.quality(tag, now) {
                 Quality::Good => totals.good += 1,
                 Quality::Uncertain(_) => totals.uncertain += 1,
                 Quality::Bad(_) => totals.bad += 1,
@@ -367,16 +396,31 @@ impl Readings {
         // A cursor that is no path stands before every path.
         let after = after.and_then(|path| TagPath::new(path).ok());
         let start = self.by_path.partition_point(|place| self.path(*place) <= after.as_ref());
-        let now = self.since_origin(at);
+        let now = Now { since_origin: self.since_origin(at), at };
         let rest = self.by_path.get(start..).unwrap_or_default();
         let mut matching = rest
             .iter()
             .filter_map(|place| self.tag(*place))
             .filter(|tag| pattern.matches(tag.path.as_str()))
             .filter(|tag| !tag.is_own() || tag.latest.is_some());
-        let tags: Vec<TagReport> = matching.by_ref().take(limit).map(|t| t.report(now)).collect();
+        let report = |tag: &Tag| tag.report(self.quality(tag, now), now);
+        let tags: Vec<TagReport> = matching.by_ref().take(limit).map(report).collect();
         let next = matching.next().and(tags.last()).map(|last| last.path.clone());
-        TagPage { tags, next }
+        TagPage { tags, next, starting: !self.is_configured }
+    }
+
+    /// The quality now: a reading that should have been renewed long ago is stale, and so is one
+    /// of a device whose driver fell silent.
+    fn quality(&self, tag: &Tag, now: Now) -> Quality {
+        let Some(latest) = &tag.latest else { return Quality::Bad(Reason::NotConnected) };
+        if matches!(latest.quality, Quality::Bad(_)) {
+            return latest.quality;
+        }
+        let is_stale = match tag.kin.fresh_for {
+            Some(fresh_for) => latest.age(now) > fresh_for,
+            None => self.devices.get(&tag.kin.device).is_some_and(|device| device.is_mute(now.at)),
+        };
+        if is_stale { Quality::Bad(Reason::Stale) } else { latest.quality }
     }
 
     /// Nanoseconds; 0 before the first reading, when no tag has an age.
@@ -389,8 +433,35 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The moment at which readings are looked at.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    /// Nanoseconds.
+    since_origin: u64,
+    at: Instant,
+}
+
 impl Device {
+    /// Since when nothing was heard of its driver.
+    fn silent_since(&self) -> Instant {
+        let data = self.data.map(|(_, at)| at);
+        data.into_iter().chain(self.heard_at).max().unwrap_or(self.configured_at)
+    }
+
+    /// Whether its driver should have said something long ago.
+    fn is_mute(&self, at: Instant) -> bool {
+        match self.meta.alive {
+            Alive::ByData(_) => false,
+            Alive::ByDriver(within) => at.duration_since(self.silent_since()) > within,
+        }
+    }
+
     fn report(&self, at: Instant) -> DeviceReport {
+        let (fresh_for, heard_within) = match self.meta.alive {
+            Alive::ByData(fresh_for) => (Some(fresh_for), None),
+            Alive::ByDriver(within) => (None, Some(within)),
+        };
+        let silent = as_millis(at.duration_since(self.silent_since()));
         DeviceReport {
             name: self.meta.name.to_string(),
             state: self.state,
@@ -398,7 +469,9 @@ impl Device {
             since: self.since,
             last_data: self.data.map(|(time, _)| time),
             data_age_ms: self.data.map(|(_, then)| as_millis(at.duration_since(then))),
-            fresh_for_ms: self.meta.fresh_for.map(as_millis),
+            fresh_for_ms: fresh_for.map(as_millis),
+            heard_age_ms: heard_within.map(|_| silent),
+            heard_within_ms: heard_within.map(as_millis),
             configured_for_ms: as_millis(at.duration_since(self.configured_at)),
             tags: self.tags,
             missed: self.missed.clone(),
@@ -414,21 +487,17 @@ impl Tag {
         &*self.kin.device == health::DEVICE
     }
 
-    /// The quality now, in nanoseconds after the origin: a reading that should have been renewed
-    /// long ago is stale.
-    fn quality(&self, now: u64) -> Quality {
-        let Some(latest) = &self.latest else { return Quality::Bad(Reason::NotConnected) };
-        match (latest.quality, self.kin.fresh_for) {
-            (quality @ Quality::Bad(_), _) => quality,
-            (_, Some(fresh_for)) if latest.age(now) > fresh_for => Quality::Bad(Reason::Stale),
-            (quality, _) => quality,
-        }
+    fn age_ms(&self, now: Now) -> Option<u64> {
+        self.latest.as_ref().map(|latest| as_millis(latest.age(now)))
     }
 
-    fn report(&self, now: u64) -> TagReport {
-        let quality = self.quality(now);
+    fn report(&self, quality: Quality, now: Now) -> TagReport {
         let (v, oddity) = match &self.latest {
-            Some(latest) => shown(&latest.value),
+            Some(Latest { value: Some(value), .. }) => {
+                let (tree, inexact) = value_tree(value);
+                (tree, inexact.map(Inexact::word))
+            }
+            Some(Latest { value: None, .. }) => (serde_json::Value::Null, Some("too-long-to-show")),
             None => (serde_json::Value::Null, None),
         };
         let why = quality.reason().map(Reason::word).or(oddity);
@@ -439,27 +508,14 @@ impl Tag {
             v,
             q: quality.word().to_owned(),
             why: why.map(str::to_owned),
-            time: self.latest.as_ref().map(|l| l.source.unwrap_or(l.acquired)),
-            age_ms: self.latest.as_ref().map(|l| as_millis(l.age(now))),
+            time: self.latest.as_ref().map(|latest| latest.time),
+            age_ms: self.age_ms(now),
         }
     }
 }
 
 impl Latest {
-    fn age(&self, now: u64) -> Duration {
-        Duration::from_nanos(now.saturating_sub(self.at))
+    fn age(&self, now: Now) -> Duration {
+        Duration::from_nanos(now.since_origin.saturating_sub(self.at))
     }
-}
-
-fn shown(value: &Value) -> (serde_json::Value, Option<&'static str>) {
-    let length = match value {
-        Value::Text(text) | Value::Json(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
-        _ => 0,
-    };
-    if length > MAX_SHOWN_VALUE {
-        return (serde_json::Value::Null, Some("too-long-to-show"));
-    }
-    let (tree, inexact) = value_tree(value);
-    (tree, inexact.map(Inexact::word))
 }

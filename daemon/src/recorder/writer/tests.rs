@@ -6,13 +6,14 @@ use tidegate_journal::{
 };
 use tidegate_record::catalog::Definition;
 use tidegate_record::{CatalogPart, samples};
-use tidegate_translator::{Sink as _, TagPath, Value, ValueKind};
+use tidegate_translator::{Quality, Reason, Sink as _, TagPath, Value, ValueKind};
 use tidegate_uplink::HubId;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::*;
 use crate::live::LiveQueue;
+use crate::observe::state::HealthLimits;
 use crate::recorder::{Handle, Ingress, Recorder, SystemClock};
 use crate::supervise::Pulses;
 
@@ -417,5 +418,32 @@ async fn a_run_that_was_killed_before_its_first_commit_is_told_by_the_next() {
     let kept = bench.kept();
     let told = kept.losses.iter().any(|loss| loss.cause == LossCause::NotRunning.word());
     assert!(told, "{:?}", kept.losses);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_no_frame_takes_is_a_loss_of_its_tag_and_of_nothing_else() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let (large, small) = (bench.define("P/large").await, bench.define("P/small").await);
+    let most = samples::MAX_BODY_BYTES - 56;
+    let at = SystemClock.now();
+    let bytes = |length: usize| Value::Bytes(vec![7; length].into());
+    let mut told = Sample::good(small, at, Value::Json(r#"{"a":[1,2]}"#.into()));
+    (told.source, told.server) = (Some(Timestamp(at.0 - 5)), Some(Timestamp(at.0 - 3)));
+    (told.status, told.quality) = (0x8034_0000, Quality::Bad(Reason::Configuration));
+    let largest = Sample::good(large, at, bytes(most));
+    bench.ingress.samples(vec![
+        told.clone(),
+        Sample::good(large, at, bytes(most + 1)),
+        largest.clone(),
+        Sample::good(large, at, bytes(most + 2)),
+    ]);
+    bench.settle().await;
+    let kept = bench.kept();
+    assert!(kept.samples == [told, largest], "{} samples", kept.samples.len());
+    let lost: Vec<_> = kept.losses.iter().map(|it| (&*it.subject, &*it.cause, it.count)).collect();
+    assert_eq!(lost, [("P/large", LossCause::TooLarge.word(), Some(2))]);
+    assert!(bench.board.report(&HealthLimits::default()).journal.writable);
     bench.stop().await;
 }
