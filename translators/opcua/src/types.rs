@@ -5,7 +5,8 @@
 //! 1. data type and rank of each node;
 //! 2. the supertypes of each type, up to one that is built in;
 //! 3. definitions of structures and names of enumerations; the fields' types go to step 2;
-//! 4. where only a value says what it is (an abstract type, any rank), the present value, and the
+//! 4. names of states, where the data type is an abstract number and the node has such a property;
+//! 5. where only a value says what it is (an abstract type, any rank), the present value, and the
 //!    definition of the structure that it turns out to be.
 //!
 //! # Invariants
@@ -129,9 +130,11 @@ impl DataTypes {
         let wanted: HashSet<NodeId> = wanted.map(|(data_type, _)| data_type.clone()).collect();
         self.load(services, wanted.into_iter().collect()).await?;
         let mut described: Vec<_> = declared
-            .into_iter()
+            .iter()
+            .cloned()
             .map(|declared| declared.and_then(|(id, rank)| self.described(&id, rank)))
             .collect();
+        self.name_states(services, nodes, &declared, &mut described).await?;
         self.look_at_values(services, nodes, &mut described).await?;
         Ok(described
             .into_iter()
@@ -168,6 +171,32 @@ impl DataTypes {
         };
         let kind = kind.unwrap_or(ValueKind::None);
         Ok((Described { meaning, kind, data_type }, says_value))
+    }
+
+    /// Asks for the names of multi-state items: their data type is an abstract number, and the names
+    /// stand beside the value (Part 8, 5.3.3).
+    async fn name_states(
+        &self,
+        services: &impl Services,
+        nodes: &[NodeId],
+        declared: &[Result<(NodeId, i32), TypeError>],
+        described: &mut [Result<(Described, bool), TypeError>],
+    ) -> Result<(), ServiceError> {
+        let is_number = |id: &NodeId| *id == DataTypeId::Number || *id == DataTypeId::UInteger;
+        let states = declared.iter().zip(nodes).enumerate().filter_map(|(at, (declared, node))| {
+            declared.as_ref().ok().filter(|(id, rank)| is_number(id) && *rank < 0)?;
+            Some((at, node.clone()))
+        });
+        for (at, names) in self.properties(services, states.collect()).await? {
+            if let Some(Ok((described, says_value))) = described.get_mut(at)
+                && !names.is_empty()
+            {
+                described.meaning = Meaning::Named(Arc::new(names));
+                described.kind = ValueKind::Json;
+                *says_value = false;
+            }
+        }
+        Ok(())
     }
 
     /// Looks at the present values of nodes whose types do not tell everything.

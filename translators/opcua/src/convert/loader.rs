@@ -41,3 +41,47 @@ impl TypeLoader for RawBodies {
         TypeLoaderPriority::Dynamic(u32::MAX - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opcua::types::{
+        BinaryDecodable, BinaryEncodable, ContextOwned, ExtensionObject, Range, StatusCode,
+    };
+
+    use super::*;
+
+    fn context() -> ContextOwned {
+        let mut context = ContextOwned::default();
+        context.loaders_mut().add_type_loader(RawBodies);
+        context
+    }
+
+    #[test]
+    fn a_structure_that_nobody_knows_is_kept_as_its_bytes() {
+        let context = context();
+        let bytes = [1, 2, 9, 0, 1, 3, 0, 0, 0, 7, 8, 9];
+        let object = ExtensionObject::decode(&mut bytes.as_slice(), &context.context()).unwrap();
+        let body = object.inner_as::<ByteStringBody>().unwrap();
+        assert_eq!(body.raw_body().as_ref(), [7, 8, 9]);
+        assert_eq!(*body.encoding_id(), NodeId::new(2, 9u32));
+    }
+
+    #[test]
+    fn those_of_the_services_are_decoded_as_ever() {
+        let context = context();
+        let range = Range { low: 1.0, high: 2.0 };
+        let bytes = ExtensionObject::from_message(range.clone()).encode_to_vec(&context.context());
+        let object = ExtensionObject::decode(&mut bytes.as_slice(), &context.context()).unwrap();
+        assert_eq!(object.inner_as::<Range>(), Some(&range));
+    }
+
+    #[test]
+    fn a_length_without_bytes_is_refused_and_not_allocated() {
+        let context = context();
+        let bytes = [&[1, 2, 9, 0, 1][..], &i32::MAX.to_le_bytes(), &[7, 8]].concat();
+        let refused = ExtensionObject::decode(&mut bytes.as_slice(), &context.context());
+        let error = refused.unwrap_err();
+        assert_eq!(error.status(), StatusCode::BadDecodingError);
+        assert!(error.to_string().contains("2 bytes of a body of 2147483647"), "{error}");
+    }
+}

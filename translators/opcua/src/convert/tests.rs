@@ -168,7 +168,11 @@ fn an_array_is_nested_by_its_dimensions() {
     assert_eq!(json(matrix(vec![12, 1])), "[[1],[2],[3],[4],[5],[6],[7],[8],[9],[10],[11],[12]]");
     let empty = Array::new_multi(VariantScalarTypeId::Int32, vec![], vec![]).unwrap();
     assert_eq!(json(Variant::from(empty)), "[]");
-    assert_eq!(json(vec![u64::MAX, 1 << 53]), "[\"18446744073709551615\",9007199254740992]");
+    let exact = 1_u64 << 53;
+    let written = r#"["18446744073709551615",9007199254740992,"9007199254740993"]"#;
+    assert_eq!(json(vec![u64::MAX, exact, exact + 1]), written);
+    let exact = -(1_i64 << 53);
+    assert_eq!(json(vec![exact, exact - 1]), r#"[-9007199254740992,"-9007199254740993"]"#);
     assert_eq!(json(vec![0.1_f32, 2.0]), "[0.1,2.0]");
     assert_eq!(json(vec![true, false]), "[true,false]");
     let texts = vec![LocalizedText::new("de", "a\"b"), LocalizedText::null()];

@@ -117,6 +117,8 @@ fn namespace() -> impl Strategy<Value = Namespace> {
     prop_oneof![
         any::<u16>().prop_map(Namespace::Index),
         "[ -~é%;{}&/:]{1,20}".prop_map(|uri| Namespace::from_uri(&uri)),
+        // What looks escaped already.
+        "(%25|%3B|%3b|%|;|a){1,6}".prop_map(|uri| Namespace::from_uri(&uri)),
         Just(Namespace::from_uri(UA)),
     ]
 }

@@ -186,33 +186,48 @@ impl DataTypes {
                 None => unnamed.push(id),
             }
         }
-        if unnamed.is_empty() {
-            return Ok(());
+        // Numbers without names stay plain numbers.
+        for (id, names) in self
+            .properties(services, unnamed.into_iter().map(|id| (id.clone(), id)).collect())
+            .await?
+        {
+            self.classes.insert(id, named(names));
         }
-        let asked = unnamed.iter().map(|id| {
+        Ok(())
+    }
+
+    /// The names that properties of nodes list, in no order; none where there is no such property.
+    pub(super) async fn properties<K>(
+        &self,
+        services: &impl Services,
+        nodes: Vec<(K, NodeId)>,
+    ) -> Result<Vec<(K, Names)>, ServiceError> {
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked = nodes.iter().map(|(_, id)| {
             let (of, direction) = (ReferenceTypeId::HasProperty, BrowseDirection::Forward);
             references(id.clone(), of, direction, NodeClassMask::VARIABLE)
         });
         let answers = services.browse(asked.collect()).await?;
-        let mut properties = Vec::new();
-        for (id, answer) in unnamed.into_iter().zip(answers) {
+        let (mut names, mut properties) = (Vec::new(), Vec::new());
+        for ((key, _), answer) in nodes.into_iter().zip(answers) {
             let property = self
                 .targets(answer)
                 .find(|(_, name)| matches!(name.as_str(), "EnumStrings" | "EnumValues"));
             match property {
-                Some((property, _)) => properties.push((id, property)),
-                // Its numbers have no names.
-                None => {
-                    self.classes.insert(id, named(Names::default()));
-                }
+                Some((property, _)) => properties.push((key, property)),
+                None => names.push((key, Names::default())),
             }
+        }
+        if properties.is_empty() {
+            return Ok(names);
         }
         let asked = properties.iter().map(|(_, id)| attribute(id.clone(), AttributeId::Value));
         let values = services.read(asked.collect()).await?;
-        for ((id, _), value) in properties.into_iter().zip(values) {
-            self.classes.insert(id, named(Names::new(listed(value))));
-        }
-        Ok(())
+        let read = properties.into_iter().zip(values);
+        names.extend(read.map(|((key, _), value)| (key, Names::new(listed(value)))));
+        Ok(names)
     }
 
     /// Asks for the definitions of structures, and by which ids their bodies come.

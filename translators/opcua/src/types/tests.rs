@@ -180,6 +180,24 @@ async fn an_enumeration_has_the_names_that_either_kind_of_server_tells() {
 }
 
 #[tokio::test]
+async fn the_states_of_a_multi_state_item_have_the_names_that_stand_beside_it() {
+    let mut fake = server();
+    // Some servers leave the rank open, as the type of such items does.
+    for (number, rank) in [(1, -2), (2, -1)] {
+        variable(&mut fake, &id(number), &ua(DataTypeId::UInteger), rank);
+        fake.set(&id(number), AttributeId::Value, 1_u32);
+    }
+    let property = ReferenceTypeId::HasProperty;
+    fake.put(&id(1), property, &id(9), (0, "EnumStrings"), NodeClass::Variable);
+    fake.set(&id(9), AttributeId::Value, vec![LocalizedText::from("Red"), "Green".into()]);
+    let state = described(&fake, &id(1)).await.unwrap();
+    let names = Names::new([(0, "Red".to_owned()), (1, "Green".to_owned())]);
+    assert_eq!((state.meaning, state.kind), (Meaning::Named(Arc::new(names)), ValueKind::Json));
+    let number = described(&fake, &id(2)).await.unwrap();
+    assert_eq!((number.meaning, number.kind), (Meaning::Plain, ValueKind::U64));
+}
+
+#[tokio::test]
 async fn a_structure_is_known_with_everything_in_it_in_a_few_rounds() {
     let mut fake = server();
     variable(&mut fake, &id(1), &id(111), -1);
