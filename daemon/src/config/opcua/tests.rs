@@ -366,8 +366,8 @@ fn every_rule_of_a_node_has_its_message() {
         (
             "",
             "subtree = true\nexclude = [\"a/\"]",
-            "exclude[0]: \"a/\" has an empty level; legal: names with one '/' between them and none \
-             around, such as \"Axis?/Position\"",
+            "exclude[0]: pattern \"a/\" has an empty name in it; legal: write it like \
+             \"Axis?/**\" or \"*/Temperature\"",
         ),
         (
             "",
@@ -635,8 +635,8 @@ fn cells_of_another_family_and_wrong_patterns_are_named_by_row_and_column() {
     let begins = [
         "list.csv: row 2, column \"type\": device[0].tag-list[2].type: type is for Modbus devices, \
          and this one speaks OPC UA; legal: nothing: an OPC UA server tells the type",
-        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: \"a//b\" has an empty",
-        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: \"y**\" has `**` beside",
+        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: pattern \"a//b\" has an",
+        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: pattern \"y**\" has \"**\"",
     ];
     assert_eq!(lines.len(), 3, "{lines:?}");
     for (line, expected) in lines.iter().zip(begins) {
