@@ -399,6 +399,98 @@ fn every_rule_of_a_node_has_its_message() {
 }
 
 #[test]
+fn what_is_missing_is_told_as_an_opc_ua_device_has_it() {
+    let found =
+        mistake(parse(&format!("{}{TAG}", SERVER.replace("address = \"opc.tcp://h\"\n", ""))));
+    assert_eq!(
+        found,
+        "device[0].address: \"address\" is missing; legal: \"opc.tcp://host:port/path\"; the port is \
+         4840 when left out, for example address = \"opc.tcp://192.0.2.10:4840\""
+    );
+    let found = mistake(parse(&format!("{SERVER}[[device.tag]]\npath = \"a\"\n")));
+    assert_eq!(
+        found,
+        "device[0].tag[0].address: \"address\" is missing; legal: \"nsu=URI;s=NAME\", also with i=, \
+         g= or b=, or a browse path from the root, such as \"/Objects/Press 1/Axis\", for example \
+         address = \"nsu=urn:press;s=Axis1.Position\""
+    );
+    let found = mistake(server("secrity = \"none\"", ""));
+    assert!(found.starts_with("device[0].secrity: unknown key in [[device]]"), "{found}");
+    assert!(found.contains("security") && !found.contains("max-gap"), "{found}");
+}
+
+#[test]
+fn the_keys_of_each_family_are_these() {
+    let names = |section: Section, family: Option<Family>| -> Vec<&str> {
+        let rows = KEYS.iter().filter(|key| key.section == section && key.only() == family);
+        rows.map(|key| key.name).collect()
+    };
+    assert_eq!(
+        names(Section::Device, None),
+        [
+            "name",
+            "protocol",
+            "address",
+            "poll-every-ms",
+            "timeout-ms",
+            "retry-after-ms",
+            "retry-at-most-ms",
+            "base-path",
+            "profile",
+            "tag-list"
+        ]
+    );
+    assert_eq!(
+        names(Section::Device, Some(Family::OpcUa)),
+        [
+            "security",
+            "message-mode",
+            "user",
+            "password-file",
+            "user-cert",
+            "user-key",
+            "trust",
+            "server-uri",
+            "check-host",
+            "advertised-url",
+            "collect",
+            "publish-every-ms",
+            "backfill",
+            "max-items"
+        ]
+    );
+    assert_eq!(
+        names(Section::Tag, None),
+        [
+            "path",
+            "address",
+            "unit",
+            "poll-every-ms",
+            "deadband",
+            "deadband-percent",
+            "max-silence-ms",
+            "record"
+        ]
+    );
+    assert_eq!(
+        names(Section::Tag, Some(Family::OpcUa)),
+        [
+            "queue-size",
+            "discard",
+            "trigger",
+            "server-deadband",
+            "server-deadband-percent",
+            "index-range",
+            "subtree",
+            "include",
+            "exclude",
+            "max-tags",
+            "max-depth"
+        ]
+    );
+}
+
+#[test]
 fn a_url_that_is_none_is_told_with_what_was_meant() {
     let address = |text: &str| {
         let server = SERVER.replace("opc.tcp://h", text);
