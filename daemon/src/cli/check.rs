@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 use tidegate_modbus::{DeviceSpec, Parity, StopBits, Transport};
 use tidegate_record::json::{Inexact, value_tree};
-use tidegate_translator::{Quality, Reading, Reason};
+use tidegate_translator::{Quality, Reading, Reason, TagId};
 
 use super::exit;
 use super::terminal::{self, Align, Tone};
@@ -48,7 +48,16 @@ pub struct SetArgs {
 }
 
 /// What each device answered, by its name.
+///
+/// A reading's [`TagId`] is the tag's place in its device, from 0; behind them come the tags that
+/// were found below subtrees, and [`WHOLE`].
 pub type Readings = Vec<(String, Vec<Reading>)>;
+
+/// Stands for a whole device that could not be asked; the reading's error says why.
+pub const WHOLE: TagId = TagId(u32::MAX);
+
+/// Found tags that are named because they are not good; of more the number is given.
+const NAMED: usize = 10;
 
 /// What the check needs from outside.
 pub struct Surroundings<'a> {
@@ -56,7 +65,7 @@ pub struct Surroundings<'a> {
     pub environment: Vec<(OsString, OsString)>,
     /// Plans the requests of one cycle of a device.
     pub plan: &'a dyn Fn(&DeviceSpec) -> Plan,
-    /// Reads every tag once, by device name. A reading's [`TagId`](tidegate_translator::TagId) is
+    /// Reads every tag once, by device name. A reading's [`TagId`] is
     /// the tag's place in its device, from 0. A device that is missing counts as unreachable.
     pub read: &'a mut dyn FnMut(&Config) -> Readings,
     /// Whether results are coloured.
@@ -382,9 +391,15 @@ fn write_estimate(out: &mut dyn Write, config: &Config, cost: &Estimate) -> io::
         ),
         (
             "buffer",
-            cost.buffer_days.map_or("never full".to_owned(), |days| {
-                format!("{} in {}", days_words(days), size::format(config.journal.max_bytes))
-            }),
+            match (cost.buffer_days, &cost.on_change) {
+                (None, None) => "never full".to_owned(),
+                (None, Some(_)) => "not known".to_owned(),
+                (Some(days), beside) => {
+                    let most = size::format(config.journal.max_bytes);
+                    let beside = beside.map_or("", |_| ", without what is sent on change");
+                    format!("{} in {most}{beside}", days_words(days))
+                }
+            },
         ),
     ];
     writeln!(out, "\nestimated, from measurements of mixed signals:")?;
@@ -419,6 +434,10 @@ struct Answer<'a> {
     device: &'a Device,
     reachable: bool,
     readings: Vec<Option<&'a Reading>>,
+    /// Of what was found below subtrees.
+    found: Vec<&'a Reading>,
+    /// Why it could not be asked.
+    why: Option<&'a str>,
 }
 
 fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Vec<Answer<'a>> {
@@ -436,12 +455,19 @@ fn answers<'a>(config: &'a Config, readings: &'a [(String, Vec<Reading>)]) -> Ve
                     matches!(reading.quality, Quality::Bad(Reason::NotConnected | Reason::Timeout))
                 })
             };
-            // A device of subtrees alone has answered when it is in the list.
+            let all = own.map(|(_, list)| list.as_slice()).unwrap_or_default();
+            let whole = all.iter().find(|reading| reading.tag == WHOLE);
+            let behind = |reading: &&Reading| {
+                usize::try_from(reading.tag.0).is_ok_and(|place| place >= device.tags.len())
+            };
+            let found = all.iter().filter(|it| it.tag != WHOLE).filter(behind).collect();
+            // A device of subtrees alone has answered when it is in the list and says nothing else.
             let reachable = match readings.is_empty() {
-                true => own.is_some(),
+                true => own.is_some() && whole.is_none(),
                 false => !readings.iter().all(silent),
             };
-            Answer { device, reachable, readings }
+            let why = whole.and_then(|reading| reading.error.as_deref());
+            Answer { device, reachable, readings, found, why }
         })
         .collect()
 }
@@ -471,6 +497,7 @@ fn write_answers(out: &mut dyn Write, answers: &[Answer<'_>], colour: bool) -> i
             _ => (":", ""),
         };
         writeln!(out, "\n{name} at {}{unit}, {state}{trees}{end}", endpoint(device))?;
+        write_found(out, answer)?;
         if device.tags.is_empty() {
             continue;
         }
@@ -560,6 +587,28 @@ fn device_json(device: &Device, groups: &[Group]) -> Json {
     })
 }
 
+/// What is below subtrees, or why nobody knows.
+fn write_found(out: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
+    if let Some(why) = answer.why {
+        return writeln!(out, "  {}", terminal::tame(why));
+    }
+    if answer.device.subtrees.is_empty() {
+        return Ok(());
+    }
+    let (all, good) = (answer.found.len(), answer.found.iter().filter(is_good).count());
+    writeln!(out, "  {all} tags found below subtrees, {good} of them good")?;
+    for reading in answer.found.iter().filter(|it| !is_good(it)).take(NAMED) {
+        if let Some(error) = &reading.error {
+            writeln!(out, "  {}", terminal::tame(error))?;
+        }
+    }
+    Ok(())
+}
+
+const fn is_good(reading: &&&Reading) -> bool {
+    reading.quality.is_good()
+}
+
 fn answer_json(answer: &Answer<'_>) -> Json {
     let tags: Vec<Json> = answer
         .device
@@ -579,7 +628,19 @@ fn answer_json(answer: &Answer<'_>) -> Json {
             })
         })
         .collect();
-    json!({ "device": answer.device.name(), "reachable": answer.reachable, "tags": tags })
+    let errors: Vec<_> =
+        answer.found.iter().filter_map(|it| it.error.as_deref()).take(NAMED).collect();
+    json!({
+        "device": answer.device.name(),
+        "reachable": answer.reachable,
+        "error": answer.why,
+        "tags": tags,
+        "found": {
+            "tags": answer.found.len(),
+            "good": answer.found.iter().filter(is_good).count(),
+            "errors": errors,
+        },
+    })
 }
 
 fn millis(every: std::time::Duration) -> u64 {

@@ -33,6 +33,7 @@ pub(crate) use choose::{Chosen, choose, leaf};
 pub(crate) use error::words;
 pub use error::{ConnectError, Stage};
 
+use crate::convert::RawBodies;
 use crate::credentials::{Credentials, Presented};
 use crate::line::service;
 use crate::spec::{DeviceSpec, EndpointUrl};
@@ -319,7 +320,8 @@ fn channel(endpoint: EndpointDescription, own: Option<&Own>) -> AsyncSecureChann
         decoding_depth_gauge: opcua::types::DepthGauge::new(MAX_DEPTH),
         ..DecodingOptions::default()
     };
-    let context = ContextOwned::new_default(NamespaceMap::new(), options);
+    let mut context = ContextOwned::new_default(NamespaceMap::new(), options);
+    context.loaders_mut().add_type_loader(RawBodies);
     AsyncSecureChannel::new(
         Arc::new(RwLock::new(store)),
         endpoint.into(),

@@ -40,24 +40,31 @@ impl OpcUaDevice {
         Self { name: spec.name.as_str().into(), spec, ids, clock, book, credentials }
     }
 
-    async fn read_all(self) -> Vec<Reading> {
+    /// Reads every tag once, those below subtrees behind the configured ones, with the numbers that
+    /// the book gave them.
+    ///
+    /// # Errors
+    /// When the server could not be asked: a reason for all tags, and the cause in a sentence.
+    pub async fn ask(&self) -> Result<Vec<Reading>, (Reason, String)> {
         let wanted = configured(&self.spec, &self.ids);
-        let failed = |why: &str, reason| -> Vec<Reading> {
-            wanted.iter().map(|wanted| bad(wanted, reason, why.to_owned())).collect()
-        };
         let connected = Line::connect(&self.spec, &*self.credentials).await;
-        let (line, mut wire) = match connected {
-            Ok(connected) => connected,
-            Err(error) => return failed(&error.to_string(), Reason::NotConnected),
-        };
+        let (line, mut wire) =
+            connected.map_err(|error| (Reason::NotConnected, error.to_string()))?;
         let work = async {
-            let read = self.read_with(&line, Arc::clone(&wanted)).await;
+            let read = self.read_with(&line, wanted).await;
             line.close().await;
             read
         };
-        match wire.serve(work).await {
+        wire.serve(work).await.map_err(|error| (Reason::Unspecified, error.to_string()))
+    }
+
+    async fn read_all(self) -> Vec<Reading> {
+        match self.ask().await {
             Ok(readings) => readings,
-            Err(error) => failed(&error.to_string(), Reason::Unspecified),
+            Err((reason, why)) => configured(&self.spec, &self.ids)
+                .iter()
+                .map(|wanted| bad(wanted, reason, why.clone()))
+                .collect(),
         }
     }
 

@@ -217,11 +217,6 @@ impl Line {
         Remnant { target: self.target, ticket: self.ticket, limits: self.limits }
     }
 
-    /// How messages are decoded: type loaders are added here.
-    pub(crate) fn encoding_context(&self) -> &opcua::sync::RwLock<opcua::types::ContextOwned> {
-        self.channel.encoding_context()
-    }
-
     fn header(&self, timeout: Duration) -> opcua::types::RequestHeader {
         header(&self.ticket.token, self.handle.fetch_add(1, Ordering::Relaxed), timeout)
     }
