@@ -1,8 +1,9 @@
 """An OPC UA server that breaks in every way that a client can be hurt by.
 
 Nothing is taken from a library: bytes are put together here, right or wrong. Security is None.
-Without a fault it is a small honest server: `--items` variables `nsu=urn:tidegate:hostile;s=vK`
-below Objects, each a Double that holds `K * 1000000 + T`, where T counts the publishing turns.
+Without a fault it is a small honest server, whose sessions end with their connection: `--items`
+variables `nsu=urn:tidegate:hostile;s=vK` below Objects, each a Double that holds `K * 1000000 + T`,
+where T counts the publishing turns.
 
 One JSON line is printed once it serves: `{"port": N}`. Commands come over the Unix socket
 `--control`, a JSON object a line, and each is answered by one:
@@ -64,7 +65,8 @@ URI = "urn:tidegate:hostile:server"
 POLICY_NONE = "http://opcfoundation.org/UA/SecurityPolicy#None"
 DEPTH = 20_000
 MOST = 0x7FFFFFFF
-GOOD, BAD_NODE, BAD_ATTRIBUTE, BAD_SERVICE = 0, 0x80340000, 0x80350000, 0x800B0000
+GOOD, BAD_NODE, BAD_ATTRIBUTE = 0, 0x80340000, 0x80350000
+BAD_SERVICE, BAD_SESSION, BAD_SUBSCRIPTION = 0x800B0000, 0x80250000, 0x80280000
 
 # The numbers of the binary encodings: request, response, stage.
 SERVICES = {
@@ -272,6 +274,7 @@ class Server:
                     task.cancel()
             case "state":
                 return {
+                    "ok": True,
                     "connections": self.connections,
                     "open": len(self.open),
                     "requests": dict(self.requests),
@@ -289,7 +292,7 @@ class Connection:
         self.fault, self.sequence = server.fault, 0
         self.channel, self.token = server.fresh(), 1
         self.items, self.asked, self.publisher = {}, collections.deque(), None
-        self.subscription, self.interval, self.notified = None, 0.2, 0
+        self.session, self.subscription, self.interval, self.notified = False, None, 0.2, 0
 
     def end(self):
         if self.publisher:
@@ -407,6 +410,8 @@ class Connection:
     async def strike(self, message):
         match self.fault.name:
             case "silent":
+                # It was never said, and what is said next follows what was said before.
+                self.sequence = max(self.sequence - 1, 0)
                 return
             case "close":
                 self.writer.write_eof()
@@ -435,11 +440,14 @@ class Connection:
                 return GOOD, self.many(stage, [self.endpoint()])
             case "create-session":
                 timeout = random.choice([float("nan"), float("inf"), -1.0, 0.0]) if absurd else 60_000.0
+                self.session = True
                 ids = numeric(self.server.fresh()) + numeric(self.server.fresh())
                 nonce, signature = i32(32) + os.urandom(32), i32(-1) + i32(-1)
                 endpoints = self.many(stage, [self.endpoint()])
                 rest = i32(-1) + endpoints + NO_ARRAY + signature + u32(1 if absurd else 0)
                 return GOOD, ids + f64(timeout) + nonce + rest
+            case "activate" if not self.session:
+                return BAD_SESSION, b""
             case "activate":
                 return GOOD, i32(32) + os.urandom(32) + NO_ARRAY + NO_ARRAY
             case "read":
@@ -476,7 +484,7 @@ class Connection:
                     request.u32()
                 ids = request.array(request.u32)
                 if stage == "transfer":
-                    return GOOD, array([u32(0x80280000) + NO_ARRAY for _ in ids]) + NO_ARRAY
+                    return GOOD, array([u32(BAD_SUBSCRIPTION) + NO_ARRAY for _ in ids]) + NO_ARRAY
                 for id in ids:
                     self.items.pop(id, None)
                 return GOOD, array([u32(GOOD) for _ in ids]) + NO_ARRAY
