@@ -343,7 +343,7 @@ mod tests {
         let spec = config.devices[0].opcua().unwrap();
         assert_eq!((spec.tags.len(), spec.subtrees.len()), (0, 1));
         assert_eq!(spec.subtrees[0].path.as_str(), "PlantA/Line1/Plc1/Press-1");
-        assert_eq!(spec.subtrees[0].address, NodeAddress::parse("nsu=urn:p;s=Press").unwrap());
+        assert_eq!(spec.subtrees[0].node, NodeAddress::parse("nsu=urn:p;s=Press").unwrap());
     }
 
     #[test]

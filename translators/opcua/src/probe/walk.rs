@@ -105,7 +105,7 @@ pub(super) async fn walk(
     };
     if below.node.is_none() {
         // Hundreds of diagnostic variables that every server has, and nobody looks for first.
-        walk.ids.insert(ObjectId::Server.into());
+        walk.ids.extend([ObjectId::Server.into(), ObjectId::Aliases.into()]);
         walk.note("the Server object is left out; --subtree i=2253 shows it".to_owned());
     }
     walk.levels(line, root).await.map_err(said)?;
