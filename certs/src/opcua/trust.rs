@@ -154,7 +154,10 @@ impl TrustStore {
         }
         match unfit(&leaf, expected) {
             Some(flaw) => Err(flaw.of(&leaf)),
-            None => Ok(Accepted { thumbprint: leaf.thumbprint, by, remarks }),
+            None => {
+                folders::forget(&self.rejected(), &leaf);
+                Ok(Accepted { thumbprint: leaf.thumbprint, by, remarks })
+            }
         }
     }
 

@@ -2,10 +2,10 @@
 // node-opcua's client on the same items as the gateway, for `cargo xtask bench opcua`.
 //
 //     client.js --url URL --items N [--interval MS] [--per-subscription N] [--queue N]
-//               (--seconds S | until SIGTERM or the end of its input)
+//               [--warm-up S] (--seconds S | until SIGTERM or the end of its input)
 //
-// When every item is created it prints `{"ready": true, "items": N}`; at the end what it took since
-// then: `{"items", "received", "seconds", "cpu_seconds", "cpu_ms_per_10k", "rss_bytes"}`.
+// When every item is created it prints `{"ready": true, "items": N}`; at the end what it took after
+// the warm-up: `{"items", "received", "seconds", "cpu_seconds", "cpu_ms_per_10k", "rss_bytes"}`.
 
 const fs = require("fs");
 const { parseArgs } = require("util");
@@ -20,6 +20,7 @@ const { values: told } = parseArgs({
         "per-subscription": { type: "string", default: "1000" },
         queue: { type: "string", default: "10" },
         seconds: { type: "string" },
+        "warm-up": { type: "string", default: "0" },
     },
 });
 
@@ -69,6 +70,7 @@ async function main() {
         group.on("changed", () => received++);
     }
     say({ ready: true, items });
+    await new Promise((resolve) => setTimeout(resolve, Number(told["warm-up"]) * 1000));
     const before = cost();
     const begun = performance.now();
     received = 0;

@@ -221,6 +221,11 @@ pub(super) fn keep(dir: &Path, certificate: &Certificate) -> Result<PathBuf, Fol
     Ok(path)
 }
 
+/// Lets go of a certificate that was kept and is accepted by now. What stays only waits in vain.
+pub(super) fn forget(dir: &Path, certificate: &Certificate) {
+    let _ = fs::remove_file(dir.join(file_name(certificate, ".der")));
+}
+
 /// Removes the oldest files beyond the bound, never `newest` nor what a person refused.
 fn prune(dir: &Path, newest: &Path) -> Result<(), FolderError> {
     let mut old = Vec::new();

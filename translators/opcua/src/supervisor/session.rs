@@ -40,6 +40,8 @@ const DOUBT: Duration = Duration::from_millis(4_500);
 /// Silence after which the connection is given up; a longer request time-out gets this much more.
 const LEAVE: Duration = Duration::from_millis(6_500);
 const LEAVE_AFTER_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// How long a connection that stalls may still bring what is missing.
+const STALL: Duration = Duration::from_secs(30);
 /// How often the state is said again.
 const REPEAT: Duration = Duration::from_secs(2);
 /// How often what was refused is tried again.
@@ -70,6 +72,8 @@ pub(crate) struct Sub {
     heard: (Timestamp, DateTime),
     /// Whether another one is being created in its place.
     is_replaced: bool,
+    /// How long an absence may last without the queue of an item running over.
+    holds: Duration,
     /// Whether it has said something since it was taken up again.
     is_confirmed: bool,
 }
@@ -145,6 +149,8 @@ pub(crate) struct Session<'a> {
     publish_pause: Option<Instant>,
     publish_failures: u32,
     unknown_types: Vec<NodeId>,
+    /// Whether an absence is being filled from history.
+    filling: bool,
 }
 
 impl<'a> Session<'a> {
@@ -173,6 +179,7 @@ impl<'a> Session<'a> {
             publish_pause: None,
             publish_failures: 0,
             unknown_types: Vec::new(),
+            filling: false,
         };
         let (Beginning::Resumed(earlier) | Beginning::Fresh(earlier)) = &beginning;
         session.before = earlier.server_time;
@@ -283,6 +290,8 @@ impl<'a> Session<'a> {
         } else if silence >= DOUBT && !self.in_doubt {
             self.in_doubt = true;
             self.needs_refresh = true;
+            // The connection is still there, and so may the session be.
+            self.core.ledger.away(now, Some(STALL));
             self.silence_all(Reason::Timeout, StatusCode::BadTimeout);
             let why = format!("nothing is heard of the server for {silence:.1?}");
             self.core.voice.state(DeviceState::Down, Some(why));
@@ -316,8 +325,13 @@ impl<'a> Session<'a> {
     /// The server said something.
     fn hears(&mut self, now: Instant) -> Timestamp {
         self.heard = now;
-        if std::mem::take(&mut self.in_doubt) && self.is_built {
-            self.tell_state();
+        if std::mem::take(&mut self.in_doubt) {
+            self.core.ledger.returned();
+            self.before = self.mirror.server_time;
+            if self.is_built {
+                self.tell_state();
+                self.come_back(now);
+            }
         }
         if self.needs_refresh && self.is_built && !self.refreshing {
             self.refreshing = true;
@@ -364,10 +378,11 @@ impl<'a> Session<'a> {
         sub.dog.heard(now);
         sub.is_confirmed = true;
         let before = std::mem::replace(&mut sub.heard, (acquired, message.publish_time));
+        let is_back = self.kept_all && self.is_built;
         let seen =
             if is_empty { sub.sequence.keep_alive(number) } else { sub.sequence.data(number) };
-        if self.kept_all && self.is_built && self.mirror.subs.iter().all(|sub| sub.is_confirmed) {
-            self.core.ledger.forgive();
+        if is_back && self.mirror.subs.iter().all(|sub| sub.is_confirmed) {
+            self.come_back(now);
         }
         if let Seen::Gap(missing) = seen {
             let span =
@@ -707,8 +722,16 @@ impl<'a> Session<'a> {
             heard = old.heard;
         }
         let sequence = Sequence::new();
-        let sub =
-            Sub { group, at_server, sequence, dog, heard, is_replaced: false, is_confirmed: true };
+        let sub = Sub {
+            group,
+            at_server,
+            sequence,
+            dog,
+            heard,
+            is_replaced: false,
+            is_confirmed: true,
+            holds: Duration::MAX,
+        };
         self.kept_all = false;
         self.mirror.subs.push(sub);
         self.create_items(group, at_server, None, now);
@@ -765,6 +788,7 @@ impl<'a> Session<'a> {
                 self.hears(now);
                 let mut failures = Vec::new();
                 let (mut revised, mut first) = (0_usize, None);
+                let mut holds = Duration::MAX;
                 for (place, result) in places.iter().zip(&results) {
                     if result.status_code.is_bad() {
                         failures.push((*place, Failure::of(result.status_code)));
@@ -777,6 +801,9 @@ impl<'a> Session<'a> {
                     let prepared = self.mirror.prepared.as_ref();
                     let wanted = prepared.and_then(|prepared| prepared.wanted.get(*place));
                     let Some(wanted) = wanted else { continue };
+                    let each = (result.revised_sampling_interval / 1000.0).clamp(0.0, 86_400.0);
+                    let held = each * f64::from(result.revised_queue_size);
+                    holds = holds.min(Duration::try_from_secs_f64(held).unwrap_or_default());
                     let asked = sample_every(&self.core.spec, &wanted.item).as_secs_f64() * 1000.0;
                     let given = result.revised_sampling_interval;
                     if (given - asked).abs() > asked * 0.01 {
@@ -785,6 +812,9 @@ impl<'a> Session<'a> {
                             format!("{} each {given} ms instead of {asked} ms", wanted.path)
                         });
                     }
+                }
+                if let Some(sub) = self.mirror.subs.iter_mut().find(|sub| sub.group == group) {
+                    sub.holds = sub.holds.min(holds);
                 }
                 if let Some(first) = first {
                     let of = results.len();
@@ -820,7 +850,6 @@ impl<'a> Session<'a> {
         self.retry = now + RETRY;
         self.core.ledger.returned();
         self.tell_state();
-        let now_wall = self.core.ledger.now();
         if !self.core.ledger.is_away() {
             return;
         }
@@ -829,13 +858,29 @@ impl<'a> Session<'a> {
             // sequence, or marked in the status of a value.
             return;
         }
+        self.make_good(now);
+    }
+
+    /// The absence is over, and what the server held back has come: queues that are long enough
+    /// lost nothing. Not every server marks a queue that was not.
+    fn come_back(&mut self, now: Instant) {
+        let Some(away) = self.core.ledger.away_for() else { return };
+        let holds = self.mirror.subs.iter().map(|sub| sub.holds).min().unwrap_or_default();
+        if away <= holds { self.core.ledger.forgive() } else { self.make_good(now) }
+    }
+
+    /// Fills an absence from history, or tells it as lost.
+    fn make_good(&mut self, now: Instant) {
         let known = self.mirror.server_time;
         let until = if known > self.before { known } else { DateTime::now() };
-        let span = Span { from: now_wall, to: now_wall, server: (self.before, until) };
+        let wall = self.core.ledger.now();
+        let span = Span { from: wall, to: wall, server: (self.before, until) };
         let is_known = !self.before.is_null();
         if self.core.spec.backfill && is_known && self.core.spec.collect == Collect::Subscribe {
-            let all: Vec<usize> = (0..self.mirror.exists.len()).collect();
-            self.fill(&all, Gap::Absence, span);
+            if !std::mem::replace(&mut self.filling, true) {
+                let all: Vec<usize> = (0..self.mirror.exists.len()).collect();
+                self.fill(&all, Gap::Absence, span);
+            }
         } else {
             self.core.ledger.settle(now);
         }
@@ -877,6 +922,9 @@ impl<'a> Session<'a> {
                 false
             }
         };
+        if gap == Gap::Absence {
+            self.filling = false;
+        }
         match (gap, complete) {
             (Gap::Absence, true) => self.core.ledger.forgive(),
             (Gap::Absence, false) => self.core.ledger.settle(now),

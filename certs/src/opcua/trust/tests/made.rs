@@ -147,6 +147,12 @@ impl Authority {
         Self(CertifiedIssuer::signed_by(params, key, &self.0).unwrap())
     }
 
+    /// Another certificate of the same key, signed by itself.
+    pub(super) fn again(&self, params: CertificateParams) -> Self {
+        let key = KeyPair::from_pem(&self.0.key().serialize_pem()).unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
     pub(super) fn der(&self) -> Vec<u8> {
         self.0.der().to_vec()
     }

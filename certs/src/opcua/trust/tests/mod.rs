@@ -299,8 +299,10 @@ fn a_chain_leads_to_a_trusted_authority_with_the_help_of_the_server_or_of_the_is
 
     let plant = Plant::trusting(&root.der());
     assert_eq!(plant.refuses(&leaf).kind, DistrustKind::Unknown, "the link is missing");
+    assert_eq!(plant.files("rejected").len(), 1);
     assert_eq!(plant.judge(&[leaf.clone(), middle.der()].concat()).unwrap().by, by);
     assert_eq!(plant.judge(&[leaf.clone(), root.der(), middle.der()].concat()).unwrap().by, by);
+    assert!(plant.files("rejected").is_empty(), "it no longer waits");
     plant.put("issuers/middle.pem", middle.pem());
     assert_eq!(plant.judge(&leaf).unwrap().by, by);
 
@@ -413,6 +415,24 @@ fn a_long_or_circular_chain_ends() {
         plant.put(&format!("issuers/{at}"), authority.der());
     }
     assert_eq!(plant.refuses(&leaf).kind, DistrustKind::Unknown);
+}
+
+/// Certificates of one key and one name all sign each other: twelve have 665,280 ways of six.
+#[test]
+fn a_thicket_of_authorities_is_not_searched_to_its_end() {
+    let root = Authority::root(Authority::params("root"));
+    let middle = root.below(Authority::params("middle"));
+    let leaf = Made::good().signed_by(&middle);
+    let chain = [leaf, middle.der()].concat();
+    for (count, found) in [(0, true), (3, true), (12, false)] {
+        let plant = Plant::trusting(&root.der());
+        for serial in 0..count {
+            let mut params = Authority::params("middle");
+            params.serial_number = Some((serial + 1_u64).into());
+            plant.put(&format!("issuers/{serial}"), middle.again(params).der());
+        }
+        assert_eq!(plant.judge(&chain).is_ok(), found, "{count}");
+    }
 }
 
 fn serial(der: &[u8]) -> Vec<u8> {
