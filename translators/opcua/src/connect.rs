@@ -33,6 +33,7 @@ pub(crate) use choose::{Chosen, choose, leaf};
 pub(crate) use error::words;
 pub use error::{ConnectError, Stage};
 
+use crate::convert::RawBodies;
 use crate::credentials::{Credentials, Presented};
 use crate::line::service;
 use crate::spec::{DeviceSpec, EndpointUrl};
@@ -73,7 +74,6 @@ struct Own {
 /// What a server gave when it created a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticket {
-    pub(crate) session: NodeId,
     pub(crate) token: NodeId,
     pub(crate) timeout: Duration,
     /// What the next log-on signs.
@@ -241,7 +241,6 @@ impl Target {
         }
         let revised = Duration::try_from_secs_f64(answer.revised_session_timeout / 1000.0);
         Ok(Ticket {
-            session: answer.session_id,
             token: answer.authentication_token,
             timeout: revised
                 .unwrap_or(SESSION_TIMEOUT)
@@ -321,7 +320,8 @@ fn channel(endpoint: EndpointDescription, own: Option<&Own>) -> AsyncSecureChann
         decoding_depth_gauge: opcua::types::DepthGauge::new(MAX_DEPTH),
         ..DecodingOptions::default()
     };
-    let context = ContextOwned::new_default(NamespaceMap::new(), options);
+    let mut context = ContextOwned::new_default(NamespaceMap::new(), options);
+    context.loaders_mut().add_type_loader(RawBodies);
     AsyncSecureChannel::new(
         Arc::new(RwLock::new(store)),
         endpoint.into(),

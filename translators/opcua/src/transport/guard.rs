@@ -15,7 +15,7 @@ use opcua::types::DecodingOptions;
 
 /// How much stack decoding may take. A level of nested values takes up to 7 KiB without
 /// optimisation and 1 KiB with it, and 32 levels are legal; the threads of the runtime have 2 MiB.
-pub(super) const STACK: usize = if cfg!(debug_assertions) { 768 * 1024 } else { 128 * 1024 };
+pub(super) const STACK: usize = if cfg!(debug_assertions) { 1024 * 1024 } else { 128 * 1024 };
 /// How often a message may be read from: 100,000 values with their times take 700,000 reads.
 /// Elements take up to 100 bytes of memory for a read.
 pub(super) const MAX_STEPS: u32 = 2_000_000;
