@@ -13,6 +13,7 @@ One JSON line is printed once it serves: `{"port": N}`. Commands come over the U
     {"do": "abort"}                                 resets every connection
     {"do": "swallow", "count": 1, "forget": false}  loses notifications on their way
     {"do": "forget", "what": "sessions" | "subscriptions"}
+    {"do": "room", "sessions": 9}                   how many it takes from now on
     {"do": "state"}                                 what it holds now
 """
 
@@ -131,8 +132,8 @@ async def serving(told, log: Log, faults: Faults) -> "tuple[Server, Space]":
     server.set_security_policy([POLICIES[one] for one in told.policies.split(",")])
     server.set_identity_tokens([TOKENS[one] for one in told.tokens.split(",")])
     if told.cert:
-        await server.load_certificate(told.cert)
-        await server.load_private_key(told.key)
+        await server.load_certificate(told.cert, "pem")
+        await server.load_private_key(told.key, format="pem")
     if told.clients:
 
         async def known(certificate, _description):
@@ -156,9 +157,9 @@ async def serving(told, log: Log, faults: Faults) -> "tuple[Server, Space]":
 class Commands:
     """What the rig has it do."""
 
-    def __init__(self, server: Server, space: Space, log: Log, faults: Faults, every_ms: int):
+    def __init__(self, server: Server, space: Space, log: Log, faults: Faults, options):
         self.server, self.space, self.log, self.faults = server, space, log, faults
-        self.every = every_ms / 1000
+        self.told, self.every = options, options.interval / 1000
         self.changed = asyncio.Event()
 
     async def write_for_ever(self) -> None:
@@ -204,6 +205,8 @@ class Commands:
             self.faults.swallow, self.faults.forget = told["count"], told.get("forget", False)
         elif do == "forget":
             await self.forget(told["what"])
+        elif do == "room":
+            self.told.max_sessions = told["sessions"]
         elif do == "state":
             return self.state()
         else:
@@ -250,7 +253,7 @@ async def main() -> None:
     logging.basicConfig(level=logging.CRITICAL)
     log, faults = Log(told.log), Faults()
     server, space = await serving(told, log, faults)
-    commands = Commands(server, space, log, faults, told.interval)
+    commands = Commands(server, space, log, faults, told)
     if told.control:
         await commands.listen(told.control)
     log("serving", port=server.bserver.port, index=space.index)

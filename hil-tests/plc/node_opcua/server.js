@@ -61,7 +61,8 @@ async function trusting(folder, trusted, everybody) {
         if (!/\.(pem|der)$/.test(name)) continue;
         const data = fs.readFileSync(path.join(trusted, name));
         if (name.endsWith(".pem") && !data.includes("BEGIN CERTIFICATE")) continue;
-        await manager.trustCertificate(name.endsWith(".pem") ? opcua.convertPEMtoDER(data.toString()) : data);
+        const der = /-----BEGIN CERTIFICATE-----([^-]*)/.exec(data)?.[1];
+        await manager.trustCertificate(der ? Buffer.from(der, "base64") : data);
     }
     return manager;
 }
