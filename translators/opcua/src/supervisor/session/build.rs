@@ -121,7 +121,10 @@ impl Session<'_> {
         let at_server = match result {
             Ok(at_server) => at_server,
             Err(error) => {
-                if !self.fails(&error) {
+                if !self.fails(&error) && !error.answered {
+                    self.leave(error.to_string(), false);
+                }
+                if self.end.is_none() {
                     let failure = Failure::of(error.status);
                     let members = self.mirror.groups.get(group).map(|g| g.members.clone());
                     let members = members.unwrap_or_default();
@@ -247,6 +250,10 @@ impl Session<'_> {
             Err(error) => {
                 if self.fails(&error) {
                     return;
+                }
+                if !error.answered || error.status == StatusCode::BadUnexpectedError {
+                    // Nobody knows which items exist now; no item is to blame.
+                    return self.leave(error.to_string(), false);
                 }
                 let failure = Failure::of(error.status);
                 let failures = places.iter().map(|place| (*place, failure.clone())).collect();
