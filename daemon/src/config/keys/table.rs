@@ -539,8 +539,10 @@ pub const KEYS: &[Key] = &[
         Kind::Path,
         Default::Unset("no password"),
         r#""press-1.password""#,
-        "The file that holds the password and nothing else, readable by the daemon alone. The \
-         password itself never stands in the configuration.",
+        "The file that holds the password and nothing else, readable by the daemon alone; one line \
+         end behind it is none of it. Where there is no such file, a systemd credential of the \
+         same file name (`LoadCredential=`) is taken. The password itself never stands in the \
+         configuration.",
     ),
     opcua(
         Section::Device,
