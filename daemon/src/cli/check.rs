@@ -587,12 +587,12 @@ fn device_json(device: &Device, groups: &[Group]) -> Json {
     })
 }
 
-/// What is below subtrees, or why nobody knows.
+/// What is below subtrees, or why nobody knows; of a device with tags each of them says so.
 fn write_found(out: &mut dyn Write, answer: &Answer<'_>) -> io::Result<()> {
-    if let Some(why) = answer.why {
+    if let Some(why) = answer.why.filter(|_| answer.device.tags.is_empty()) {
         return writeln!(out, "  {}", terminal::tame(why));
     }
-    if answer.device.subtrees.is_empty() {
+    if answer.device.subtrees.is_empty() || answer.why.is_some() {
         return Ok(());
     }
     let (all, good) = (answer.found.len(), answer.found.iter().filter(is_good).count());
