@@ -90,6 +90,11 @@ impl<T> ByTag<T> {
         self.values.get_mut(place)
     }
 
+    /// All tags with their values.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TagId, &T)> {
+        self.ids.iter().copied().zip(&self.values)
+    }
+
     /// All tags with their values, to be changed.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (TagId, &mut T)> {
         self.ids.iter().copied().zip(&mut self.values)

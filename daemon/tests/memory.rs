@@ -139,6 +139,7 @@ fn live(config: &Config, board: Arc<Board>) -> LiveQueue {
         path: tag.path.clone(),
         device,
         manner: Arc::clone(&tag.manner),
+        on_change: false,
     }));
     queue
 }

@@ -1,9 +1,11 @@
 //! A checked configuration written out whole: what was understood, as a file that says the same.
 
+mod opcua;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
-use tidegate::config::{Config, Deadband, Device, LeafMode, RecordMode, Tag, WhenFull};
+use tidegate::config::{Config, Deadband, Device, Driver, LeafMode, RecordMode, Tag, WhenFull};
 use tidegate_modbus::{
     DataType, DeviceSpec, NanPolicy, Order, Outside, Parity, StopBits, TagSpec, Transport,
 };
@@ -62,12 +64,17 @@ pub(crate) fn write(config: &Config) -> String {
     }
     section(&mut out, "[control]");
     path(&mut out, "socket", &config.control_socket);
-    config.devices.iter().for_each(|device| write_device(&mut out, device));
+    opcua::write_section(&mut out, &config.opcua);
+    for device in &config.devices {
+        match &device.driver {
+            Driver::Modbus(spec) => write_device(&mut out, device, spec),
+            Driver::OpcUa(spec) => opcua::write_device(&mut out, device, spec),
+        }
+    }
     out
 }
 
-fn write_device(out: &mut String, device: &Device) {
-    let spec = &device.spec;
+fn write_device(out: &mut String, device: &Device, spec: &DeviceSpec) {
     section(out, "[[device]]");
     text(out, "name", &spec.name);
     write_link(out, spec);
@@ -87,13 +94,18 @@ fn write_device(out: &mut String, device: &Device) {
             .map(|range| format!("\"{}:{}-{}\"", range.table.word(), range.first, range.last));
         line(out, "forbidden", &format!("[{}]", ranges.collect::<Vec<_>>().join(", ")));
     }
-    // Any split of the whole path does, as long as all tags share the front.
-    let front = |tag: &Tag| tag.path.segments().next().unwrap_or_default().to_owned();
-    let base = device.tags.first().map(front).unwrap_or_default();
-    text(out, "base-path", &base);
+    let base = write_base(out, device);
     for (spec, tag) in spec.tags.iter().zip(device.tags.iter()) {
         write_tag(out, &base, spec, tag);
     }
+}
+
+/// Any split of the whole path does, as long as all tags share the front.
+fn write_base(out: &mut String, device: &Device) -> String {
+    let front = |tag: &Tag| tag.path.segments().next().unwrap_or_default().to_owned();
+    let base = device.tags.iter().chain(&*device.subtrees).next().map(front).unwrap_or_default();
+    text(out, "base-path", &base);
+    base
 }
 
 /// What all devices of an endpoint share is written at each of them.
@@ -141,10 +153,14 @@ fn write_link(out: &mut String, spec: &DeviceSpec) {
     }
 }
 
-fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
+fn write_path(out: &mut String, base: &str, tag: &Tag) {
     section(out, "[[device.tag]]");
     let rest = tag.path.as_str().strip_prefix(base).and_then(|rest| rest.strip_prefix('/'));
     text(out, "path", rest.expect("every tag of a device is below its base path"));
+}
+
+fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
+    write_path(out, base, tag);
     text(out, "address", &spec.address.to_string());
     let kind = match spec.kind {
         DataType::Bool => "bool",
@@ -177,12 +193,21 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
     if !named && !matches!(spec.kind, DataType::Bool | DataType::Text(_)) {
         line(out, "scale", &format!("{:?}", spec.scale));
         line(out, "offset", &format!("{:?}", spec.offset));
-        match tag.manner.deadband {
-            Deadband::None => {}
-            Deadband::Absolute(by) => line(out, "deadband", &format!("{by:?}")),
-            Deadband::Percent(by) => line(out, "deadband-percent", &format!("{by:?}")),
-        }
+        write_deadband(out, tag);
     }
+    write_manner(out, tag);
+    line(out, "allow-overlap", "true");
+}
+
+fn write_deadband(out: &mut String, tag: &Tag) {
+    match tag.manner.deadband {
+        Deadband::None => {}
+        Deadband::Absolute(by) => line(out, "deadband", &format!("{by:?}")),
+        Deadband::Percent(by) => line(out, "deadband-percent", &format!("{by:?}")),
+    }
+}
+
+fn write_manner(out: &mut String, tag: &Tag) {
     if let Some(unit) = &tag.manner.unit {
         text(out, "unit", unit);
     }
@@ -192,7 +217,6 @@ fn write_tag(out: &mut String, base: &str, spec: &TagSpec, tag: &Tag) {
         RecordMode::Changes => "changes",
     };
     text(out, "record", record);
-    line(out, "allow-overlap", "true");
 }
 
 fn write_special(out: &mut String, spec: &TagSpec) {

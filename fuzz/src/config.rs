@@ -4,8 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use tidegate::config::{Config, Tag, parse};
-use tidegate_modbus::TagSpec;
+use tidegate::config::{Config, Driver, Tag, parse};
 
 use crate::canonical::write;
 use crate::{KIB, MIB, Target, at_most, seed};
@@ -33,6 +32,12 @@ pub(crate) const TARGET: Target = Target {
         b"\\u0000",
         b"path = \"a/b\"\n",
         b"address = \"holding:65535.15\"\n",
+        b"protocol = \"opcua\"\n",
+        b"address = \"opc.tcp://h:1/p\"\n",
+        b"address = \"nsu=urn:a;s=b\"\n",
+        b"address = \"/Objects/2:a/{u}b\"\n",
+        b"subtree = true\n",
+        b"security = \"none\"\n",
         b"address = \"400001\"\n",
         b"unit = 255\n",
         b"scale = inf\n",
@@ -105,12 +110,20 @@ pub(crate) fn says_the_same_again(config: &Config) {
 /// The same configuration with its addresses written as the canonical file writes them.
 fn from_zero(mut config: Config) -> Config {
     for device in &mut config.devices {
-        let pairs = device.spec.tags.iter().zip(device.tags.iter());
-        let as_written = |(spec, tag): (&TagSpec, &Tag)| Tag {
-            address: spec.address.to_string().into(),
-            ..tag.clone()
+        let written = |tag: &Tag, address: String| Tag { address: address.into(), ..tag.clone() };
+        let tags = device.tags.iter();
+        device.tags = match &device.driver {
+            Driver::Modbus(spec) => tags
+                .zip(&*spec.tags)
+                .map(|(tag, it)| written(tag, it.address.to_string()))
+                .collect(),
+            Driver::OpcUa(spec) => {
+                let subtrees = device.subtrees.iter().zip(&*spec.subtrees);
+                device.subtrees =
+                    subtrees.map(|(tag, it)| written(tag, it.node.to_string())).collect();
+                tags.zip(&*spec.tags).map(|(tag, it)| written(tag, it.node.to_string())).collect()
+            }
         };
-        device.tags = pairs.map(as_written).collect();
     }
     config
 }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use tidegate::observe::control::{
     Answer, ControlLimits, Conversation, ErrorKind, Response, VERSION,
 };
-use tidegate::observe::state::{Board, DeviceMeta, HealthLimits, TagMeta};
+use tidegate::observe::state::{Alive, Board, DeviceMeta, HealthLimits, TagMeta};
 use tidegate_translator::{Clock, Sample, TagId, TagPath, Timestamp, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -116,7 +116,10 @@ fn board() -> Board {
         fresh_for: None,
     };
     board.configure(
-        vec![DeviceMeta { name: Arc::clone(&device), fresh_for: None }],
+        vec![DeviceMeta {
+            name: Arc::clone(&device),
+            alive: Alive::ByData(Duration::from_secs(3)),
+        }],
         (1..=3).map(tag),
     );
     board.note_samples(&[Sample::good(TagId(1), Timestamp(START), Value::F32(72.3))]);

@@ -19,7 +19,7 @@ use crate::{tools, wait};
 pub struct Settings {
     /// `PLANT/NAME`.
     pub gateway: String,
-    /// Where its leaf connects: to any of them.
+    /// Where its leaf connects: to any of them. None is a gateway without a hub.
     pub hubs: Vec<SocketAddr>,
     /// What it shows there.
     pub credentials: Credentials,
@@ -249,6 +249,12 @@ impl Gateway {
         self.directory.join("journal")
     }
 
+    /// Where its certificates for OPC UA are, and those that it trusts.
+    #[must_use]
+    pub fn opcua(&self) -> PathBuf {
+        self.directory.join("opcua")
+    }
+
     /// What `status --json` says.
     ///
     /// # Errors
@@ -450,18 +456,25 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let host = |hub: &SocketAddr| wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string());
     let urls: Vec<_> =
         hubs.iter().map(|hub| format!("tls://{}:{}", host(hub), hub.port())).collect();
-    let mut text = format!(
-        r#"
-[gateway]
-plant = "{plant}"
-name = "{name}"
-
+    let hub = if urls.is_empty() {
+        String::new()
+    } else {
+        format!(
+            r#"
 [hub]
 urls = {urls:?}
 tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}
 stream = "{stream}"
 domain = "{domain}"
-
+"#
+        )
+    };
+    let mut text = format!(
+        r#"
+[gateway]
+plant = "{plant}"
+name = "{name}"
+{hub}
 [leaf]
 listen = "127.0.0.1:0"
 nats-server = {nats_server:?}
@@ -478,6 +491,9 @@ send-every-ms = 200
 
 [control]
 socket = "control.sock"
+
+[opcua]
+dir = "opcua"
 "#,
     );
     match &wishes.devices {

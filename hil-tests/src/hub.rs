@@ -57,6 +57,14 @@ pub struct Credentials {
     pub key: PathBuf,
 }
 
+impl Credentials {
+    /// Those of a gateway that shows none.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { ca: PathBuf::new(), cert: PathBuf::new(), key: PathBuf::new() }
+    }
+}
+
 /// A hub that can be killed and started again: one server, or a cluster
 /// ([`Hub::start_cluster`](crate::cluster)).
 #[derive(Debug)]

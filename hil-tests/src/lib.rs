@@ -37,6 +37,7 @@ pub mod gateway;
 pub mod golden;
 pub mod hub;
 pub mod net;
+pub mod opcua;
 pub mod oracle;
 pub mod papers;
 pub mod peers;

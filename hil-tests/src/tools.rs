@@ -24,7 +24,7 @@ pub fn nats_server() -> anyhow::Result<PathBuf> {
     fetched.or_else(|missing| on_path.find(|program| program.exists()).ok_or(missing))
 }
 
-/// A Python interpreter with pymodbus.
+/// A Python interpreter with pymodbus and asyncua.
 ///
 /// # Errors
 /// When it has not been set up.
@@ -46,6 +46,14 @@ pub fn libmodbus_plc() -> anyhow::Result<PathBuf> {
 /// When it has not been set up.
 pub fn jsmodbus() -> anyhow::Result<PathBuf> {
     find("TIDEGATE_JSMODBUS", "tools/jsmodbus", "cargo xtask setup")
+}
+
+/// Where node-opcua is installed.
+///
+/// # Errors
+/// When it has not been set up.
+pub fn node_opcua() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_NODE_OPCUA", "tools/node_opcua", "cargo xtask setup")
 }
 
 /// The library that gives one process another wall clock.

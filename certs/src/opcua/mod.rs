@@ -15,11 +15,13 @@
 //! - Whatever comes from a server is bounded, and never a reason to panic.
 
 mod certificate;
+mod describe;
 mod distrust;
 pub mod own;
 mod thumbprint;
 pub mod trust;
 
+pub use describe::{Described, NotACertificate};
 pub use distrust::{Distrust, DistrustKind};
 pub use own::{KeyBits, Own, OwnCertificate, OwnError, OwnSpec};
 pub use thumbprint::{PrefixError, Thumbprint, ThumbprintPrefix};

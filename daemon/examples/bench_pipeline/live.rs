@@ -107,5 +107,6 @@ fn tag(id: u32) -> Result<LiveTag, Failure> {
         path: TagPath::new(format!("PlantA/Line3/Press1/tag{id}"))?,
         device: "press-1".into(),
         manner: Arc::new(manner),
+        on_change: false,
     })
 }

@@ -382,9 +382,15 @@ fn write_estimate(out: &mut dyn Write, config: &Config, cost: &Estimate) -> io::
         ),
         (
             "buffer",
-            cost.buffer_days.map_or("never full".to_owned(), |days| {
-                format!("{} in {}", days_words(days), size::format(config.journal.max_bytes))
-            }),
+            match (cost.buffer_days, &cost.on_change) {
+                (None, None) => "never full".to_owned(),
+                (None, Some(_)) => "not known".to_owned(),
+                (Some(days), beside) => {
+                    let most = size::format(config.journal.max_bytes);
+                    let beside = beside.map_or("", |_| ", without what is sent on change");
+                    format!("{} in {most}{beside}", days_words(days))
+                }
+            },
         ),
     ];
     writeln!(out, "\nestimated, from measurements of mixed signals:")?;

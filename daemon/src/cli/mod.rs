@@ -1,5 +1,6 @@
 //! The command line: arguments, and which function each command is.
 
+pub mod browse;
 pub mod check;
 mod device;
 pub mod docs;
@@ -44,6 +45,7 @@ enum Command {
     Init(init::InitArgs),
     Check(check::CheckArgs),
     Probe(probe::ProbeArgs),
+    Browse(Box<browse::BrowseArgs>),
     Demo(demo::DemoArgs),
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check(args) => check(&args),
         Command::Probe(args) => probe::probe(&args),
+        Command::Browse(args) => browse::browse(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Sim(args) => sim(args),
         Command::Status(args) => status::status(&args),

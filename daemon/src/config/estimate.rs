@@ -52,7 +52,7 @@ pub struct Estimate {
 }
 
 /// What a server sends when it changes, and how often that is only the server knows.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct OnChange {
     /// Single tags that are sent when they change.
     pub tags: usize,
@@ -60,19 +60,13 @@ pub struct OnChange {
     pub subtrees: usize,
     /// Readings per second, were each of the single tags to change between all samples.
     pub samples_per_s_at_most: f64,
-}
-
-/// The bytes that one sample takes in the journal, from large frames to a frame of its own.
-#[must_use]
-pub fn bytes_of_a_sample() -> (f64, f64) {
-    let [(_, most), .., (_, fewest)] = BYTES_PER_SAMPLE;
-    (fewest, most)
+    /// By how much the record would then grow beyond the figures, per day, in bytes.
+    pub journal_bytes_per_day_at_most: f64,
 }
 
 /// Estimates; `groups` are what is read together, of all devices.
 #[must_use]
 pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
-    let per_s = |every: Duration| 1.0 / every.as_secs_f64().max(0.001);
     let (mut requests_per_s, mut samples_per_s, mut polls_per_s) = (0.0, 0.0, 0.0);
     for group in groups.iter().flatten() {
         let polls = per_s(group.every);
@@ -80,7 +74,7 @@ pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
         samples_per_s += polls * number(group.tags);
         requests_per_s += group.requests_per_s();
     }
-    let mut on_change = OnChange { tags: 0, subtrees: 0, samples_per_s_at_most: 0.0 };
+    let mut on_change = OnChange::default();
     for spec in config.devices.iter().filter_map(Device::opcua) {
         for part in publications(spec) {
             let looks = per_s(part.sample_every);
@@ -96,19 +90,15 @@ pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
             }
         }
     }
-    let record = |commit_every: Duration| {
-        // Nothing is committed while nothing was read.
-        let commits = per_s(commit_every).min(polls_per_s);
-        let samples = if commits > 0.0 { samples_per_s / commits } else { 0.0 };
-        let body = samples * bytes_per_sample(samples);
-        let frames = (body / MAX_FRAME).ceil();
-        (commits, body + frames * FRAME_OVERHEAD)
-    };
-    let (mut commits, mut bytes) = record(config.journal.commit_every);
-    if bytes < LITTLE {
-        (commits, bytes) = record(config.journal.commit_every.max(LONGEST_COMMIT));
-    }
+    let (commits, bytes) = record(config, polls_per_s, samples_per_s);
     let journal = commits * bytes;
+    // Nobody sends a change in a message of its own more often than it is looked at.
+    let (most_commits, most_bytes) = record(
+        config,
+        polls_per_s + on_change.samples_per_s_at_most,
+        samples_per_s + on_change.samples_per_s_at_most,
+    );
+    on_change.journal_bytes_per_day_at_most = (most_commits * most_bytes - journal) * DAY;
     let messages = per_s(config.uplink.send_every)
         .min(commits)
         .max(journal / number(config.uplink.max_message).max(1.0));
@@ -126,6 +116,24 @@ pub fn estimate(config: &Config, groups: &[Vec<Group>]) -> Estimate {
             .then(|| size(config.journal.max_bytes) / journal_bytes_per_day),
         on_change: (on_change.tags + on_change.subtrees > 0).then_some(on_change),
     }
+}
+
+/// Commits per second, and what one of them writes into the journal.
+fn record(config: &Config, polls_per_s: f64, samples_per_s: f64) -> (f64, f64) {
+    let with = |commit_every: Duration| {
+        // Nothing is committed while nothing was read.
+        let commits = per_s(commit_every).min(polls_per_s);
+        let samples = if commits > 0.0 { samples_per_s / commits } else { 0.0 };
+        let body = samples * bytes_per_sample(samples);
+        let frames = (body / MAX_FRAME).ceil();
+        (commits, body + frames * FRAME_OVERHEAD)
+    };
+    let usual = with(config.journal.commit_every);
+    if usual.1 < LITTLE { with(config.journal.commit_every.max(LONGEST_COMMIT)) } else { usual }
+}
+
+fn per_s(every: Duration) -> f64 {
+    1.0 / every.as_secs_f64().max(0.001)
 }
 
 /// Between the measured points on a logarithmic scale.
@@ -199,6 +207,43 @@ mod tests {
         let found = estimate(&config(1, 60_000), &polls(60_000, 1, 1));
         assert!(close(found.journal_bytes_per_day, (20.6 + 150.0) * 1440.0), "{found:?}");
         assert!(close(found.disk_bytes_per_day, (20.6 + 150.0 + BLOCK) * 1440.0), "{found:?}");
+    }
+
+    /// A server with this many tags, and more keys.
+    fn server(tags: usize, keys: &str, more: &str) -> Config {
+        let mut text = format!(
+            "[gateway]\nplant = \"P\"\nname = \"g\"\n[[device]]\nname = \"d\"\n\
+             protocol = \"opcua\"\naddress = \"opc.tcp://h\"\n{keys}\n"
+        );
+        for i in 0..tags {
+            text += &format!("[[device.tag]]\npath = \"t{i}\"\naddress = \"nsu=urn:x;i={i}\"\n");
+        }
+        crate::config::parse(Path::new("x.toml"), &(text + more), Vec::new(), &[]).unwrap()
+    }
+
+    #[test]
+    fn what_a_server_sends_on_change_is_bounded_and_counted_apart() {
+        let tree = "[[device.tag]]\npath = \"x\"\naddress = \"/Objects\"\nsubtree = true\n";
+        let found = estimate(&server(5000, "", tree), &[Vec::new()]);
+        assert_eq!((found.samples_per_s, found.buffer_days), (0.0, None));
+        let beside = found.on_change.unwrap();
+        assert_eq!((beside.tags, beside.subtrees), (5000, 1));
+        assert!(close(beside.samples_per_s_at_most, 5000.0), "{beside:?}");
+        // As much as polled ones would be.
+        assert!(
+            close(beside.journal_bytes_per_day_at_most, (27_500.0 + 150.0) * DAY),
+            "{beside:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_polled_at_a_server_counts_as_what_is_polled_anywhere() {
+        let keys = "collect = \"poll\"\nmax-items = 1000\npoll-every-ms = 500\n";
+        let found = estimate(&server(2500, keys, ""), &[Vec::new()]);
+        assert!(close(found.samples_per_s, 5000.0), "{found:?}");
+        assert!(close(found.requests_per_s, 6.0), "{found:?}");
+        assert!(close(found.journal_bytes_per_day, (27_500.0 + 150.0) * DAY), "{found:?}");
+        assert_eq!(found.on_change, None);
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl<'a> Checker<'a> {
         }
         for key in keys::of(section) {
             match family.filter(|family| !key.families.contains(family)) {
-                None => self.read(section, key, table, &mut fields, profile),
+                None => self.read(section, key, table, &mut fields, profile, family),
                 Some(family) => self.refuse_foreign(key, family, table, &mut fields, profile),
             }
         }
@@ -214,17 +214,20 @@ impl<'a> Checker<'a> {
         table: Table<'_>,
         fields: &mut Fields,
         profile: Option<&Fields>,
+        family: Option<Family>,
     ) {
+        let legal = || key.legal(family);
         let mut found = None;
         if let Some((raw, place)) = table.get(key.name) {
             fields.attempted.push(key.name);
-            found = self.check(key, &fields.path, raw, place, &fields.context);
+            found = self.check(key, &legal, &fields.path, raw, place, &fields.context);
         }
         // Only what is written once can be set from elsewhere.
         let set = if section.is_of_many() { Vec::new() } else { self.settings.of(key) };
         for (value, place) in set {
             fields.attempted.push(key.name);
-            found = self.check(key, &fields.path, Raw::Plain(&value), place, &None).or(found);
+            found =
+                self.check(key, &legal, &fields.path, Raw::Plain(&value), place, &None).or(found);
         }
         if let Some((value, place, shown)) = found {
             let field = Field { value, place, shown: Some(shown), from: None };
@@ -260,7 +263,8 @@ impl<'a> Checker<'a> {
         if !lost {
             let path = format!("{}.{}", fields.path, key.name);
             let message = format!("{:?} is missing", key.name);
-            let legal = format!("{}, for example {} = {}", key.kind.legal(), key.name, key.example);
+            let legal =
+                format!("{}, for example {} = {}", legal(), key.name, key.example_of(family));
             self.mistakes.push(
                 Mistake::new(path, fields.header.clone(), message)
                     .legal(legal)
@@ -272,6 +276,7 @@ impl<'a> Checker<'a> {
     fn check(
         &mut self,
         key: &Key,
+        legal: &dyn Fn() -> String,
         table: &str,
         raw: Raw<'_>,
         place: Place,
@@ -291,7 +296,7 @@ impl<'a> Checker<'a> {
                         None => (path.clone(), place.clone()),
                     };
                     let mut mistake = Mistake::new(path, place, illegal.message)
-                        .legal(illegal.legal.unwrap_or_else(|| key.kind.legal()))
+                        .legal(illegal.legal.unwrap_or_else(legal))
                         .suggest(illegal.suggestion.or_else(|| value::word_meant(&key.kind, raw)))
                         .context(context.clone());
                     mistake.value = illegal.value;

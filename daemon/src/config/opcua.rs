@@ -15,7 +15,7 @@ use tidegate_opcua::{
 use toml_span::Value as Toml;
 
 use super::fields::{Checker, Fields};
-use super::keys::Section;
+use super::keys::{NODES, Section, URLS};
 use super::mistake::shorten;
 use super::model::OpcUa;
 use super::value;
@@ -25,9 +25,6 @@ use crate::names::GatewayId;
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Bytes of a node address. The specification allows identifiers of 4096 characters.
 const LONGEST_NODE: usize = 4096;
-/// How a node is written.
-const NODE: &str = "\"nsu=URI;s=NAME\", also with i=, g= or b=, or a browse path from the root, such \
-                    as \"/Objects/Press 1/Axis\"";
 
 /// What a subtree has beside its node.
 pub(super) struct Below {
@@ -98,7 +95,6 @@ impl Checker<'_> {
     }
 
     fn url(&mut self, fields: &Fields) -> Option<EndpointUrl> {
-        const LEGAL: &str = "\"opc.tcp://host:port/path\"; the port is 4840 when left out";
         let text = fields.text("address")?;
         let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
         if authority.split('/').next().is_some_and(|authority| authority.contains('@')) {
@@ -106,7 +102,7 @@ impl Checker<'_> {
             let message = "the URL carries credentials";
             let mut mistake = fields.mistake("address", message);
             mistake.value = None;
-            let legal = format!("{LEGAL}; user and password-file stand beside it");
+            let legal = format!("{URLS}; user and password-file stand beside it");
             self.mistakes.push(mistake.legal(legal));
             return None;
         }
@@ -124,7 +120,7 @@ impl Checker<'_> {
             Err(UrlError::Host { .. }) => (format!("{shown:?} names no host and port"), None),
         };
         let near = near.filter(|near| EndpointUrl::parse(near).is_ok());
-        let mistake = fields.mistake("address", message).legal(LEGAL).suggest(near);
+        let mistake = fields.mistake("address", message).legal(URLS).suggest(near);
         self.mistakes.push(mistake);
         None
     }
@@ -219,7 +215,7 @@ impl Checker<'_> {
             Err(error) => {
                 // Each of these messages ends with its remedy.
                 let text = error.to_string();
-                let (message, legal) = text.rsplit_once("; ").unwrap_or((&text, NODE));
+                let (message, legal) = text.rsplit_once("; ").unwrap_or((&text, NODES));
                 self.refuse(fields, "address", message.to_owned(), legal);
                 None
             }

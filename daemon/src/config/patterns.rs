@@ -3,9 +3,13 @@
 //! # Invariants
 //! - What is legal here is understood by the translator, and can stand in a cell of a tag list.
 
+use tidegate_opcua::Pattern;
+
 use super::mistake::shorten;
 use super::value::Illegal;
 
+/// How a pattern is written.
+const LEGAL: &str = "names with one '/' between them, such as \"Axis?/Position\"";
 /// Characters of a pattern.
 const LONGEST: usize = 512;
 /// Dimensions of an array: OPC UA knows no limit, and nobody has more.
@@ -28,19 +32,13 @@ pub(super) fn pattern(text: &str) -> Result<Box<str>, Illegal> {
     if text.contains(';') {
         return refuse("holds a semicolon, which separates patterns", "`?` in the place of it");
     }
-    for level in text.split('/') {
-        if level.is_empty() {
-            return refuse(
-                "has an empty level",
-                "names with one '/' between them and none around, such as \"Axis?/Position\"",
-            );
-        }
-        if level != "**" && level.contains("**") {
-            return refuse(
-                "has `**` beside other text",
-                "`**` alone between two '/', or `*` for any text within a level",
-            );
-        }
+    if let Err(error) = Pattern::parse(text) {
+        // Each of these messages ends with its remedy.
+        let error = error.to_string();
+        let (message, legal) = error.rsplit_once("; ").unwrap_or((&error, LEGAL));
+        let mut illegal = Illegal::new(message, shown());
+        illegal.legal = Some(legal.to_owned());
+        return Err(illegal);
     }
     Ok(text.into())
 }

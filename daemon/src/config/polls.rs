@@ -188,6 +188,39 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_is_published_together_is_counted_together() {
+        let server = |keys: &str| {
+            let tag = |more: &str| {
+                format!("[[device.tag]]\npath = \"{more}\"\naddress = \"i=1\"\n{more}\n")
+            };
+            let device =
+                "[[device]]\nname = \"d\"\nprotocol = \"opcua\"\naddress = \"opc.tcp://h\"\n";
+            let tags = tag("").replace("path = \"\"", "path = \"a\"")
+                + &tag("poll-every-ms = 20")
+                + &tag("poll-every-ms = 30")
+                + &tag("poll-every-ms = 1000").replace("\"poll-every-ms = 1000\"", "\"b\"")
+                + &tag("subtree = true");
+            let config = config(&format!("{device}{keys}\n{tags}"));
+            let parts = publications(config.devices[0].opcua().unwrap());
+            let ms = |every: Duration| every.as_millis();
+            let each = parts.into_iter();
+            each.map(|it| (it.publish_every.map(ms), ms(it.sample_every), it.tags, it.subtrees))
+                .collect::<Vec<_>>()
+        };
+        // Never asked for more often than each 100 ms by itself.
+        assert_eq!(
+            server(""),
+            [(Some(100), 20, 1, 0), (Some(100), 30, 1, 0), (Some(1000), 1000, 2, 1)]
+        );
+        assert_eq!(
+            server("publish-every-ms = 50"),
+            [(Some(50), 20, 1, 0), (Some(50), 30, 1, 0), (Some(50), 1000, 2, 1)]
+        );
+        let polled = [(None, 20, 1, 0), (None, 30, 1, 0), (None, 1000, 2, 1)];
+        assert_eq!(server("collect = \"poll\""), polled);
+    }
+
     fn config(devices: &str) -> Config {
         let text = format!("[gateway]\nplant = \"P\"\nname = \"g\"\n{devices}");
         crate::config::parse(Path::new("x.toml"), &text, Vec::new(), &[]).unwrap()

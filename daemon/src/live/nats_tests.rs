@@ -102,6 +102,7 @@ async fn bench() -> Bench {
         path: TagPath::new("A/t").unwrap(),
         device: "press-1".into(),
         manner: manner(60),
+        on_change: false,
     }]);
     let stop = CancellationToken::new();
     let pulse = Pulses::new(DEADLINE).register("live");
@@ -174,6 +175,7 @@ async fn a_server_that_reads_nothing_stops_neither_the_drivers_nor_the_pulse() {
         path: TagPath::new("A/t").unwrap(),
         device: "press-1".into(),
         manner: manner(0),
+        on_change: false,
     }]);
     let pulses = Pulses::new(Duration::from_secs(2));
     let stop = CancellationToken::new();

@@ -86,6 +86,13 @@ impl LastPublished {
         self.0 = None;
     }
 
+    /// Whether an unchanged reading would be published now.
+    #[must_use]
+    pub fn is_due(&self, max_silence: Duration, now: Duration) -> bool {
+        let since = |last: &Published| nanos(now).saturating_sub(last.at);
+        self.0.as_ref().is_none_or(|last| since(last) >= nanos(max_silence))
+    }
+
     fn is_news(
         &self,
         (deadband, max_silence): (Deadband, Duration),

@@ -10,6 +10,9 @@
 //!   connection breaks.
 //! - After a reconnection the next reading of every tag is published, because nobody knows what
 //!   arrived.
+//! - A tag whose source speaks only when something changes is published from the status where no
+//!   reading comes: after max-silence, and soon after something was dropped. The value, its time
+//!   and its present quality are what the status shows; a newer reading that waits goes before.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use tidegate_translator::{Sample, TagId, TagPath};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::envelope;
@@ -37,6 +40,11 @@ const STILL_LIVE: Duration = Duration::from_secs(2);
 /// listens before this begins, so that milliseconds are usual.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
+/// How often it is looked for tags that are due without a reading, and how many are published then
+/// at most: the rest follows at the next look.
+const REPEAT_EVERY: Duration = Duration::from_secs(1);
+const MAX_REPEATED: usize = 4096;
+
 /// How often the connection is looked at while a write does not get through.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -51,6 +59,8 @@ pub struct LiveTag {
     pub device: Arc<str>,
     /// Unit, deadband and max-silence.
     pub manner: Arc<Manner>,
+    /// Whether its source speaks only when something changes.
+    pub on_change: bool,
 }
 
 /// Why a value was not taken.
@@ -135,13 +145,14 @@ pub(super) struct Entry {
 struct Group {
     device: Arc<str>,
     manner: Arc<Manner>,
+    on_change: bool,
 }
 
 /// The tags in the form in which the publisher keeps them.
 pub(super) fn entries(tags: impl IntoIterator<Item = LiveTag>) -> ByTag<Entry> {
     let mut groups = Recent::default();
-    let entry = |LiveTag { id, path, device, manner }| {
-        let group = groups.one_of(Group { device, manner });
+    let entry = |LiveTag { id, path, device, manner, on_change }| {
+        let group = groups.one_of(Group { device, manner, on_change });
         (id, Entry { path, group, published: LastPublished::default() })
     };
     tags.into_iter().map(entry).collect()
@@ -166,6 +177,8 @@ impl<O: Outlet> Publisher<O> {
     /// Publishes until `stop`. Values that are waiting then are dropped: they are in the record.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut beat = self.pulse.ticker();
+        let mut look = tokio::time::interval(REPEAT_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let taken = tokio::select! {
                 biased;
@@ -174,11 +187,22 @@ impl<O: Outlet> Publisher<O> {
                     self.pulse.tick();
                     continue;
                 }
+                _ = look.tick() => {
+                    self.pulse.tick();
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = self.repeat() => {}
+                    }
+                    continue;
+                }
                 taken = self.queue.take() => taken,
             };
             self.pulse.tick();
             if let Some(tags) = taken.retag {
                 self.retag(tags);
+            }
+            if taken.lost {
+                self.forget_on_change(None);
             }
             if let Some(batch) = taken.batch {
                 tokio::select! {
@@ -205,31 +229,84 @@ impl<O: Outlet> Publisher<O> {
     }
 
     async fn batch(&mut self, batch: Batch) {
-        let counters = &self.board.counters;
-        let connection = self.outlet.connection();
-        if connection.is_none() {
-            self.connection = None;
+        if !self.is_connected() {
+            let counters = &self.board.counters;
             // A leaf that is just being connected to has no subscriber that could miss anything.
             if self.was_connected || self.origin.elapsed() >= CONNECTS_WITHIN {
                 counters.live_disconnected.add_len(batch.samples.len());
             }
             return;
         }
-        self.was_connected = true;
-        if connection != self.connection {
-            self.connection = connection;
-            self.tags.values_mut().for_each(|entry| entry.published.forget());
-        }
         if batch.offered.elapsed() > STILL_LIVE {
-            counters.live_late.add_len(batch.samples.len());
+            self.board.counters.live_late.add_len(batch.samples.len());
+            self.forget_on_change(Some(&batch.samples));
             return;
         }
         let now = self.origin.elapsed();
         let mut place = 0;
         for (index, sample) in batch.samples.iter().enumerate() {
             if !self.publish(now, sample, &mut place).await {
-                let rest = batch.samples.len() - index;
-                self.board.counters.live_disconnected.add_len(rest);
+                let rest = batch.samples.get(index..).unwrap_or_default();
+                self.board.counters.live_disconnected.add_len(rest.len());
+                self.forget_on_change(Some(rest));
+                return;
+            }
+        }
+        self.written().await;
+    }
+
+    /// Notes which connection there is. Of a new one nobody knows what arrived.
+    fn is_connected(&mut self) -> bool {
+        let connection = self.outlet.connection();
+        if connection.is_some() {
+            self.was_connected = true;
+            if connection != self.connection {
+                self.tags.values_mut().for_each(|entry| entry.published.forget());
+            }
+        }
+        self.connection = connection;
+        connection.is_some()
+    }
+
+    /// What was dropped of a tag that speaks only when something changes may be its last word for
+    /// long; without samples any may have been dropped.
+    fn forget_on_change(&mut self, dropped: Option<&[Sample]>) {
+        let mut place = 0;
+        let Some(dropped) = dropped else {
+            let all = self.tags.values_mut().filter(|entry| entry.group.on_change);
+            all.for_each(|entry| entry.published.forget());
+            return;
+        };
+        for sample in dropped {
+            let Some(found) = self.tags.place(sample.tag, place) else { continue };
+            place = found + 1;
+            if let Some(entry) = self.tags.at_mut(found).filter(|entry| entry.group.on_change) {
+                entry.published.forget();
+            }
+        }
+    }
+
+    /// Publishes what is due without a reading.
+    async fn repeat(&mut self) {
+        if !self.is_connected() {
+            return;
+        }
+        let now = self.origin.elapsed();
+        let is_due = |entry: &Entry| {
+            entry.group.on_change && entry.published.is_due(entry.group.manner.max_silence, now)
+        };
+        let due: Vec<TagId> =
+            self.tags.iter().filter(|(_, entry)| is_due(entry)).map(|(id, _)| id).collect();
+        if due.is_empty() {
+            return;
+        }
+        let latest = self.board.latest(due);
+        // Looked at after the status: what that knew and nobody took yet still waits here.
+        let waiting = self.queue.waiting();
+        let mut place = 0;
+        let fresh = latest.iter().filter(|sample| !waiting.contains(&sample.tag));
+        for sample in fresh.take(MAX_REPEATED) {
+            if !self.publish(now, sample, &mut place).await {
                 return;
             }
         }
@@ -322,10 +399,11 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use tidegate_translator::{Timestamp, Value};
+    use tidegate_translator::{DeviceState, Timestamp, Value};
 
     use super::*;
-    use crate::observe::state::tests::board;
+    use crate::observe::state::tests::{board, meta};
+    use crate::observe::state::{Alive, DeviceMeta, TagMeta};
     use crate::supervise::Pulses;
 
     /// An outlet that keeps what it gets. Connection 0 stands for none.
@@ -362,7 +440,8 @@ mod tests {
 
     fn tag(id: u32) -> LiveTag {
         let path = TagPath::new(format!("A/t{id}")).unwrap();
-        LiveTag { id: TagId(id), path, device: "press-1".into(), manner: manner(60) }
+        let device = "press-1".into();
+        LiveTag { id: TagId(id), path, device, manner: manner(60), on_change: false }
     }
 
     fn bench(connection: u64) -> Bench {
@@ -497,6 +576,98 @@ mod tests {
         bench.settle().await;
         assert_eq!(bench.values(), ["uns.A.t1=3"]);
         bench.end().await;
+    }
+
+    /// Tag 1 speaks only when something changes, and its driver is heard.
+    fn quiet(connection: u64) -> Bench {
+        let bench = bench(connection);
+        let alive = Alive::ByDriver(Duration::from_secs(15));
+        let meta = TagMeta { fresh_for: None, ..meta(1, "A/t1", "press-1") };
+        bench.board.configure([DeviceMeta { name: "press-1".into(), alive }], [meta]);
+        bench.queue.set_tags(vec![LiveTag { on_change: true, ..tag(1) }, tag(2)]);
+        bench
+    }
+
+    impl Bench {
+        /// A reading as the sink takes it.
+        fn tell(&self, value: i64) {
+            let sample = Sample::good(TagId(1), Timestamp::from_millis(5), Value::I64(value));
+            self.queue.offer(vec![sample.clone()].into());
+            self.board.note_samples(&[sample]);
+        }
+
+        /// So many seconds in which the driver is heard.
+        async fn pass(&self, seconds: u64) {
+            for _ in 0..seconds {
+                self.board.note_device("press-1", DeviceState::Live, None);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_speaks_only_when_something_changes_is_published_after_max_silence() {
+        let bench = quiet(1);
+        bench.tell(7);
+        bench.pass(58).await;
+        assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        bench.pass(120).await;
+        let again = bench.kept.values.lock().unwrap().clone();
+        assert_eq!(again.len(), 2, "{again:?}");
+        assert_eq!(again[0].1, r#"{"v":7,"ts":5,"q":"good","src":"press-1"}"#);
+        // The driver falls silent: the value is not vouched for any more.
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let stale = bench.kept.values.lock().unwrap().pop().unwrap().1;
+        assert_eq!(stale, r#"{"v":7,"ts":5,"q":"bad","src":"press-1","why":"stale"}"#);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_dropped_of_it_is_made_good_once_there_is_a_connection() {
+        let bench = quiet(0);
+        bench.tell(7);
+        bench.pass(10).await;
+        assert_eq!(bench.values().len(), 0);
+        bench.kept.connection.store(1, Ordering::Relaxed);
+        bench.pass(3).await;
+        assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        // The leaf is another one: nobody there has heard of the value.
+        bench.kept.connection.store(2, Ordering::Relaxed);
+        bench.pass(3).await;
+        assert_eq!(bench.values(), ["uns.A.t1=7"]);
+        // Readings that waited behind a stuck write.
+        bench.kept.stuck.store(true, Ordering::Relaxed);
+        bench.tell(8);
+        bench.settle().await;
+        bench.tell(9);
+        bench.pass(3).await;
+        bench.kept.stuck.store(false, Ordering::Relaxed);
+        bench.kept.connection.store(3, Ordering::Relaxed);
+        bench.pass(3).await;
+        assert_eq!(bench.values(), ["uns.A.t1=8", "uns.A.t1=9"]);
+        bench.end().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reading_that_waits_goes_before_what_the_status_knows() {
+        let board = Arc::new(board());
+        let queue = Arc::new(LiveQueue::new(Arc::clone(&board)));
+        queue.set_tags(vec![LiveTag { on_change: true, ..tag(1) }]);
+        let kept = Arc::new(Kept::default());
+        kept.connection.store(1, Ordering::Relaxed);
+        let pulse = Pulses::new(Duration::from_secs(30)).register("live");
+        let (shared, outlet) = (Arc::clone(&board), Arc::clone(&kept));
+        let mut publisher = Publisher::new(Arc::clone(&queue), shared, outlet, pulse);
+        publisher.retag(queue.take().await.retag.unwrap());
+        let sample = Sample::good(TagId(1), Timestamp(0), Value::I64(7));
+        queue.offer(vec![sample.clone()].into());
+        board.note_samples(&[sample]);
+        publisher.repeat().await;
+        assert!(kept.values.lock().unwrap().is_empty());
+        let batch = queue.take().await.batch.unwrap();
+        publisher.batch(batch).await;
+        publisher.repeat().await;
+        assert_eq!(kept.values.lock().unwrap().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,10 +5,10 @@
 //! - Bounded by samples. When it is full the oldest batch goes: the newest reading is the one that
 //!   is still live. Each reading that goes is counted as `live_overflow`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tidegate_translator::Sample;
+use tidegate_translator::{Sample, TagId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -36,6 +36,8 @@ struct Inner {
     batches: VecDeque<Batch>,
     weight: usize,
     retag: Option<ByTag<Entry>>,
+    /// Readings went since the last look.
+    lost: bool,
 }
 
 /// One poll's readings and when they were offered.
@@ -50,6 +52,8 @@ pub(super) struct Batch {
 pub(super) struct Taken {
     pub(super) retag: Option<ByTag<Entry>>,
     pub(super) batch: Option<Batch>,
+    /// Whether readings went before these.
+    pub(super) lost: bool,
 }
 
 impl LiveQueue {
@@ -79,6 +83,7 @@ impl LiveQueue {
             {
                 inner.weight -= weight(&oldest.samples);
                 dropped += oldest.samples.len();
+                inner.lost = true;
             }
         }
         self.board.counters.live_overflow.add_len(dropped);
@@ -93,6 +98,12 @@ impl LiveQueue {
         self.filled.notify_one();
     }
 
+    /// The tags of readings that wait.
+    pub(super) fn waiting(&self) -> HashSet<TagId> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.batches.iter().flat_map(|batch| batch.samples.iter()).map(|s| s.tag).collect()
+    }
+
     /// Waits until there is something to do. Cancel safe: nothing is taken before it returns.
     pub(super) async fn take(&self) -> Taken {
         loop {
@@ -104,7 +115,8 @@ impl LiveQueue {
                     inner.weight -= weight(&batch.samples);
                 }
                 if retag.is_some() || batch.is_some() {
-                    return Taken { retag, batch };
+                    let lost = std::mem::take(&mut inner.lost);
+                    return Taken { retag, batch, lost };
                 }
             }
             self.filled.notified().await;
@@ -114,7 +126,7 @@ impl LiveQueue {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_translator::{TagId, Timestamp, Value};
+    use tidegate_translator::{Timestamp, Value};
 
     use super::*;
     use crate::observe::state::tests::board;

@@ -35,7 +35,7 @@ struct Servers {
     found: std::sync::Mutex<HashMap<String, Vec<FoundTag>>>,
     learned: std::sync::Mutex<HashMap<String, ValueKind>>,
     /// Says to the drivers that the servers have changed.
-    changed: tokio::sync::Notify,
+    changed: tokio::sync::watch::Sender<()>,
 }
 
 /// What a driver was given: the device and the numbers.
@@ -58,6 +58,8 @@ impl Translator for Fake {
     fn run(self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {
         Box::pin(async move {
             let name = self.name();
+            // From before the first look, so that no change is missed.
+            let mut changed = self.servers.changed.subscribe();
             loop {
                 let found = self.servers.found.lock().unwrap().get(&*name).cloned();
                 let kind = self.servers.learned.lock().unwrap().get(&*name).copied();
@@ -73,7 +75,7 @@ impl Translator for Fake {
                 let _ = self.defined.send((name.to_string(), ids));
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = self.servers.changed.notified() => {}
+                    changed = changed.changed() => changed.unwrap(),
                 }
             }
         })
@@ -294,7 +296,7 @@ async fn what_a_driver_finds_has_a_number_before_its_first_sample() {
     assert_eq!(&*entry.address, "nsu=urn:press;s=A/axis/x");
     // Another look finds one less and one more: the first keeps its number.
     bench.serve("press", &[found("A/axis/x", Some("mm")), found("A/axis/z", None)]);
-    bench.servers.changed.notify_waiters();
+    bench.servers.changed.send_replace(());
     let (_, again) = bench.next().await;
     assert_eq!(again[0], ids[0]);
     assert!(!ids.contains(&again[1]), "{again:?}");
@@ -322,7 +324,7 @@ async fn what_was_found_outlives_the_reload_of_other_devices_and_of_its_own_tags
     bench.apply([device("press", &["A/state"], &["A/more", "A/axis"])]).await;
     assert!(bench.shown().contains(&good(&["A/axis/x"])[0]), "{:?}", bench.shown());
     bench.serve("press", &[FoundTag { subtree: 1, ..found("A/axis/x", None) }]);
-    bench.servers.changed.notify_waiters();
+    bench.servers.changed.send_replace(());
     while bench.next().await.1 != ids {}
     bench.apply([device("press", &["A/state"], &[])]).await;
     assert_eq!(bench.shown().len(), 1, "{:?}", bench.shown());
@@ -381,7 +383,7 @@ async fn what_a_server_says_of_a_tag_is_in_the_catalog_once() {
     let (kind, version) = (bench.catalog().resolve(id).unwrap().kind, bench.catalog().version());
     assert_eq!(kind, ValueKind::Text);
     // Neither another look nor a reload makes another version of it.
-    bench.servers.changed.notify_waiters();
+    bench.servers.changed.send_replace(());
     bench.next().await;
     bench.apply([device("press", &["A/state"], &[])]).await;
     assert_eq!(bench.catalog().version(), version);

@@ -251,6 +251,8 @@ impl Roster {
             path: tag.path.clone(),
             device: tag.device,
             manner: Arc::clone(tag.manner),
+            // Without an end to its freshness it is told only when it changes.
+            on_change: tag.fresh_for.is_none(),
         });
         let own = || known.health.iter().zip(health::TAGS);
         let own_metas = own().map(|((id, path), tag)| own_meta(*id, path, tag));
@@ -399,7 +401,8 @@ fn own_live(id: TagId, path: &TagPath, tag: &HealthTag) -> LiveTag {
         max_silence: health::MAX_SILENCE,
         record: RecordMode::All,
     });
-    LiveTag { id, path: path.clone(), device: health::DEVICE.into(), manner }
+    let device = health::DEVICE.into();
+    LiveTag { id, path: path.clone(), device, manner, on_change: true }
 }
 
 /// Whether the device tells only what changes.

@@ -181,6 +181,41 @@ impl Daemon {
         .await
     }
 
+    /// Waits until values have come; how many.
+    pub(crate) async fn samples(&mut self, patience: Duration) -> anyhow::Result<u64> {
+        wait::until(patience, "values come", || {
+            let count = self.counter("samples_acquired");
+            let ended = self.process.ended();
+            async move {
+                if let Some(status) = ended? {
+                    bail!("the daemon ended ({status})");
+                }
+                // It does not answer before it runs.
+                Ok(count.ok().filter(|count| *count > 0))
+            }
+        })
+        .await
+    }
+
+    /// One of the daemon's counters.
+    pub(crate) fn counter(&self, name: &str) -> anyhow::Result<u64> {
+        let status = self.status()?;
+        status["counters"][name].as_u64().with_context(|| format!("no counter {name}"))
+    }
+
+    /// What its first device says of itself.
+    pub(crate) fn device_state(&self) -> anyhow::Result<String> {
+        let status = self.status()?;
+        Ok(status["devices"][0]["state"].as_str().context("no device")?.to_owned())
+    }
+
+    /// Reports of values of its first device that are missing and that nobody can count.
+    pub(crate) fn uncounted(&self) -> anyhow::Result<u64> {
+        let status = self.status()?;
+        let causes = status["devices"][0]["missed"].as_object().context("no device")?;
+        Ok(causes.values().filter_map(|cause| cause["uncounted"].as_u64()).sum())
+    }
+
     pub(crate) fn leaf(&self) -> anyhow::Result<u32> {
         let leaves = children_of(self.process.id(), "nats-server")?;
         leaves.first().copied().context("the daemon runs no leaf")

@@ -18,7 +18,8 @@ use tempfile::TempDir;
 
 use crate::family::{Family, Process};
 use crate::gateway::{Gateway, Settings, Wishes};
-use crate::hub::Hub;
+use crate::hub::{Credentials, Hub};
+use crate::oracle::NamedLoss;
 use crate::{clock, reader, stream, tools, wait};
 
 pub mod truth;
@@ -91,7 +92,7 @@ impl Devices {
     /// A device more, whose tags stand in `text` and have these names.
     #[must_use]
     pub fn with_text(
-        mut self,
+        self,
         name: &str,
         way: &str,
         keys: &str,
@@ -99,20 +100,26 @@ impl Devices {
         text: &str,
     ) -> Self {
         let base = base_path(name);
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "\n[[device]]\nname = {name:?}\nbase-path = {base:?}");
-        self.text.push_str(way);
-        self.text.push('\n');
         let written = format!("\n{way}\n{keys}");
+        let mut table = format!("{way}\n");
         for (key, value) in USUAL {
             if !written.contains(&format!("\n{key} ")) {
-                let _ = writeln!(self.text, "{key} = {value}");
+                // Writing to a String cannot fail.
+                let _ = writeln!(table, "{key} = {value}");
             }
         }
-        self.text.push_str(keys);
-        self.text.push('\n');
-        self.text.push_str(text);
-        self.paths.extend(tags.iter().map(|tag| format!("{base}/{tag}")));
+        table.push_str(keys);
+        let paths = tags.iter().map(|tag| format!("{base}/{tag}")).collect();
+        self.with_table(name, &table, text, paths)
+    }
+
+    /// A device more, whose keys and tags stand in `keys` and `tags`, and whose tags have these paths.
+    #[must_use]
+    pub fn with_table(mut self, name: &str, keys: &str, tags: &str, paths: Vec<String>) -> Self {
+        let base = base_path(name);
+        let _ = writeln!(self.text, "\n[[device]]\nname = {name:?}\nbase-path = {base:?}\n{keys}");
+        self.text.push_str(tags);
+        self.paths.extend(paths);
         self
     }
 
@@ -134,14 +141,13 @@ pub fn base_path(device: &str) -> String {
 pub struct Field {
     /// The gateway.
     pub gateway: Gateway,
-    /// The hub.
-    pub hub: Hub,
+    hub: Option<Hub>,
     /// What tags must hold that are not named after their place.
     pub exceptions: Exceptions,
     paths: Vec<String>,
     live: Arc<Mutex<Vec<Reading>>>,
     shown: Option<Process>,
-    subscriber: tokio::task::JoinHandle<()>,
+    subscriber: Option<tokio::task::JoinHandle<()>>,
     /// Last, so that it is removed when nobody writes into it any more.
     site: Option<Site>,
 }
@@ -173,9 +179,8 @@ impl Field {
     ///
     /// # Errors
     /// When a part does not come up.
-    pub async fn idle(site: Site, devices: &Devices, mut wishes: Wishes) -> anyhow::Result<Self> {
+    pub async fn idle(site: Site, devices: &Devices, wishes: Wishes) -> anyhow::Result<Self> {
         let hub = Hub::start(&site.family, &site.path("hub"), &[GATEWAY]).await?;
-        wishes.devices = Some(devices.text.clone());
         let settings = Settings {
             gateway: GATEWAY.to_owned(),
             hubs: vec![hub.leafs()?],
@@ -185,9 +190,38 @@ impl Field {
             plc: ([127, 0, 0, 1], 1).into(),
             wishes,
         };
-        let gateway = Gateway::configured(&site.family, &site.path("gateway"), &settings)?;
         let live = Arc::default();
         let subscriber = watch_live(&hub, Arc::clone(&live)).await?;
+        Self::configured(site, devices, settings, Some(hub), live, Some(subscriber))
+    }
+
+    /// The gateway is configured without a hub, for what shows in its status and its latest values.
+    ///
+    /// # Errors
+    /// When its files cannot be written.
+    pub fn without_hub(site: Site, devices: &Devices) -> anyhow::Result<Self> {
+        let settings = Settings {
+            gateway: GATEWAY.to_owned(),
+            hubs: Vec::new(),
+            credentials: Credentials::none(),
+            stream: String::new(),
+            domain: String::new(),
+            plc: ([127, 0, 0, 1], 1).into(),
+            wishes: Wishes::default(),
+        };
+        Self::configured(site, devices, settings, None, Arc::default(), None)
+    }
+
+    fn configured(
+        site: Site,
+        devices: &Devices,
+        mut settings: Settings,
+        hub: Option<Hub>,
+        live: Arc<Mutex<Vec<Reading>>>,
+        subscriber: Option<tokio::task::JoinHandle<()>>,
+    ) -> anyhow::Result<Self> {
+        settings.wishes.devices = Some(devices.text.clone());
+        let gateway = Gateway::configured(&site.family, &site.path("gateway"), &settings)?;
         Ok(Self {
             gateway,
             hub,
@@ -239,6 +273,12 @@ impl Field {
             shown.kill9()?;
         }
         self.start().await
+    }
+
+    /// The paths of all tags that are named in the configuration.
+    #[must_use]
+    pub fn paths(&self) -> &[String] {
+        &self.paths
     }
 
     /// Where everything is kept.
@@ -352,7 +392,7 @@ impl Field {
         self.gateway.must_be_running()?;
         let now = clock::now_ms()?;
         let site = self.site()?;
-        let url = self.hub.reader_url()?;
+        let url = self.hub.as_ref().context("there is no hub")?.reader_url()?;
         let record = wait::until(patience, "the hub holds what is read now", || async {
             let all = self.record(&url).await?;
             Ok(all.iter().any(|one| one.at_ms > now).then_some(all))
@@ -361,8 +401,9 @@ impl Field {
         let (proof, exit_ok) = reader::report(&site.family, &url, GATEWAY).await?;
         let claim = reader::claim(&proof, exit_ok)?;
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let shown = readings(&std::fs::read_to_string(shown(site))?)?;
-        let judgement = Judgement { live, shown, record };
+        let shown = self.shown()?;
+        let losses = claim.losses.clone();
+        let judgement = Judgement { live, shown, record, losses };
         let wrong = judgement.wrong(&self.exceptions)?;
         ensure!(
             wrong.is_empty(),
@@ -372,6 +413,31 @@ impl Field {
         );
         ensure!(claim.is_balanced() && exit_ok, "the record is not balanced: {proof:#}");
         Ok(judgement)
+    }
+
+    /// Every value that the terminal has shown so far.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn shown(&self) -> anyhow::Result<Vec<Reading>> {
+        readings(&std::fs::read_to_string(shown(self.site()?))?)
+    }
+
+    /// What the terminal has shown so far, judged as everything is where there is a hub.
+    ///
+    /// # Errors
+    /// When a value is wrong.
+    pub fn judge_shown(&mut self) -> anyhow::Result<Vec<Reading>> {
+        self.gateway.must_be_running()?;
+        let shown = self.shown()?;
+        let wrong = truth::wrong(&shown, &self.exceptions)?;
+        ensure!(
+            wrong.is_empty(),
+            "{} wrong values: {:#?}",
+            wrong.len(),
+            &wrong[..wrong.len().min(8)]
+        );
+        Ok(shown)
     }
 
     /// The record at the hub, of the devices alone.
@@ -396,7 +462,9 @@ impl Field {
 impl Drop for Field {
     #[expect(clippy::print_stderr, reason = "a failed scenario shows what its processes logged")]
     fn drop(&mut self) {
-        self.subscriber.abort();
+        if let Some(subscriber) = &self.subscriber {
+            subscriber.abort();
+        }
         if !std::thread::panicking() {
             return;
         }
@@ -419,6 +487,8 @@ pub struct Judgement {
     pub shown: Vec<Reading>,
     /// What the record holds.
     pub record: Vec<Reading>,
+    /// The losses that it names.
+    pub losses: Vec<NamedLoss>,
 }
 
 impl Judgement {

@@ -4,12 +4,15 @@
 //! # Invariants
 //! - Pure, and nothing of the product's decoding is used.
 //! - A tag's name says where it is read: the table's letter (`c`, `d`, `h`, `i`), the address, and
-//!   the type where it is not the table's own, such as `h100`, `i7-uint32` or `c5`.
+//!   the type where it is not the table's own, such as `h100`, `i7-uint32` or `c5`; `n5` is counter 5
+//!   of an OPC UA server.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
+
+use crate::opcua::truth as opcua;
 
 /// A value of a tag as it was seen somewhere.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +100,44 @@ pub fn configuration(name: &str) -> anyhow::Result<String> {
 }
 
 /// What tags must hold that are not named after their place, by path.
-pub type Exceptions = BTreeMap<String, Value>;
+pub type Exceptions = BTreeMap<String, Must>;
+
+/// What one tag must hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Must {
+    /// This alone.
+    Be(Value),
+    /// One of these.
+    BeOneOf(Vec<Value>),
+    /// What the OPC UA counter of this number counts.
+    Count(u64),
+    /// Whatever it is, because a scenario judges it by itself.
+    Anything,
+}
+
+impl From<Value> for Must {
+    fn from(value: Value) -> Self {
+        Self::Be(value)
+    }
+}
+
+impl Must {
+    fn of(name: &str) -> anyhow::Result<Self> {
+        match opcua::number(name) {
+            Some(number) => Ok(Self::Count(number)),
+            None => Ok(Self::Be(Place::of(name)?.expected()?)),
+        }
+    }
+
+    fn allows(&self, value: &Value) -> bool {
+        match self {
+            Self::Be(expected) => value == expected,
+            Self::BeOneOf(expected) => expected.contains(value),
+            Self::Count(number) => opcua::write_of(*number, value).is_some(),
+            Self::Anything => true,
+        }
+    }
+}
 
 /// Every reading that is not what its place holds and has a value nevertheless. Not good is no
 /// excuse for a value from elsewhere.
@@ -112,12 +152,10 @@ pub fn wrong<'a>(
     for reading in readings {
         let expected = match exceptions.get(&reading.path) {
             Some(expected) => expected.clone(),
-            None => {
-                let name = reading.path.rsplit('/').next().unwrap_or_default();
-                Place::of(name)?.expected()?
-            }
+            None => Must::of(reading.path.rsplit('/').next().unwrap_or_default())?,
         };
-        let is_right = reading.value == expected || (reading.value.is_null() && !reading.is_good());
+        let is_right =
+            expected.allows(&reading.value) || (reading.value.is_null() && !reading.is_good());
         if !is_right {
             wrong.push(reading);
         }
@@ -164,8 +202,11 @@ mod tests {
     fn a_tag_whose_value_nobody_can_know_is_a_mistake_of_the_scenario() {
         let readings = [reading("P/d/speed", json!(1), "good")];
         assert!(wrong(&readings, &Exceptions::new()).is_err());
-        let told = Exceptions::from([("P/d/speed".to_owned(), json!(2))]);
+        let told = Exceptions::from([("P/d/speed".to_owned(), json!(2).into())]);
         assert_eq!(wrong(&readings, &told).unwrap().len(), 1);
+        let told = Must::BeOneOf(vec![json!(2), json!(1)]);
+        let told = Exceptions::from([("P/d/speed".to_owned(), told)]);
+        assert!(wrong(&readings, &told).unwrap().is_empty());
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod load_flood;
 mod load_observers;
 mod load_storms;
 mod modbus;
+mod opcua;
 mod payload;
 mod permissions;
 mod plc_down;

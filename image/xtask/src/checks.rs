@@ -38,10 +38,11 @@ pub(crate) fn setup(workspace: &Workspace) -> anyhow::Result<Tools> {
         faketime: faketime::provide()?,
         peers: peers::provide(workspace)?,
     };
-    shell::say(&format!("python with pymodbus: {}", tools.interpreter.display()));
+    shell::say(&format!("python with pymodbus and asyncua: {}", tools.interpreter.display()));
     shell::say(&format!("libfaketime: {}", tools.faketime.display()));
     shell::say(&format!("libmodbus server: {}", tools.peers.libmodbus.display()));
     shell::say(&format!("jsmodbus: {}", tools.peers.jsmodbus.display()));
+    shell::say(&format!("node-opcua: {}", tools.peers.node_opcua.display()));
     Ok(tools)
 }
 
@@ -174,6 +175,7 @@ fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {
         .env(faketime::VARIABLE, &tools.faketime)
         .env(peers::LIBMODBUS, &tools.peers.libmodbus)
         .env(peers::JSMODBUS, &tools.peers.jsmodbus)
+        .env(peers::NODE_OPCUA, &tools.peers.node_opcua)
         .env("TIDEGATE_BIN", workspace.gateway_binary())
         // Where a panic is says enough; the backtrace of each error in its chain says no more.
         .env("RUST_LIB_BACKTRACE", "0");

@@ -87,7 +87,7 @@ fn known(workspace: &Workspace) -> anyhow::Result<Vec<Bench>> {
         }
     }
     // The quick ones first.
-    let order = ["pipeline", "modbus", "drain", "end-to-end", "journal"];
+    let order = ["pipeline", "modbus", "opcua", "drain", "end-to-end", "journal"];
     known.sort_by_key(|bench| order.iter().position(|name| *name == bench.name));
     Ok(known)
 }
@@ -107,18 +107,20 @@ struct Needs {
     gateway: Option<PathBuf>,
     nats_server: Option<PathBuf>,
     node_red: Option<PathBuf>,
+    node_opcua: Option<PathBuf>,
     libmodbus: Option<PathBuf>,
 }
 
 impl Needs {
     fn provide(workspace: &Workspace, chosen: &[&Bench]) -> anyhow::Result<Self> {
         let has = |name: &str| chosen.iter().any(|bench| bench.name == name);
-        let daemon = has("end-to-end") || has("drain");
+        let daemon = has("end-to-end") || has("drain") || has("opcua");
         let mut needs = Self {
             scratch: workspace.target.join("bench-scratch"),
             gateway: None,
             nats_server: None,
             node_red: None,
+            node_opcua: None,
             libmodbus: None,
         };
         if daemon {
@@ -140,6 +142,9 @@ impl Needs {
                 Err(error) => shell::say(&format!("no Node-RED to compare with: {error:#}")),
             }
         }
+        if has("opcua") {
+            needs.node_opcua = Some(devices::node_opcua(workspace)?);
+        }
         if has("modbus") {
             match devices::libmodbus(workspace, LIBMODBUS) {
                 Ok(place) => needs.libmodbus = Some(place),
@@ -159,6 +164,7 @@ impl Needs {
             ("TIDEGATE_BIN", &self.gateway),
             (nats::VARIABLE, &self.nats_server),
             ("TIDEGATE_NODE_RED", &self.node_red),
+            (devices::NODE_OPCUA, &self.node_opcua),
             ("TIDEGATE_MODBUS_PEER", &self.libmodbus),
         ];
         for (name, place) in told {

@@ -1,5 +1,5 @@
 //! What the rig's devices of other makes need: libmodbus with our server around it, jsmodbus,
-//! mbpoll and socat.
+//! node-opcua, mbpoll and socat.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,12 +16,17 @@ pub(crate) const LIBMODBUS: &str = "TIDEGATE_LIBMODBUS_PLC";
 /// Where the rig looks for jsmodbus.
 pub(crate) const JSMODBUS: &str = "TIDEGATE_JSMODBUS";
 
+/// Where the rig looks for node-opcua.
+pub(crate) const NODE_OPCUA: &str = "TIDEGATE_NODE_OPCUA";
+
 /// What was provided.
 pub(crate) struct Peers {
     /// The libmodbus server.
     pub(crate) libmodbus: PathBuf,
     /// The directory with jsmodbus.
     pub(crate) jsmodbus: PathBuf,
+    /// The directory with node-opcua.
+    pub(crate) node_opcua: PathBuf,
 }
 
 /// Installs and builds what is not there yet.
@@ -31,9 +36,23 @@ pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<Peers> {
             debian::install(program, program)?;
         }
     }
-    let packages = Packages { what: "jsmodbus", from: "hil-tests/plc/jsmodbus", name: "jsmodbus" };
+    let jsmodbus = Packages { what: "jsmodbus", from: "hil-tests/plc/jsmodbus", name: "jsmodbus" };
     let libmodbus = libmodbus(workspace, "hil-tests/plc/libmodbus_plc.c")?;
-    Ok(Peers { libmodbus, jsmodbus: npm::provide(workspace, &packages)? })
+    Ok(Peers {
+        libmodbus,
+        jsmodbus: npm::provide(workspace, &jsmodbus)?,
+        node_opcua: node_opcua(workspace)?,
+    })
+}
+
+/// The directory with node-opcua, also for what is measured beside it.
+pub(crate) fn node_opcua(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let packages = Packages {
+        what: "node-opcua (65 MB)",
+        from: "hil-tests/plc/node_opcua",
+        name: "node_opcua",
+    };
+    npm::provide(workspace, &packages)
 }
 
 /// A program of ours around the distribution's libmodbus. Its stamp is its source: when that

@@ -1,4 +1,5 @@
-//! The Python environment under the target directory: pip for the fetching, pymodbus for the rig.
+//! The Python environment under the target directory: pip for the fetching, pymodbus and asyncua
+//! for the rig.
 //!
 //! # Invariants
 //! - The environment is built under another name and renamed when whole, so a half-built one is

@@ -33,10 +33,12 @@ pub(crate) use choose::{Chosen, choose, leaf};
 pub(crate) use error::words;
 pub use error::{ConnectError, Stage};
 
+use crate::convert::RawBodies;
 use crate::credentials::{Credentials, Presented};
 use crate::line::service;
 use crate::spec::{DeviceSpec, EndpointUrl};
-use crate::wire::{CHUNK, Dialled, MAX_CHUNKS, MAX_MESSAGE, Wire, dial};
+use crate::transport::{CHUNK, MAX_CHUNKS, MAX_MESSAGE};
+use crate::wire::{Dialled, Wire};
 
 /// How long a channel's token is asked to live. It is renewed at three quarters of that, inside
 /// the request that is then due.
@@ -72,7 +74,6 @@ struct Own {
 /// What a server gave when it created a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticket {
-    pub(crate) session: NodeId,
     pub(crate) token: NodeId,
     pub(crate) timeout: Duration,
     /// What the next log-on signs.
@@ -101,12 +102,9 @@ pub(crate) async fn endpoints(
         ..EndpointDescription::default()
     };
     let channel = channel(endpoint, None);
-    let stream = dial(url, timeout).await?;
-    let opened = Dialled::new(stream, url).open(&channel, timeout).await;
-    let mut wire = opened.map_err(|(stage, status, text)| {
-        let stage = if stage == Stage::Hello { stage } else { Stage::Endpoints };
-        ConnectError::refused(stage, status, &text)
-    })?;
+    let opened = Dialled::new(url, timeout).await?.open(&channel, timeout).await;
+    let mut wire =
+        opened.map_err(|(status, text)| ConnectError::refused(Stage::Endpoints, status, &text))?;
     let request = GetEndpointsRequest {
         request_header: header(&NodeId::null(), 1, timeout),
         endpoint_url: url.to_string().into(),
@@ -180,10 +178,9 @@ impl Target {
         timeout: Duration,
     ) -> Result<(AsyncSecureChannel, Wire), ConnectError> {
         let channel = channel(self.chosen.endpoint.clone(), self.own.as_ref());
-        let stream = dial(&self.url, timeout).await?;
-        let opened = Dialled::new(stream, &self.url).open(&channel, timeout).await;
-        let wire =
-            opened.map_err(|(stage, status, text)| ConnectError::refused(stage, status, &text))?;
+        let opened = Dialled::new(&self.url, timeout).await?.open(&channel, timeout).await;
+        let wire = opened
+            .map_err(|(status, text)| ConnectError::refused(Stage::Channel, status, &text))?;
         Ok((channel, wire))
     }
 
@@ -244,7 +241,6 @@ impl Target {
         }
         let revised = Duration::try_from_secs_f64(answer.revised_session_timeout / 1000.0);
         Ok(Ticket {
-            session: answer.session_id,
             token: answer.authentication_token,
             timeout: revised
                 .unwrap_or(SESSION_TIMEOUT)
@@ -324,7 +320,8 @@ fn channel(endpoint: EndpointDescription, own: Option<&Own>) -> AsyncSecureChann
         decoding_depth_gauge: opcua::types::DepthGauge::new(MAX_DEPTH),
         ..DecodingOptions::default()
     };
-    let context = ContextOwned::new_default(NamespaceMap::new(), options);
+    let mut context = ContextOwned::new_default(NamespaceMap::new(), options);
+    context.loaders_mut().add_type_loader(RawBodies);
     AsyncSecureChannel::new(
         Arc::new(RwLock::new(store)),
         endpoint.into(),

@@ -119,6 +119,14 @@ impl Ledger {
         self.absence.is_some()
     }
 
+    /// How long the absence lasted, or has lasted until now.
+    pub(crate) fn away_for(&self) -> Option<Duration> {
+        let absence = self.absence?;
+        let end = absence.end.unwrap_or_else(|| self.clock.now());
+        let nanos = end.0.saturating_sub(absence.told.0);
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+    }
+
     /// When the ledger has something to tell, unless the server comes back before.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.absence.as_ref().filter(|a| a.end.is_none()).map(|a| a.certain.max(a.next))

@@ -9,9 +9,7 @@
 //! - Certificates and trust are the daemon's: it comes in through [`Credentials`].
 
 mod book;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod connect;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod convert;
 mod credentials;
 mod device;
@@ -19,25 +17,21 @@ mod grid;
 mod history;
 mod items;
 mod ledger;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod line;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod namespaces;
 mod node;
 mod pattern;
 mod poll;
 mod prepare;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
+pub mod probe;
 mod resolve;
 mod sequence;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod services;
 mod spec;
 mod status;
 mod supervisor;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
+mod transport;
 mod tree;
-#[allow(dead_code, unused_imports, reason = "probe and types use the rest")]
 mod types;
 mod voice;
 mod watchdog;

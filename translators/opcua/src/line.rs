@@ -15,12 +15,12 @@ use opcua::client::AsyncSecureChannel;
 use opcua::types::{
     AttributeId, BrowseDescription, BrowseNextRequest, BrowseRequest, BrowseResult, ByteString,
     CloseSessionRequest, CreateMonitoredItemsRequest, CreateSubscriptionRequest, DataValue,
-    DeleteMonitoredItemsRequest, DeleteSubscriptionsRequest, ExtensionObject, HistoryReadRequest,
-    HistoryReadResult, HistoryReadValueId, MonitoredItemCreateRequest, MonitoredItemCreateResult,
-    NodeId, NotificationMessage, PublishRequest, PublishResponse, ReadRawModifiedDetails,
-    ReadRequest, ReadValueId, ReferenceDescription, RepublishRequest, StatusCode,
-    SubscriptionAcknowledgement, TimestampsToReturn, TransferResult, TransferSubscriptionsRequest,
-    VariableId, Variant, ViewDescription,
+    DeleteSubscriptionsRequest, ExtensionObject, HistoryReadRequest, HistoryReadResult,
+    HistoryReadValueId, MonitoredItemCreateRequest, MonitoredItemCreateResult, NodeId,
+    NotificationMessage, PublishRequest, PublishResponse, ReadRawModifiedDetails, ReadRequest,
+    ReadValueId, ReferenceDescription, RepublishRequest, StatusCode, SubscriptionAcknowledgement,
+    TimestampsToReturn, TransferResult, TransferSubscriptionsRequest, VariableId, Variant,
+    ViewDescription,
 };
 
 use crate::connect::{ConnectError, Stage, Target, Ticket, header, words};
@@ -215,26 +215,6 @@ impl Line {
     /// What is left when the connection is gone.
     pub(crate) fn remains(self) -> Remnant {
         Remnant { target: self.target, ticket: self.ticket, limits: self.limits }
-    }
-
-    /// The server as it describes itself.
-    pub(crate) const fn server(&self) -> &opcua::types::ApplicationDescription {
-        &self.target.chosen.endpoint.server
-    }
-
-    /// The endpoint that is used.
-    pub(crate) const fn endpoint(&self) -> &opcua::types::EndpointDescription {
-        &self.target.chosen.endpoint
-    }
-
-    /// The id of the session, for the server's own log.
-    pub(crate) const fn session_id(&self) -> &NodeId {
-        &self.ticket.session
-    }
-
-    /// How messages are decoded: type loaders are added here.
-    pub(crate) fn encoding_context(&self) -> &opcua::sync::RwLock<opcua::types::ContextOwned> {
-        self.channel.encoding_context()
     }
 
     fn header(&self, timeout: Duration) -> opcua::types::RequestHeader {
@@ -463,23 +443,6 @@ impl Line {
             }
         }
         Ok(results)
-    }
-
-    /// Deletes items of a subscription, whether they exist or not.
-    pub(crate) async fn delete_items(
-        &self,
-        subscription: u32,
-        items: &[u32],
-    ) -> Result<(), ServiceError> {
-        for items in items.chunks(Limits::get(&self.limits.items)) {
-            let request = DeleteMonitoredItemsRequest {
-                request_header: self.header(self.timeout),
-                subscription_id: subscription,
-                monitored_item_ids: Some(items.to_vec()),
-            };
-            service!(self.channel, DeleteMonitoredItems, request, self.timeout)?;
-        }
-        Ok(())
     }
 
     /// Deletes subscriptions, whether they exist or not.

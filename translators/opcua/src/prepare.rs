@@ -13,7 +13,7 @@ use opcua::types::{NodeId, StatusCode};
 use tidegate_translator::{Reason, TagId, ValueKind};
 
 use crate::book::{FoundTag, Learned, TagBook};
-use crate::convert::{Converter, Meaning, RawBodies};
+use crate::convert::{Converter, Meaning};
 use crate::items::Wanted;
 use crate::line::{Line, ServiceError};
 use crate::namespaces::Namespaces;
@@ -84,7 +84,6 @@ pub(crate) async fn prepare(
     configured: Arc<[Wanted]>,
     book: &dyn TagBook,
 ) -> Result<Prepared, ServiceError> {
-    line.encoding_context().write().loaders_mut().add_type_loader(RawBodies);
     let namespaces = Arc::new(Namespaces::new(line.namespaces().await?));
     let mut types = DataTypes::new(Arc::clone(&namespaces));
     let device: Arc<str> = spec.name.as_str().into();

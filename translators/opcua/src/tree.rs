@@ -260,11 +260,18 @@ impl Expanding<'_> {
             Err(why) => return self.note(format!("{address} is left out: {why}")),
         };
         if let Some(other) = self.variables.get(&path) {
-            let other = self.namespaces.address(&other.id);
-            return self.note(format!(
-                "{other} and {address} would both be {path:?}; the second is left out, give it a tag of its own",
-                path = path.as_str(),
+            let (other_id, other) = (other.id.clone(), self.namespaces.address(&other.id));
+            // Not the first that came: servers tell references in any order.
+            let is_first = address.to_string() < other.to_string();
+            let (kept, left) = if is_first { (&address, &other) } else { (&other, &address) };
+            let path = path.as_str();
+            self.note(format!(
+                "{kept} and {left} would both be {path:?}; the second is left out, give it a tag of its own"
             ));
+            if !is_first {
+                return;
+            }
+            self.by_id.remove(&other_id);
         }
         self.by_id.insert(id.clone(), path.clone());
         self.variables.insert(path, Variable { id: id.clone(), unit_at: None });
@@ -344,13 +351,13 @@ impl Expanding<'_> {
     }
 }
 
-fn is(reference: &ReferenceDescription, of: ReferenceTypeId) -> bool {
+pub(crate) fn is(reference: &ReferenceDescription, of: ReferenceTypeId) -> bool {
     reference.reference_type_id == of
 }
 
 /// A browse name as one segment of a path; `None` when it is empty. A slash and what cannot be
 /// printed become `%` and their number.
-fn segment(name: &str) -> Option<String> {
+pub(crate) fn segment(name: &str) -> Option<String> {
     let mut segment = String::with_capacity(name.len());
     for c in name.chars() {
         if c == '/' || c.is_control() {
@@ -364,7 +371,7 @@ fn segment(name: &str) -> Option<String> {
 }
 
 /// The unit that the value of an EngineeringUnits property names.
-fn unit(value: DataValue) -> Option<Arc<str>> {
+pub(crate) fn unit(value: DataValue) -> Option<Arc<str>> {
     let Some(Variant::ExtensionObject(object)) = value.value else { return None };
     let unit = object.into_inner_as::<EUInformation>()?;
     let text = unit.display_name.text.as_ref().trim();

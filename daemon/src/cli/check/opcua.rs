@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 use tidegate_opcua::{DeviceSpec, Mode, Policy, Security, SubtreeSpec, UserSpec};
 
 use super::super::terminal::{self, Align, Tone};
-use super::{millis, seconds};
-use crate::config::estimate::{OnChange, bytes_of_a_sample};
+use super::{bytes, millis, seconds};
+use crate::config::estimate::OnChange;
 use crate::config::polls::{Publication, publications};
 use crate::config::{Config, Device};
 
@@ -79,26 +79,25 @@ fn below(tree: &SubtreeSpec, address: &str) -> String {
 
 /// What of the estimate is not known.
 pub(super) fn write_estimate(out: &mut dyn Write, beside: &OnChange) -> io::Result<()> {
-    let (fewest, most) = bytes_of_a_sample();
     let tags = match beside.tags {
-        1 => "1 OPC UA tag".to_owned(),
-        n => format!("{n} OPC UA tags"),
+        0 => None,
+        1 => Some("1 tag".to_owned()),
+        n => Some(format!("{n} tags")),
     };
+    let most = bytes(beside.journal_bytes_per_day_at_most);
+    let rate = beside.samples_per_s_at_most;
+    let tags = tags.map(|tags| format!("{tags}, at most {rate:.1} samples/s and {most} /day"));
     let trees = match beside.subtrees {
-        0 => String::new(),
-        1 => " and what is below 1 subtree".to_owned(),
-        n => format!(" and what is below {n} subtrees"),
+        0 => None,
+        1 => Some("what is below 1 subtree".to_owned()),
+        n => Some(format!("what is below {n} subtrees")),
     };
+    let both: Vec<String> = tags.into_iter().chain(trees).collect();
     writeln!(
         out,
         "\nnot in these figures, because only the servers know how often values change:"
     )?;
-    writeln!(
-        out,
-        "  on change        {tags}{trees}; of the tags at most {:.1} samples/s, each {fewest:.0} to \
-         {most:.0} bytes",
-        beside.samples_per_s_at_most
-    )
+    writeln!(out, "  on change        {}", both.join("; and "))
 }
 
 /// The lines of an import.

@@ -93,6 +93,33 @@ fn transports_intervals_and_lines_are_shown() {
 }
 
 #[test]
+fn servers_are_shown_with_what_is_known_of_them() {
+    let found = outcome(&example("opcua.toml"), false, None);
+    assert_eq!(found.code, 0, "{}", found.err);
+    assert_snapshot("opcua.txt", &portable(&found.out));
+    assert_snapshot("opcua.err", &portable(&found.err));
+    let found = outcome(&example("opcua.toml"), true, None);
+    assert_snapshot("opcua.json", &portable(&found.out));
+}
+
+#[test]
+fn a_server_of_subtrees_alone_is_reachable_when_it_is_among_the_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.toml");
+    let text = "[gateway]\nplant = \"P\"\nname = \"g\"\n[[device]]\nname = \"d\"\n\
+                protocol = \"opcua\"\naddress = \"opc.tcp://h\"\n[[device.tag]]\npath = \"a\"\n\
+                address = \"/Objects\"\nsubtree = true\n";
+    std::fs::write(&file, text).unwrap();
+    let found = outcome(&file, false, Some(&mut |_: &Config| vec![("d".to_owned(), Vec::new())]));
+    assert_eq!(found.code, 0, "{}", found.out);
+    let end = "\nd at opc.tcp://h:4840, answered; 1 subtree and no single tag.\n";
+    assert!(found.out.ends_with(end), "{}", found.out);
+    let found = outcome(&file, false, Some(&mut |_: &Config| Vec::new()));
+    assert_eq!(found.code, 69, "{}", found.out);
+    assert!(found.out.contains("buffer           not known\n"), "{}", found.out);
+}
+
+#[test]
 fn a_serial_line_that_is_too_busy_is_warned_of_and_legal() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.toml");

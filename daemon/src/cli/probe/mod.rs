@@ -1,6 +1,7 @@
 //! `tidegate probe`: what a device is and holds, before it is configured.
 
 mod modbus;
+pub(super) mod opcua;
 mod reason;
 mod replay;
 mod screen;
@@ -24,6 +25,8 @@ pub struct ProbeArgs {
 pub enum Probe {
     /// Look at a Modbus device: units, identification, readable registers, limits, times
     Modbus(Box<modbus::ModbusArgs>),
+    /// Look at an OPC UA server: endpoints, certificate, trust, clock, log-on, limits
+    Opcua(Box<opcua::OpcuaArgs>),
     /// Judge and decode again what a device's black box holds, without the device
     Replay(replay::ReplayArgs),
 }
@@ -33,6 +36,7 @@ pub enum Probe {
 pub fn probe(args: &ProbeArgs) -> ExitCode {
     match &args.what {
         Probe::Modbus(args) => modbus::modbus(args),
+        Probe::Opcua(args) => opcua::opcua(args),
         Probe::Replay(args) => replay::again(args),
     }
 }

@@ -53,7 +53,8 @@ pub fn run(
     };
     match replace(file, &content) {
         Ok(kept) => {
-            writeln!(out, "wrote {} ({} tags)", file.display(), device.tags.len())?;
+            let rows = device.tags.len() + device.subtrees.len();
+            writeln!(out, "wrote {} ({rows} tags)", file.display())?;
             if let Some(kept) = kept {
                 writeln!(out, "the file before is {}", kept.display())?;
             }

@@ -83,6 +83,9 @@ pub fn run(
         return Ok(CONFIG);
     };
     summary(out, &config, &args.device, &list, &shown.to_string(), plan)?;
+    for warning in config::warnings::of(&config.only(&args.device)) {
+        writeln!(err, "warning: {warning}")?;
+    }
     if args.dry_run {
         writeln!(out, "\nnothing was written")?;
         return Ok(OK);
@@ -146,6 +149,9 @@ fn summary(
     plan: &dyn Fn(&DeviceSpec) -> Plan,
 ) -> io::Result<()> {
     let only = config.only(device);
+    if let Some(spec) = only.devices.iter().find_map(Device::opcua) {
+        return summary_of_nodes(out, spec, list, shown);
+    }
     let groups = polls::groups(&only, plan);
     let cost = estimate(&only, &groups);
     let rows = list.rows();
@@ -154,17 +160,6 @@ fn summary(
     for spec in only.devices.iter().filter_map(Device::modbus).flat_map(|spec| spec.tags.iter()) {
         *types.entry(spec.kind.word()).or_default() += 1;
         tags += 1;
-    }
-    if let Some(spec) = only.devices.iter().find_map(Device::opcua) {
-        writeln!(out, "{shown} is legal for device {device:?}")?;
-        writeln!(out)?;
-        writeln!(out, "  rows      {rows}")?;
-        let (tags, trees) = (spec.tags.len(), spec.subtrees.len());
-        writeln!(out, "  tags      {tags}, and {trees} subtrees, all of this device")?;
-        for part in polls::publications(spec) {
-            writeln!(out, "  every     {}", super::super::check::opcua::publication_line(&part))?;
-        }
-        return writeln!(out, "  journal   as much as the values change, which the server knows");
     }
     let types: Vec<String> = types.iter().map(|(word, count)| format!("{count} {word}")).collect();
     writeln!(out, "{shown} is legal for device {device:?}")?;
@@ -185,6 +180,28 @@ fn summary(
     }
     let day = super::super::check::bytes(cost.journal_bytes_per_day);
     writeln!(out, "  journal   about {day} a day, all tags of this device")
+}
+
+/// The same for nodes, of which only the server knows the types and how often they change.
+fn summary_of_nodes(
+    out: &mut dyn Write,
+    spec: &tidegate_opcua::DeviceSpec,
+    list: &List,
+    shown: &str,
+) -> io::Result<()> {
+    writeln!(out, "{shown} is legal for device {:?}", spec.name)?;
+    writeln!(out)?;
+    writeln!(out, "  rows      {}", list.rows())?;
+    let subtrees = match spec.subtrees.len() {
+        0 => String::new(),
+        1 => " and 1 subtree".to_owned(),
+        n => format!(" and {n} subtrees"),
+    };
+    writeln!(out, "  tags      {}{subtrees}, all of this device", spec.tags.len())?;
+    for part in polls::publications(spec) {
+        writeln!(out, "  every     {}", super::super::check::opcua::publication_line(&part))?;
+    }
+    Ok(())
 }
 
 /// Puts a file in the place of another, which is kept with `.bak` behind its name; returns where.

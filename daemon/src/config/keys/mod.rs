@@ -384,6 +384,28 @@ impl Key {
         }
     }
 
+    /// What is legal for devices of a family, where that is known.
+    #[must_use]
+    pub fn legal(&self, family: Option<Family>) -> String {
+        match (self.kind, family) {
+            (Kind::DeviceAddress, Some(Family::Modbus)) => HOSTS.to_owned(),
+            (Kind::DeviceAddress, Some(Family::OpcUa)) => URLS.to_owned(),
+            (Kind::Address, Some(Family::Modbus)) => REGISTERS.to_owned(),
+            (Kind::Address, Some(Family::OpcUa)) => NODES.to_owned(),
+            _ => self.kind.legal(),
+        }
+    }
+
+    /// A value as it stands in the file of such a device.
+    #[must_use]
+    pub const fn example_of(&self, family: Option<Family>) -> &'static str {
+        match (self.kind, family) {
+            (Kind::DeviceAddress, Some(Family::OpcUa)) => r#""opc.tcp://192.0.2.10:4840""#,
+            (Kind::Address, Some(Family::OpcUa)) => r#""nsu=urn:press;s=Axis1.Position""#,
+            _ => self.example,
+        }
+    }
+
     /// The environment variable that sets it; `None` for lists, devices and tags.
     #[must_use]
     pub fn variable(&self) -> Option<String> {
@@ -394,6 +416,16 @@ impl Key {
         Some(format!("{VARIABLE_PREFIX}{section}__{}", self.name).replace('-', "_").to_uppercase())
     }
 }
+
+const HOSTS: &str = "\"host\", \"host:port\" or \"[IPv6 address]:port\"; for modbus-rtu a serial \
+                     port, such as \"/dev/ttyUSB0\"";
+/// How the URL of an OPC UA server is written.
+pub(super) const URLS: &str = "\"opc.tcp://host:port/path\"; the port is 4840 when left out";
+const REGISTERS: &str = "\"holding:100\", \"input:7\", \"coil:5\", \"discrete:3\", a bit of a register \
+                         as \"holding:10.3\", or \"40001\" style";
+/// How a node is written.
+pub(super) const NODES: &str = "\"nsu=URI;s=NAME\", also with i=, g= or b=, or a browse path from \
+                                the root, such as \"/Objects/Press 1/Axis\"";
 
 /// What the name of every environment variable that sets a key begins with.
 pub const VARIABLE_PREFIX: &str = "TIDEGATE_CFG_";
@@ -444,10 +476,7 @@ impl Kind {
             Self::Listen => {
                 "an IP address with a port, such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned()
             }
-            Self::DeviceAddress => "\"host\", \"host:port\" or \"[IPv6 address]:port\"; for \
-                                    modbus-rtu a serial port, such as \"/dev/ttyUSB0\"; for opcua \
-                                    a URL, such as \"opc.tcp://192.0.2.10:4840\""
-                .to_owned(),
+            Self::DeviceAddress => format!("{HOSTS}; for opcua {URLS}"),
             Self::Host => "a host name or an IP address, without a port".to_owned(),
             Self::Urls => "a list of 1 to 16 of \"tls://host:port\" (\"nats://host:port\" for \
                            plaintext); the port is 7422 when left out"
@@ -455,12 +484,7 @@ impl Kind {
             Self::TagPath => {
                 "segments joined by '/', such as \"Line3/Press1/temperature\"".to_owned()
             }
-            Self::Address => {
-                "\"holding:100\", \"input:7\", \"coil:5\", \"discrete:3\", a bit of a \
-                              register as \"holding:10.3\", or \"40001\" style; for opcua a node, \
-                              such as \"nsu=urn:press;s=Axis1.Position\""
-                    .to_owned()
-            }
+            Self::Address => format!("{REGISTERS}; for opcua {NODES}"),
             Self::Ranges => "a list of 1 to 256 of \"holding:100-199\" or \"coil:5\"; also \
                              \"40101-40200\""
                 .to_owned(),

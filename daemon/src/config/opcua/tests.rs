@@ -366,8 +366,8 @@ fn every_rule_of_a_node_has_its_message() {
         (
             "",
             "subtree = true\nexclude = [\"a/\"]",
-            "exclude[0]: \"a/\" has an empty level; legal: names with one '/' between them and none \
-             around, such as \"Axis?/Position\"",
+            "exclude[0]: pattern \"a/\" has an empty name in it; legal: write it like \
+             \"Axis?/**\" or \"*/Temperature\"",
         ),
         (
             "",
@@ -396,6 +396,98 @@ fn every_rule_of_a_node_has_its_message() {
     let long = TAG.replace("s=a", &format!("s={}", "a".repeat(4096)));
     let found = mistake(parse(&format!("{SERVER}{long}")));
     assert!(found.starts_with("device[0].tag[0].address: the address has 4108 bytes"), "{found}");
+}
+
+#[test]
+fn what_is_missing_is_told_as_an_opc_ua_device_has_it() {
+    let found =
+        mistake(parse(&format!("{}{TAG}", SERVER.replace("address = \"opc.tcp://h\"\n", ""))));
+    assert_eq!(
+        found,
+        "device[0].address: \"address\" is missing; legal: \"opc.tcp://host:port/path\"; the port is \
+         4840 when left out, for example address = \"opc.tcp://192.0.2.10:4840\""
+    );
+    let found = mistake(parse(&format!("{SERVER}[[device.tag]]\npath = \"a\"\n")));
+    assert_eq!(
+        found,
+        "device[0].tag[0].address: \"address\" is missing; legal: \"nsu=URI;s=NAME\", also with i=, \
+         g= or b=, or a browse path from the root, such as \"/Objects/Press 1/Axis\", for example \
+         address = \"nsu=urn:press;s=Axis1.Position\""
+    );
+    let found = mistake(server("secrity = \"none\"", ""));
+    assert!(found.starts_with("device[0].secrity: unknown key in [[device]]"), "{found}");
+    assert!(found.contains("security") && !found.contains("max-gap"), "{found}");
+}
+
+#[test]
+fn the_keys_of_each_family_are_these() {
+    let names = |section: Section, family: Option<Family>| -> Vec<&str> {
+        let rows = KEYS.iter().filter(|key| key.section == section && key.only() == family);
+        rows.map(|key| key.name).collect()
+    };
+    assert_eq!(
+        names(Section::Device, None),
+        [
+            "name",
+            "protocol",
+            "address",
+            "poll-every-ms",
+            "timeout-ms",
+            "retry-after-ms",
+            "retry-at-most-ms",
+            "base-path",
+            "profile",
+            "tag-list"
+        ]
+    );
+    assert_eq!(
+        names(Section::Device, Some(Family::OpcUa)),
+        [
+            "security",
+            "message-mode",
+            "user",
+            "password-file",
+            "user-cert",
+            "user-key",
+            "trust",
+            "server-uri",
+            "check-host",
+            "advertised-url",
+            "collect",
+            "publish-every-ms",
+            "backfill",
+            "max-items"
+        ]
+    );
+    assert_eq!(
+        names(Section::Tag, None),
+        [
+            "path",
+            "address",
+            "unit",
+            "poll-every-ms",
+            "deadband",
+            "deadband-percent",
+            "max-silence-ms",
+            "record"
+        ]
+    );
+    assert_eq!(
+        names(Section::Tag, Some(Family::OpcUa)),
+        [
+            "queue-size",
+            "discard",
+            "trigger",
+            "server-deadband",
+            "server-deadband-percent",
+            "index-range",
+            "subtree",
+            "include",
+            "exclude",
+            "max-tags",
+            "max-depth"
+        ]
+    );
 }
 
 #[test]
@@ -635,8 +727,8 @@ fn cells_of_another_family_and_wrong_patterns_are_named_by_row_and_column() {
     let begins = [
         "list.csv: row 2, column \"type\": device[0].tag-list[2].type: type is for Modbus devices, \
          and this one speaks OPC UA; legal: nothing: an OPC UA server tells the type",
-        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: \"a//b\" has an empty",
-        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: \"y**\" has `**` beside",
+        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: pattern \"a//b\" has an",
+        "list.csv: row 3, column \"include\": device[0].tag-list[3].include: pattern \"y**\" has \"**\"",
     ];
     assert_eq!(lines.len(), 3, "{lines:?}");
     for (line, expected) in lines.iter().zip(begins) {

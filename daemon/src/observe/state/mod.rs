@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_translator::{Clock, DeviceState, FaultReport, Missed, Sample, Timestamp};
+use tidegate_translator::{Clock, DeviceState, FaultReport, Missed, Sample, TagId, Timestamp};
 use tokio::time::Instant;
 
 pub use counters::{Counter, CounterReading, Counters};
@@ -236,6 +236,13 @@ impl Board {
         self.clock.now()
     }
 
+    /// The latest of these tags as a sample of what is known now: with its present quality and the
+    /// time of the value. Left out are those without a reading, and values too long to be kept.
+    #[must_use]
+    pub fn latest(&self, tags: impl IntoIterator<Item = TagId>) -> Vec<Sample> {
+        lock(&self.readings).latest(tags, Instant::now())
+    }
+
     /// A page of the latest values, in the order of their paths: those that match `pattern`, after
     /// the path `after`, at most `limit` (never more than [`MAX_PAGE`]).
     #[must_use]
@@ -261,7 +268,7 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
-    use tidegate_translator::{LossCause, Quality, Reason, TagId, TagPath, Value};
+    use tidegate_translator::{LossCause, Quality, Reason, TagPath, Value};
 
     use super::*;
 

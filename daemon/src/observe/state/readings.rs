@@ -423,6 +423,27 @@ impl Readings {
         if is_stale { Quality::Bad(Reason::Stale) } else { latest.quality }
     }
 
+    pub(super) fn latest(&self, tags: impl IntoIterator<Item = TagId>, at: Instant) -> Vec<Sample> {
+        let now = Now { since_origin: self.since_origin(at), at };
+        let mut near = 0;
+        let sample = |id| {
+            let place = self.tags.place(id, near)?;
+            near = place + 1;
+            let tag = self.tags.at(place)?;
+            let latest = tag.latest.as_ref()?;
+            Some(Sample {
+                tag: id,
+                acquired: latest.time,
+                source: None,
+                server: None,
+                status: 0,
+                quality: self.quality(tag, now),
+                value: latest.value.clone()?,
+            })
+        };
+        tags.into_iter().filter_map(sample).collect()
+    }
+
     /// Nanoseconds; 0 before the first reading, when no tag has an age.
     fn since_origin(&self, at: Instant) -> u64 {
         self.origin.map_or(0, |origin| nanos(at.saturating_duration_since(origin)))

@@ -110,7 +110,9 @@ impl Vectors {
         let way = peer.place().way("modbus-tcp");
         let devices = Devices::none().with_text("press", &way, "", &names, &self.text);
         let mut field = Field::running(site, &devices).await.unwrap();
-        field.exceptions.extend(self.expected.clone());
+        let expected =
+            self.expected.iter().map(|(path, value)| (path.clone(), value.clone().into()));
+        field.exceptions.extend(expected);
         field.all_good(BACK).await.unwrap();
         let judgement = field.judge(CATCH_UP).await.unwrap();
         for (path, expected) in &self.expected {

@@ -24,47 +24,47 @@ use ObjectId as Object;
 #[rustfmt::skip]
 const KNOWN: &[(Type, Object, &str, Fields)] = &[
     (Type::Range, Object::Range_Encoding_DefaultBinary, "Range", &[
-        ("low", One(Scalar::Double)), ("high", One(Scalar::Double)),
+        ("Low", One(Scalar::Double)), ("High", One(Scalar::Double)),
     ]),
     (Type::EUInformation, Object::EUInformation_Encoding_DefaultBinary, "EUInformation", &[
-        ("namespaceUri", One(Scalar::String)), ("unitId", One(Scalar::Int32)),
-        ("displayName", One(Scalar::LocalizedText)), ("description", One(Scalar::LocalizedText)),
+        ("NamespaceUri", One(Scalar::String)), ("UnitId", One(Scalar::Int32)),
+        ("DisplayName", One(Scalar::LocalizedText)), ("Description", One(Scalar::LocalizedText)),
     ]),
     (Type::AxisInformation, Object::AxisInformation_Encoding_DefaultBinary, "AxisInformation", &[
-        ("engineeringUnits", A(Type::EUInformation)), ("eURange", A(Type::Range)),
-        ("title", One(Scalar::LocalizedText)), ("axisScaleType", One(Scalar::Int32)),
-        ("axisSteps", Many(Scalar::Double)),
+        ("EngineeringUnits", A(Type::EUInformation)), ("EURange", A(Type::Range)),
+        ("Title", One(Scalar::LocalizedText)), ("AxisScaleType", One(Scalar::Int32)),
+        ("AxisSteps", Many(Scalar::Double)),
     ]),
     (Type::XVType, Object::XVType_Encoding_DefaultBinary, "XVType", &[
-        ("x", One(Scalar::Double)), ("value", One(Scalar::Float)),
+        ("X", One(Scalar::Double)), ("Value", One(Scalar::Float)),
     ]),
     (Type::ComplexNumberType, Object::ComplexNumberType_Encoding_DefaultBinary, "ComplexNumberType", &[
-        ("real", One(Scalar::Float)), ("imaginary", One(Scalar::Float)),
+        ("Real", One(Scalar::Float)), ("Imaginary", One(Scalar::Float)),
     ]),
     (Type::DoubleComplexNumberType, Object::DoubleComplexNumberType_Encoding_DefaultBinary, "DoubleComplexNumberType", &[
-        ("real", One(Scalar::Double)), ("imaginary", One(Scalar::Double)),
+        ("Real", One(Scalar::Double)), ("Imaginary", One(Scalar::Double)),
     ]),
     (Type::TimeZoneDataType, Object::TimeZoneDataType_Encoding_DefaultBinary, "TimeZoneDataType", &[
-        ("offset", One(Scalar::Int16)), ("daylightSavingInOffset", One(Scalar::Boolean)),
+        ("Offset", One(Scalar::Int16)), ("DaylightSavingInOffset", One(Scalar::Boolean)),
     ]),
     (Type::EnumValueType, Object::EnumValueType_Encoding_DefaultBinary, "EnumValueType", &[
-        ("value", One(Scalar::Int64)), ("displayName", One(Scalar::LocalizedText)),
-        ("description", One(Scalar::LocalizedText)),
+        ("Value", One(Scalar::Int64)), ("DisplayName", One(Scalar::LocalizedText)),
+        ("Description", One(Scalar::LocalizedText)),
     ]),
     (Type::Argument, Object::Argument_Encoding_DefaultBinary, "Argument", &[
-        ("name", One(Scalar::String)), ("dataType", One(Scalar::NodeId)),
-        ("valueRank", One(Scalar::Int32)), ("arrayDimensions", Many(Scalar::UInt32)),
-        ("description", One(Scalar::LocalizedText)),
+        ("Name", One(Scalar::String)), ("DataType", One(Scalar::NodeId)),
+        ("ValueRank", One(Scalar::Int32)), ("ArrayDimensions", Many(Scalar::UInt32)),
+        ("Description", One(Scalar::LocalizedText)),
     ]),
     (Type::BuildInfo, Object::BuildInfo_Encoding_DefaultBinary, "BuildInfo", &[
-        ("productUri", One(Scalar::String)), ("manufacturerName", One(Scalar::String)),
-        ("productName", One(Scalar::String)), ("softwareVersion", One(Scalar::String)),
-        ("buildNumber", One(Scalar::String)), ("buildDate", One(Scalar::DateTime)),
+        ("ProductUri", One(Scalar::String)), ("ManufacturerName", One(Scalar::String)),
+        ("ProductName", One(Scalar::String)), ("SoftwareVersion", One(Scalar::String)),
+        ("BuildNumber", One(Scalar::String)), ("BuildDate", One(Scalar::DateTime)),
     ]),
     (Type::ServerStatusDataType, Object::ServerStatusDataType_Encoding_DefaultBinary, "ServerStatusDataType", &[
-        ("startTime", One(Scalar::DateTime)), ("currentTime", One(Scalar::DateTime)),
-        ("state", One(Scalar::Int32)), ("buildInfo", A(Type::BuildInfo)),
-        ("secondsTillShutdown", One(Scalar::UInt32)), ("shutdownReason", One(Scalar::LocalizedText)),
+        ("StartTime", One(Scalar::DateTime)), ("CurrentTime", One(Scalar::DateTime)),
+        ("State", One(Scalar::Int32)), ("BuildInfo", A(Type::BuildInfo)),
+        ("SecondsTillShutdown", One(Scalar::UInt32)), ("ShutdownReason", One(Scalar::LocalizedText)),
     ]),
 ];
 

@@ -250,10 +250,10 @@ fn a_value_within_a_structure_says_itself_what_it_is() {
 #[test]
 fn a_structure_of_the_specification_goes_the_same_way() {
     let range = ExtensionObject::from_message(Range { low: -1.0, high: 2.5 });
-    assert_eq!(json(range), r#"{"low":-1.0,"high":2.5}"#);
+    assert_eq!(json(range), r#"{"Low":-1.0,"High":2.5}"#);
     let unit = EUInformation { unit_id: 1, display_name: "°C".into(), ..Default::default() };
     let written = json(ExtensionObject::from_message(unit));
-    assert!(written.contains(r#""displayName":{"text":"°C","locale":null}"#), "{written}");
+    assert!(written.contains(r#""DisplayName":{"text":"°C","locale":null}"#), "{written}");
 }
 
 #[test]

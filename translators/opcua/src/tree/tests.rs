@@ -130,8 +130,16 @@ async fn what_lies_deeper_than_allowed_is_noted_and_the_last_level_has_its_units
 async fn two_variables_of_one_path_are_named_and_one_of_them_is_left_out() {
     let mut fake = server();
     fake.put(&id(20), HAS, &id(22), (1, "Position"), VARIABLE);
+    fake.put(&id(20), HAS, &id(200), (2, "Position"), VARIABLE);
     let expansion = expand(&fake, &namespaces(), &spec(&[], &[]), &id(1)).await.unwrap();
-    assert_eq!(expansion.found.len(), 4);
+    let addresses: Vec<_> = expansion.found.iter().map(|found| &*found.address).collect();
+    let kept = "nsu=urn:press;i=200";
+    assert_eq!(addresses, ["nsu=urn:press;i=11", "nsu=urn:press;i=12", kept, "nsu=urn:press;i=30"]);
+    assert!(
+        expansion.notes[1].contains(&format!("{kept} and nsu=urn:press;i=21")),
+        "{:?}",
+        expansion.notes
+    );
     assert!(
         expansion.notes[0].contains("nsu=urn:press;i=21 and nsu=urn:press;i=22"),
         "{:?}",

@@ -1,9 +1,11 @@
 use std::sync::atomic::Ordering;
 
 use opcua::types::{
-    ByteStringBody, EnumField, LocalizedText, NodeClass, QualifiedName, StructureField,
+    ByteStringBody, EnumDefinition, EnumField, ExtensionObject, LocalizedText, NodeClass,
+    QualifiedName, ReferenceTypeId, StructureDefinition, StructureField, StructureType,
 };
 
+use super::load::MAX_ROUNDS;
 use super::*;
 use crate::services::fake::Fake;
 

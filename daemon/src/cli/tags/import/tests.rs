@@ -102,6 +102,38 @@ fn a_dry_run_shows_what_would_be_polled_and_writes_nothing() {
 }
 
 #[test]
+fn a_list_of_nodes_is_summed_up_by_what_the_server_is_asked_for() {
+    let plant = Plant::new(
+        "[[device.tag]]\npath = \"x\"\naddress = \"coil:1\"\n[[device]]\nname = \"press\"\n\
+         protocol = \"opcua\"\naddress = \"opc.tcp://h\"\npublish-every-ms = 500\n",
+    );
+    let list = "path;node id;sampling interval ms;subtree;include\n\
+                a;\"nsu=urn:x;s=a\";100;;\nb;\"ns=2;s=b\";;;\nc;/Objects/C;;TRUE;\"*; d/**\"\n";
+    let found = plant.import(list, "press", false);
+    assert_eq!(found.code, 0, "{}", found.err);
+    for part in [
+        "rows      3\n",
+        "tags      2 and 1 subtree, all of this device\n",
+        "every     100 ms: 1 tag, published every 500 ms\n",
+        "every     1000 ms: 1 tag and 1 subtree, published every 500 ms\n",
+    ] {
+        assert!(found.out.contains(part), "{part:?} in {}", found.out);
+    }
+    let warning = "warning: press: P/press/b is addressed by a namespace index, \"ns=2;s=b\"";
+    assert!(found.err.starts_with(warning), "{}", found.err);
+    let canonical = "path,address,poll-every-ms,subtree,include\na,nsu=urn:x;s=a,100,,\n\
+                     b,ns=2;s=b,,,\nc,/Objects/C,,true,*; d/**\n";
+    assert_eq!(plant.text("press.csv"), canonical);
+    // And out again, now that the configuration names it.
+    let text = plant.text("c.toml");
+    fs::write(plant.file("c.toml"), format!("{text}tag-list = \"press.csv\"\n")).unwrap();
+    let found = plant.export("press", Some("out.csv"));
+    assert_eq!(found.code, 0, "{}", found.err);
+    assert!(found.out.contains("out.csv (3 tags)"), "{}", found.out);
+    assert_eq!(plant.text("out.csv"), canonical);
+}
+
+#[test]
 fn the_list_of_a_device_is_replaced_and_the_old_one_kept() {
     let plant = Plant::new("tag-list = \"lists/plc.csv\"\n");
     fs::create_dir(plant.file("lists")).unwrap();

@@ -1,0 +1,384 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use opcua::types::{DiagnosticInfo, ExtensionObject, MonitoredItemNotification, Variant};
+use tidegate_translator::{Clock, Missed, Sink, TagId, TagPath};
+
+use super::*;
+use crate::convert::{Converter, Meaning, Types};
+use crate::items::Wanted;
+use crate::namespaces::Namespaces;
+use crate::node::{Identifier, Namespace, NodeAddress};
+use crate::spec::{
+    Discard, EndpointUrl, ItemSpec, Security, ServerDeadband, Trigger, TrustSpec, UserSpec,
+};
+
+#[derive(Default)]
+struct Told {
+    samples: Mutex<Vec<Sample>>,
+    missed: Mutex<Vec<Missed>>,
+    states: Mutex<Vec<DeviceState>>,
+}
+
+impl Sink for Told {
+    fn samples(&self, batch: Vec<Sample>) {
+        self.samples.lock().unwrap().extend(batch);
+    }
+    fn missed(&self, missed: Missed) {
+        self.missed.lock().unwrap().push(missed);
+    }
+    fn state(&self, _: &Arc<str>, state: DeviceState, _: Option<String>) {
+        let mut states = self.states.lock().unwrap();
+        if states.last() != Some(&state) {
+            states.push(state);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Wall(AtomicI64);
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// A device with some tags, its clocks and what was told.
+struct Bench {
+    core: Core,
+    told: Arc<Told>,
+    wall: Arc<Wall>,
+    begin: Instant,
+}
+
+fn spec() -> DeviceSpec {
+    DeviceSpec {
+        name: "press".into(),
+        url: EndpointUrl::parse("opc.tcp://plc").unwrap(),
+        follow_advertised: false,
+        security: Security::None,
+        user: UserSpec::Anonymous,
+        trust: TrustSpec::default(),
+        collect: Collect::Subscribe,
+        sample_every: Duration::from_millis(500),
+        publish_every: None,
+        timeout: Duration::from_secs(4),
+        backoff: (Duration::from_millis(500), Duration::from_secs(30)),
+        backfill: false,
+        max_items: 1000,
+        tags: Arc::new([]),
+        subtrees: Arc::new([]),
+    }
+}
+
+fn prepared(tags: u32) -> Box<Prepared> {
+    let item = Arc::new(ItemSpec {
+        sample_every: None,
+        queue: None,
+        discard: Discard::Oldest,
+        trigger: Trigger::StatusValue,
+        deadband: ServerDeadband::None,
+        index_range: None,
+    });
+    let wanted = |id| Wanted {
+        tag: TagId(id),
+        path: TagPath::new(format!("p/{id}")).unwrap(),
+        node: NodeAddress::Id(Namespace::Index(1), Identifier::Number(id)),
+        item: Arc::clone(&item),
+    };
+    let namespaces = Arc::new(Namespaces::new(["urn:a".to_owned(), "urn:b".to_owned()]));
+    Box::new(Prepared {
+        wanted: (0..tags).map(wanted).collect(),
+        nodes: (0..tags).map(|id| Ok(NodeId::new(1, id))).collect(),
+        meanings: (0..tags).map(|_| Meaning::default()).collect(),
+        converter: Converter::new(namespaces, Arc::new(Types::known())),
+        types: None,
+        notes: Vec::new(),
+        troubles: Vec::new(),
+    })
+}
+
+impl Bench {
+    fn new(spec: DeviceSpec) -> Self {
+        let (told, wall) = (Arc::new(Told::default()), Arc::new(Wall::default()));
+        let (sink, begin) = (Arc::clone(&told) as Arc<dyn Sink>, Instant::now());
+        let ledger = Ledger::new("press".into(), Arc::clone(&wall) as _, Arc::clone(&sink));
+        let voice = Voice::new("press".into(), sink, begin);
+        let core = Core { spec: Arc::new(spec), ledger, voice };
+        Self { core, told, wall, begin }
+    }
+}
+
+/// Sets the wall clock, and gives the same time by the other one.
+fn at(wall: &Wall, begin: Instant, millis: u64) -> Instant {
+    wall.0.store(i64::try_from(millis).unwrap(), Ordering::Relaxed);
+    begin + Duration::from_millis(millis)
+}
+
+fn subscription(id: u32) -> Subscription {
+    Subscription {
+        id,
+        publish_every: Duration::from_millis(500),
+        keep_alive: Duration::from_secs(2),
+        lifetime: Duration::from_secs(120),
+    }
+}
+
+fn item(status: StatusCode) -> MonitoredItemCreateResult {
+    MonitoredItemCreateResult {
+        status_code: status,
+        revised_sampling_interval: 500.0,
+        revised_queue_size: 3,
+        ..MonitoredItemCreateResult::default()
+    }
+}
+
+/// A session whose items exist, each with this status.
+fn built<'a>(core: &'a mut Core, statuses: &[StatusCode], now: Instant) -> Session<'a> {
+    let mut session = Session::new(core, Beginning::Fresh(Mirror::default()), now);
+    assert!(matches!(session.chores()[..], [Chore::Prepare]));
+    let tags = u32::try_from(statuses.len()).unwrap();
+    session.done(Done::Prepare(Ok(prepared(tags))), now);
+    assert!(matches!(session.chores()[..], [Chore::Create { group: 0, .. }]));
+    session.done(Done::Create { group: 0, result: Ok(subscription(7)) }, now);
+    let chores = session.chores();
+    let [Chore::Items { group: 0, subscription: 7, items }] = &chores[..] else {
+        panic!("no items are created");
+    };
+    let places = items.iter().map(|(place, _)| *place).collect();
+    let result = Ok(statuses.iter().map(|status| item(*status)).collect());
+    session.done(Done::Items { group: 0, places, result }, now);
+    session
+}
+
+fn notification(number: u32, values: &[(u32, f64)]) -> PublishResponse {
+    let value = |(handle, value): &(u32, f64)| MonitoredItemNotification {
+        client_handle: *handle,
+        value: DataValue { value: Some(Variant::Double(*value)), ..DataValue::null() },
+    };
+    let data = DataChangeNotification {
+        monitored_items: Some(values.iter().map(value).collect()),
+        diagnostic_infos: None::<Vec<DiagnosticInfo>>,
+    };
+    let data = (!values.is_empty()).then(|| vec![ExtensionObject::from_message(data)]);
+    PublishResponse {
+        subscription_id: 7,
+        notification_message: NotificationMessage {
+            sequence_number: number,
+            notification_data: data,
+            ..NotificationMessage::default()
+        },
+        ..PublishResponse::default()
+    }
+}
+
+const GOOD: StatusCode = StatusCode::Good;
+
+#[test]
+fn a_session_that_is_built_is_live_and_its_values_are_samples() {
+    let mut bench = Bench::new(spec());
+    let begin = bench.begin;
+    let mut session = built(&mut bench.core, &[GOOD, GOOD], begin);
+    session.published(Ok(notification(1, &[(1, 4.5), (0, 2.0), (99, 1.0)])), 1, begin);
+    let acks = session.publish(0, begin).unwrap();
+    assert_eq!(acks.iter().map(|ack| ack.sequence_number).collect::<Vec<_>>(), [1]);
+    let samples = bench.told.samples.lock().unwrap();
+    let tags: Vec<_> = samples.iter().map(|sample| (sample.tag.0, sample.quality)).collect();
+    let good = tidegate_translator::Quality::Good;
+    assert_eq!(tags, [(1, good), (0, good)]);
+    let states = bench.told.states.lock().unwrap();
+    assert_eq!(*states, [DeviceState::Connecting, DeviceState::Live]);
+}
+
+#[test]
+fn a_tag_that_is_refused_is_bad_by_itself_and_asked_for_again_each_minute() {
+    let mut bench = Bench::new(spec());
+    let begin = bench.begin;
+    let mut session = built(&mut bench.core, &[GOOD, StatusCode::BadNodeIdUnknown], begin);
+    let later = begin + RETRY;
+    // The server is not silent meanwhile.
+    session.heard = later;
+    session.mirror.subs[0].dog.heard(later);
+    session.tick(begin + RETRY - Duration::from_millis(1));
+    assert!(!session.chores().iter().any(|chore| matches!(chore, Chore::Resolve(_))));
+    session.tick(later);
+    let chores = session.chores();
+    let again = chores.iter().find_map(|chore| match chore {
+        Chore::Resolve(items) => Some(items.iter().map(|(place, _)| *place).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(again, Some(vec![1]));
+    let result = Ok(vec![Ok((NodeId::new(1, 1_u32), Meaning::default()))]);
+    session.done(Done::Resolve { places: vec![1], result }, later);
+    let chores = session.chores();
+    assert!(matches!(&chores[..], [Chore::Items { items, .. }] if items.len() == 1));
+    let result = Ok(vec![item(GOOD)]);
+    session.done(Done::Items { group: 0, places: vec![1], result }, later);
+
+    let samples = bench.told.samples.lock().unwrap();
+    assert_eq!(samples.len(), 1);
+    assert_eq!(samples[0].status, StatusCode::BadNodeIdUnknown.bits());
+    let states = bench.told.states.lock().unwrap();
+    assert_eq!(states[1..], [DeviceState::Degraded, DeviceState::Live]);
+}
+
+#[test]
+fn a_silent_server_makes_every_tag_bad_in_five_seconds_and_is_then_left() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+    let mut session = built(&mut bench.core, &[GOOD, GOOD], begin);
+    session.tick(at(&wall, begin, 4_400));
+    assert!(bench.told.samples.lock().unwrap().is_empty());
+    session.tick(at(&wall, begin, 4_500));
+    session.tick(at(&wall, begin, 5_000));
+    assert_eq!(bench.told.samples.lock().unwrap().len(), 2);
+    assert_eq!(session.end, None);
+    session.tick(at(&wall, begin, 6_500));
+    assert!(session.end.as_ref().is_some_and(|end| end.may_resume));
+    // The silence is the server's, so no subscription is blamed for it.
+    assert!(!session.chores().iter().any(|chore| matches!(chore, Chore::Delete(_))));
+}
+
+#[test]
+fn a_server_that_only_stalled_is_read_again_and_what_its_queues_cannot_hold_is_told() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+    let mut session = built(&mut bench.core, &[GOOD], begin);
+    session.tick(at(&wall, begin, 5_000));
+    session.chores();
+    session.published(Ok(notification(1, &[])), 1, at(&wall, begin, 6_000));
+    assert!(matches!(&session.chores()[..], [Chore::Refresh(items)] if items.len() == 1));
+    assert_eq!(session.end, None);
+    let missed = bench.told.missed.lock().unwrap();
+    let spans: Vec<_> = missed.iter().map(|m| (m.from.as_millis(), m.to.as_millis())).collect();
+    assert_eq!(spans, [(0, 6_000)]);
+    assert_eq!(bench.told.states.lock().unwrap().last(), Some(&DeviceState::Live));
+}
+
+/// Lets the server answer that it is alive, and nothing else.
+fn alive(session: &mut Session<'_>, now: Instant) {
+    session.done(Done::KeepAlive(Ok(vec![DataValue::null()])), now);
+    session.tick(now);
+}
+
+#[test]
+fn a_subscription_that_says_nothing_is_replaced_and_then_the_session_is_left() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+    let mut session = built(&mut bench.core, &[GOOD], begin);
+    let mut asked = Vec::new();
+    for second in 1..=6 {
+        alive(&mut session, at(&wall, begin, second * 1_000));
+        asked.extend(session.chores());
+    }
+    asked.retain(|chore| !matches!(chore, Chore::KeepAlive));
+    let [Chore::Delete(ids), Chore::Create { group: 0, .. }] = &asked[..] else {
+        panic!("the subscription is not replaced");
+    };
+    assert_eq!(ids[..], [7]);
+    let now = at(&wall, begin, 6_000);
+    session.done(Done::Create { group: 0, result: Ok(subscription(8)) }, now);
+    session.done(Done::Items { group: 0, places: vec![0], result: Ok(vec![item(GOOD)]) }, now);
+    for second in 7..=12 {
+        assert_eq!(session.end, None);
+        alive(&mut session, at(&wall, begin, second * 1_000));
+    }
+    assert!(session.end.as_ref().is_some_and(|end| !end.may_resume));
+    assert_eq!(bench.told.missed.lock().unwrap().len(), 1);
+    assert_eq!(bench.told.samples.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_missing_notification_is_asked_for_and_a_loss_when_the_server_has_it_no_more() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+    let mut session = built(&mut bench.core, &[GOOD], begin);
+    session.published(Ok(notification(1, &[(0, 1.0)])), 1, at(&wall, begin, 100));
+    session.published(Ok(notification(4, &[(0, 4.0)])), 1, at(&wall, begin, 900));
+    let mut chores = session.chores();
+    let Some(Chore::Republish { subscription: 7, missing, span }) = chores.pop() else {
+        panic!("nothing is asked for again");
+    };
+    assert_eq!(missing.numbers().collect::<Vec<_>>(), [2, 3]);
+    let gone = ServiceError {
+        service: "Republish",
+        status: StatusCode::BadMessageNotAvailable,
+        detail: String::new(),
+        answered: true,
+    };
+    let found = notification(3, &[(0, 3.0)]).notification_message;
+    let results = vec![Err(gone), Ok(found)];
+    let done = Done::Republish { subscription: 7, missing, span, results };
+    session.done(done, at(&wall, begin, 1_000));
+    assert_eq!(session.end, None);
+    assert_eq!(bench.told.samples.lock().unwrap().len(), 3);
+    let missed = bench.told.missed.lock().unwrap();
+    let spans: Vec<_> = missed.iter().map(|m| (m.from.as_millis(), m.to.as_millis())).collect();
+    assert_eq!(spans, [(100, 900)]);
+}
+
+#[test]
+fn a_resumed_session_lost_nothing_as_long_as_its_queues_hold_and_is_read_anew() {
+    for (away, lost) in [(1_400, false), (12_000, true)] {
+        let mut bench = Bench::new(spec());
+        let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+        let mut session = built(&mut bench.core, &[GOOD], begin);
+        session.published(Ok(notification(1, &[(0, 1.0)])), 1, begin);
+        session.end = Some(End { why: "cut".into(), may_resume: true });
+        let (mirror, _) = session.over();
+        bench.core.ledger.away(begin, Some(Duration::from_secs(120)));
+        let now = at(&wall, begin, away);
+        let mut session = Session::new(&mut bench.core, Beginning::Resumed(mirror), now);
+        assert!(session.publish(0, now).is_some());
+        session.published(Ok(notification(2, &[(0, 2.0)])), 1, now);
+        assert!(matches!(session.chores()[..], [Chore::Refresh(_)]));
+        assert_eq!(!bench.told.missed.lock().unwrap().is_empty(), lost, "{away} ms");
+        // One bad sample in between, and each value once.
+        assert_eq!(bench.told.samples.lock().unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn a_queue_that_ran_over_is_a_loss_of_its_tag_and_of_the_device_when_it_is_many() {
+    for (tags, by_name) in [(3, 3), (40, 0)] {
+        let mut bench = Bench::new(spec());
+        let begin = bench.begin;
+        let statuses = vec![GOOD; usize::try_from(tags).unwrap()];
+        let mut session = built(&mut bench.core, &statuses, begin);
+        let values: Vec<_> = (0..tags).map(|handle| (handle, 1.0)).collect();
+        let mut response = notification(1, &values);
+        let data = response.notification_message.notification_data.take().unwrap();
+        let data = data.into_iter().next().unwrap().into_inner_as::<DataChangeNotification>();
+        let mut data = *data.unwrap();
+        for item in data.monitored_items.iter_mut().flatten() {
+            item.value.status = Some(StatusCode::from(OVERFLOW));
+        }
+        let data = vec![ExtensionObject::from_message(data)];
+        response.notification_message.notification_data = Some(data);
+        session.published(Ok(response), 1, begin);
+        let missed = bench.told.missed.lock().unwrap();
+        assert_eq!(missed.iter().filter(|missed| missed.tag.is_some()).count(), by_name);
+        assert!(missed.iter().all(|missed| missed.cause == LossCause::QueueOverflow));
+        assert_eq!(missed.len(), by_name.max(1));
+    }
+}
+
+#[test]
+fn publish_requests_stay_within_what_the_server_takes() {
+    let mut bench = Bench::new(spec());
+    let begin = bench.begin;
+    let mut session = built(&mut bench.core, &[GOOD], begin);
+    assert!(session.publish(1, begin).is_some());
+    assert!(session.publish(2, begin).is_none());
+    let too_many = ServiceError {
+        service: "Publish",
+        status: StatusCode::BadTooManyPublishRequests,
+        detail: String::new(),
+        answered: true,
+    };
+    session.published(Err(too_many), 1, begin);
+    assert!(session.publish(1, begin).is_none());
+    assert!(session.publish(0, begin).is_some());
+    assert_eq!(session.end, None);
+}

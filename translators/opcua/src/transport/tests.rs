@@ -1,0 +1,4 @@
+//! Scripted servers, and servers that want to break the gateway.
+
+mod hostile;
+mod script;
