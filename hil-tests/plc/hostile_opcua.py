@@ -627,6 +627,7 @@ async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--control", help="the socket for commands")
+    parser.add_argument("--log", help="taken and left alone: what it was asked is in its state")
     parser.add_argument("--items", type=int, default=20, help="how many variables")
     options = parser.parse_args()
     server = Server(options)
