@@ -99,6 +99,7 @@ def f64(x): return struct.pack("<d", x)
 def text(s): return i32(-1) if s is None else i32(len(s.encode())) + s.encode()
 def array(parts): return i32(len(parts)) + b"".join(parts)
 def numeric(n): return b"\x01\x00" + u16(n)
+def wide(n): return b"\x02\x00\x00" + u32(n)
 def named(s): return b"\x03" + u16(1) + text(s)
 def localized(s): return b"\x02" + text(s)
 def now(): return struct.pack("<q", time.time_ns() // 100 + 116444736000000000)
@@ -441,7 +442,7 @@ class Connection:
             case "create-session":
                 timeout = random.choice([float("nan"), float("inf"), -1.0, 0.0]) if absurd else 60_000.0
                 self.session = True
-                ids = numeric(self.server.fresh()) + numeric(self.server.fresh())
+                ids = wide(self.server.fresh()) + wide(self.server.fresh())
                 nonce, signature = i32(32) + os.urandom(32), i32(-1) + i32(-1)
                 endpoints = self.many(stage, [self.endpoint()])
                 rest = i32(-1) + endpoints + NO_ARRAY + signature + u32(1 if absurd else 0)
@@ -626,6 +627,7 @@ async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--control", help="the socket for commands")
+    parser.add_argument("--log", help="taken and left alone: what it was asked is in its state")
     parser.add_argument("--items", type=int, default=20, help="how many variables")
     options = parser.parse_args()
     server = Server(options)

@@ -38,6 +38,8 @@ pub enum Make {
     Asyncua,
     /// node-opcua, in JavaScript.
     NodeOpcua,
+    /// Our own, which breaks as told: `plc/hostile_opcua.py`.
+    Hostile,
 }
 
 /// A server that can be told, killed and started again.
@@ -106,6 +108,11 @@ impl OpcUaServer {
             Make::Asyncua => {
                 let mut command = site.family.command(tools::python()?);
                 command.arg(directory.join("asyncua_server.py"));
+                command
+            }
+            Make::Hostile => {
+                let mut command = site.family.command(tools::python()?);
+                command.arg(directory.join("hostile_opcua.py"));
                 command
             }
             Make::NodeOpcua => {

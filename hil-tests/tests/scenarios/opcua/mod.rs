@@ -3,6 +3,7 @@
 
 mod commissioning;
 mod history;
+mod hostile;
 mod identity;
 mod items;
 mod limits;

@@ -15,7 +15,7 @@ use crate::CATCH_UP;
 /// What each node must be, as JSON has it.
 fn values(make: Make) -> BTreeMap<&'static str, Value> {
     let moment = match make {
-        Make::Asyncua => "2026-03-29T01:30:15.123456Z",
+        Make::Asyncua | Make::Hostile => "2026-03-29T01:30:15.123456Z",
         Make::NodeOpcua => "2026-03-29T01:30:15.123Z",
     };
     let point = json!({"X": 1.5, "Y": -2.5});
