@@ -91,14 +91,7 @@ impl Devices {
 
     /// A device more, whose tags stand in `text` and have these names.
     #[must_use]
-    pub fn with_text(
-        self,
-        name: &str,
-        way: &str,
-        keys: &str,
-        tags: &[&str],
-        text: &str,
-    ) -> Self {
+    pub fn with_text(self, name: &str, way: &str, keys: &str, tags: &[&str], text: &str) -> Self {
         let base = base_path(name);
         let written = format!("\n{way}\n{keys}");
         let mut table = format!("{way}\n");
