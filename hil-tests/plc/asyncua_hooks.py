@@ -76,7 +76,14 @@ def _services(options, log: Log, faults: Faults) -> None:
         if not faults.silent:
             send(self, requesthandle, seqhdr, response, msgtype)
 
-    UaProcessor._process_message, UaProcessor.send_response = logged, answered
+    async def close(self):
+        """A session goes with its connection, and its subscriptions wait for another one."""
+        if options.sessions_end_with_connections and self.session is not None and self.session.is_activated():
+            await self.session.close_session(False)
+        await closed(self)
+
+    closed = UaProcessor.close
+    UaProcessor._process_message, UaProcessor.send_response, UaProcessor.close = logged, answered, close
 
 
 def _connections(log: Log) -> None:

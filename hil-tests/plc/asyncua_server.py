@@ -71,6 +71,7 @@ def options():
     parser.add_argument("--limit", type=int, default=0, help="operations in a request")
     parser.add_argument("--max-sessions", type=int, default=0)
     parser.add_argument("--no-subscriptions", action="store_true")
+    parser.add_argument("--sessions-end-with-connections", action="store_true", help="but not their subscriptions")
     parser.add_argument("--silent-after-transfer", action="store_true")
     parser.add_argument("--min-sampling", type=float, default=0)
     parser.add_argument("--max-queue", type=int, default=0)

@@ -77,6 +77,8 @@ class Space:
         self.server, self.items, self.k = server, items, 0
         self.counters: "list[tuple[int, ua.NodeId]]" = []
         self.history, self.historized = History(), set()
+        # What a bad status leaves of a value is null, without its type.
+        self.kinds = {}
 
     def id(self, name: str) -> ua.NodeId:
         return ua.NodeId(name, self.index)
@@ -221,9 +223,9 @@ class Space:
         """A value or status that a scenario wants; what is not told stays."""
         node = self.id(name)
         before = self.server.iserver.aspace.read_attribute_value(node, ua.AttributeIds.Value)
-        kind = before.Value.VariantType
+        kind = self.kinds.setdefault(name, before.Value.VariantType)
         kept = before.Value if value is None else ua.Variant(value, kind)
         status = ua.StatusCode(getattr(ua.StatusCodes, code or "Good"))
         at = datetime.datetime.now(datetime.timezone.utc)
         written = ua.DataValue(kept, status, SourceTimestamp=at, ServerTimestamp=at)
-        await self.server.write_attribute_value(node, written)
+        (await self.server.iserver.aspace.write_attribute_value(node, ua.AttributeIds.Value, written)).check()

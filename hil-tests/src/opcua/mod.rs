@@ -138,8 +138,8 @@ impl OpcUaServer {
                 if let Some(status) = ended? {
                     bail!("the server ended ({status}): {said}");
                 }
-                let whole = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-                let line = whole.filter(|line| line.starts_with("{\"port\"")).next_back();
+                let is_it = |line: &&str| line.ends_with('\n') && line.starts_with("{\"port\"");
+                let line = said.split_inclusive('\n').rfind(is_it);
                 let port = line.map(serde_json::from_str::<Value>).transpose()?;
                 Ok(port.and_then(|said| said["port"].as_u64()).map(|port| (port, Instant::now())))
             }

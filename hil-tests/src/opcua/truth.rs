@@ -128,7 +128,7 @@ mod tests {
             [1, 2, 4, 5].map(|k: i64| reading(json!(k * 100_000 + 5), k * 100)).to_vec();
         let found = |losses: &[NamedLoss]| holes("P/d/n5", "d", &record, &ticks(), losses, 20);
         let hole = Hole { path: "P/d/n5".to_owned(), tick: Tick { k: 3, at_ms: 300 } };
-        assert_eq!(found(&[]), [hole.clone()]);
+        assert_eq!(found(&[]), std::slice::from_ref(&hole));
         let loss = |subject: &str, from_ms: i64, to_ms: i64| NamedLoss {
             subject: subject.to_owned(),
             cause: "device-silent".to_owned(),
@@ -137,7 +137,7 @@ mod tests {
         };
         assert_eq!(found(&[loss("d", 250, 350)]), []);
         assert_eq!(found(&[loss("P/d/n5", 310, 320)]), []);
-        assert_eq!(found(&[loss("other", 250, 350)]), [hole.clone()]);
+        assert_eq!(found(&[loss("other", 250, 350)]), std::slice::from_ref(&hole));
         assert_eq!(found(&[loss("d", 350, 450)]), [hole]);
     }
 }

@@ -10,7 +10,7 @@ use tidegate_hil_tests::opcua::papers::OpcUaPapers;
 use tidegate_hil_tests::opcua::{Make, NAMESPACE, OpcUaServer};
 use tidegate_hil_tests::{tools, wait};
 
-use super::{BACK, state};
+use super::{BACK, note, state};
 
 fn tidegate(arguments: &[&str]) -> Output {
     Command::new(tools::gateway().unwrap()).args(arguments).output().unwrap()
@@ -46,11 +46,11 @@ async fn probed(make: Make) {
     }
     // Untrusted, it says so and how to mend it.
     let output = tidegate(&["probe", "opcua", &url]);
-    println!("{}{}", text(&output.stdout), text(&output.stderr));
+    note(&format!("{}{}", text(&output.stdout), text(&output.stderr)));
     let said = text(&output.stdout) + &text(&output.stderr);
     assert!(said.contains("trust"), "{said}");
     let output = tidegate(&["probe", "opcua", &url, "--trust", &thumbprint]);
-    println!("{}{}", text(&output.stdout), text(&output.stderr));
+    note(&format!("{}{}", text(&output.stdout), text(&output.stderr)));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let wrong = site.path("wrong");
     std::fs::write(&wrong, "guessed").unwrap();
@@ -58,7 +58,7 @@ async fn probed(make: Make) {
     let output =
         tidegate(&[&["probe", "opcua", &url, "--trust", &thumbprint][..], &user[..]].concat());
     let said = (text(&output.stdout) + &text(&output.stderr)).to_lowercase();
-    println!("{said}");
+    note(&said);
     assert!(!output.status.success());
     assert!(said.contains("password") || said.contains("user"), "{said}");
     server.was_only_read().unwrap();
@@ -78,12 +78,12 @@ async fn a_probe_of_node_opcua_says_what_it_offers_and_why_it_cannot_be_connecte
 async fn a_probe_of_nothing_and_of_something_else_says_so() {
     let output = tidegate(&["probe", "opcua", "opc.tcp://127.0.0.1:1"]);
     let said = text(&output.stdout) + &text(&output.stderr);
-    println!("{said}");
-    assert!(!output.status.success() && said.contains("refused"), "{said}");
+    note(&said);
+    assert!(!output.status.success() && said.contains("refuses"), "{said}");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("opc.tcp://{}", listener.local_addr().unwrap());
     let output = tidegate(&["probe", "opcua", &url, "--timeout-ms", "1000"]);
-    println!("{}", text(&output.stdout) + &text(&output.stderr));
+    note(&(text(&output.stdout) + &text(&output.stderr)));
     assert!(!output.status.success());
 }
 
@@ -96,10 +96,10 @@ async fn browsed(make: Make) {
     let url = server.url();
     let arguments = ["browse", &url, "--subtree", &subtree, "--csv", list.to_str().unwrap()];
     let output = tidegate(&[&arguments[..], &["--security", "none"][..]].concat());
-    println!("{}{}", text(&output.stdout), text(&output.stderr));
+    note(&format!("{}{}", text(&output.stdout), text(&output.stderr)));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let written = std::fs::read_to_string(&list).unwrap();
-    println!("{written}");
+    note(&written);
     let rows = written.lines().filter(|line| line.contains(NAMESPACE)).count();
     assert_eq!(rows, 18, "{written}");
     let keys = format!("tag-list = {:?}", list.display().to_string());
@@ -189,7 +189,7 @@ async fn a_subtree_is_filtered_and_kept_within_its_limits() {
     .await
     .unwrap_or_else(|error| panic!("{error:#}: {:#?}", field.tags_of("filtered").unwrap()));
     let shown = state(&field, "limited", "degraded").await.unwrap();
-    println!("{}", shown["why"]);
+    note(&format!("{}", shown["why"]));
     assert!(field.tags_of("limited").unwrap().len() <= 100);
     for tag in field.tags().unwrap() {
         field.exceptions.insert(tag.path, Must::Anything);
@@ -212,7 +212,7 @@ async fn browse_paths_are_followed_and_the_index_form_is_warned_of() {
     let config = field.gateway.config().to_str().unwrap().to_owned();
     let output = tidegate(&["check", &config]);
     let said = text(&output.stdout) + &text(&output.stderr);
-    println!("{said}");
+    note(&said);
     assert!(output.status.success() && said.contains("ns=2;s=c3"), "{said}");
     field.start().await.unwrap();
     field.all_good(BACK).await.unwrap();
@@ -240,6 +240,6 @@ async fn the_url_that_a_server_advertises_is_not_dialled_unless_told() {
     })
     .await
     .unwrap();
-    println!("{}", shown["why"]);
+    note(&format!("{}", shown["why"]));
     field.judge_shown().unwrap();
 }

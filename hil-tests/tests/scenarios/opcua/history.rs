@@ -5,7 +5,7 @@ use tidegate_hil_tests::field::{Field, Judgement, Site, base_path};
 use tidegate_hil_tests::opcua::devices::{OpcUaDevice, counter_paths};
 use tidegate_hil_tests::opcua::{Make, OpcUaServer, truth};
 
-use super::{BACK, nothing_is_missing};
+use super::{BACK, note, nothing_is_missing};
 use crate::CATCH_UP;
 
 const COUNTERS: std::ops::Range<u64> = 0..5;
@@ -42,7 +42,7 @@ async fn notifications_lost_on_their_way_are_asked_for_again() {
     nothing_is_missing(&judgement, &server, "press", field.paths()).unwrap();
     let names = server.events("service").unwrap();
     let again = names.iter().filter(|one| one["name"] == "Republish").count();
-    println!("{swallowed} lost, {again} asked for again, named: {:#?}", judgement.losses);
+    note(&format!("{swallowed} lost, {again} asked for again, named: {:#?}", judgement.losses));
     assert!(again > 0);
 }
 
@@ -62,7 +62,7 @@ async fn notifications_that_nobody_has_any_more_are_named_and_history_fills_them
     nothing_is_missing(&judgement, &server, "press", field.paths()).unwrap();
     let without = not_held(&judgement, &server, &counter_paths("press", COUNTERS)[0]);
     let with = not_held(&judgement, &server, &format!("{}/n80000", base_path("press")));
-    println!("missing without history {without}, with it {with}; {:#?}", judgement.losses);
+    note(&format!("missing without history {without}, with it {with}; {:#?}", judgement.losses));
     assert!(without > 0, "nothing was lost: the scenario shows nothing");
     assert_eq!(with, 0, "history has it all");
     let reads = server.events("service").unwrap();

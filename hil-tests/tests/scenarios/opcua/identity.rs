@@ -8,7 +8,7 @@ use tidegate_hil_tests::opcua::papers::OpcUaPapers;
 use tidegate_hil_tests::opcua::{Make, OpcUaServer};
 use tidegate_hil_tests::wait;
 
-use super::{BACK, state};
+use super::{BACK, note, state};
 
 const POLICIES: [&str; 5] =
     ["none", "basic256sha256", "aes128-sha256-rsaoaep", "aes256-sha256-rsapss", "best"];
@@ -60,7 +60,11 @@ async fn every_policy(make: Make, with_certificate: bool) {
     let mut devices = Devices::none();
     for policy in POLICIES {
         for (identity, keys) in &identities {
-            let keys = format!("security = \"{policy}\"\ntrust = [\"{thumbprint}\"]\n{keys}");
+            let trust = match policy {
+                "none" => String::new(),
+                _ => format!("trust = [\"{thumbprint}\"]"),
+            };
+            let keys = format!("security = \"{policy}\"\n{trust}\n{keys}");
             let device = OpcUaDevice::at(&format!("{policy}-{identity}"), &server.url(), &keys);
             devices = device.counters(0..2).among(devices);
         }
@@ -112,7 +116,7 @@ async fn wrong_credentials(make: Make) {
     field.start().await.unwrap();
     for (name, _) in &wrong {
         let shown = state(&field, name, "configuration-error").await.unwrap();
-        println!("{name} after {:?}: {}", begun.elapsed(), shown["why"]);
+        note(&format!("{name} after {:?}: {}", begun.elapsed(), shown["why"]));
         let why = shown["why"].as_str().unwrap().to_lowercase();
         let named = ["user", "password", "identity", "certificate"];
         assert!(named.iter().any(|word| why.contains(word)), "{why}");
@@ -126,7 +130,7 @@ async fn wrong_credentials(make: Make) {
     // A storm would be tens of attempts by then.
     tokio::time::sleep(Duration::from_secs(15)).await;
     let after = refused().unwrap();
-    println!("refused activations: {before}, then {after}");
+    note(&format!("refused activations: {before}, then {after}"));
     assert!(after <= 4, "{after} attempts with wrong credentials");
     for (name, _) in &wrong {
         field.none_good(name, wait::SOON).await.unwrap();

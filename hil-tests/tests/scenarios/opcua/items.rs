@@ -7,7 +7,7 @@ use tidegate_hil_tests::opcua::devices::{OpcUaDevice, counter_paths};
 use tidegate_hil_tests::opcua::{Make, OpcUaServer};
 use tidegate_hil_tests::wait;
 
-use super::{BACK, nothing_is_missing, state};
+use super::{BACK, note, nothing_is_missing, state};
 use crate::CATCH_UP;
 
 /// The server is told the deadband, and sends what leaves it alone.
@@ -97,7 +97,7 @@ async fn a_queue_that_overflows_is_named_for_its_tag() {
     server.tell(&json!({"do": "burst", "node": "a0", "values": values})).unwrap();
     field.good(BACK, |path| path.ends_with("/n0")).await.unwrap();
     let judgement = field.judge(CATCH_UP).await.unwrap();
-    println!("named: {:#?}", judgement.losses);
+    note(&format!("named: {:#?}", judgement.losses));
     let named = judgement.losses.iter().filter(|loss| loss.subject.ends_with("a0")).count();
     assert!(named > 0, "the overflow is not named");
     nothing_is_missing(&judgement, &server, "press", &counter_paths("press", 0..1)).unwrap();
@@ -165,7 +165,7 @@ async fn a_server_without_subscriptions_is_polled() {
     })
     .await
     .unwrap();
-    println!("{}", shown["why"]);
+    note(&format!("{}", shown["why"]));
     assert_ne!(shown["state"], "live");
     assert!(server.events("too-many").unwrap().is_empty());
     let before = server.events("read").unwrap().len();

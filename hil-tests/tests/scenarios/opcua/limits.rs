@@ -9,7 +9,7 @@ use tidegate_hil_tests::opcua::devices::OpcUaDevice;
 use tidegate_hil_tests::opcua::{Make, NAMESPACE, OpcUaServer};
 use tidegate_hil_tests::wait;
 
-use super::{BACK, state};
+use super::{BACK, note, state};
 
 async fn a_hundred_at_a_time(make: Make) {
     let site = Site::new().unwrap();
@@ -66,12 +66,12 @@ async fn ten_thousand_items_of_node_opcua_are_live_but_for_the_one_that_is_not_t
     })
     .await
     .unwrap();
-    println!("all good after {:?}", begun.elapsed());
+    note(&format!("all good after {:?}", begun.elapsed()));
     let bad: Vec<_> = tags.iter().filter(|one| !one.is_good()).collect();
     assert_eq!(bad.len(), 1, "{bad:?}");
     assert_eq!((&bad[0].path, bad[0].why.as_deref()), (&missing, Some("configuration")));
     let shown = state(&field, "press", "degraded").await.unwrap();
-    println!("{}", shown["why"]);
+    note(&format!("{}", shown["why"]));
     assert!(shown["why"].as_str().unwrap().contains("n9999"), "{shown:#}");
     field.judge_shown().unwrap();
     server.was_only_read().unwrap();
@@ -101,7 +101,7 @@ async fn a_node_that_is_not_there_yet_costs_its_own_tag_alone() {
             "{tag:?}"
         );
     }
-    println!("{}", field.device("press").unwrap()["why"]);
+    note(&format!("{}", field.device("press").unwrap()["why"]));
     field.judge_shown().unwrap();
 }
 
@@ -122,7 +122,7 @@ async fn a_server_without_room_for_a_session_is_asked_again() {
                 .as_str()
                 .is_some_and(|why| why.contains("TooManySessions") || why.contains("session"))
             {
-                println!("{}", shown["why"]);
+                note(&format!("{}", shown["why"]));
                 return Ok(Some((one, other)));
             }
         }

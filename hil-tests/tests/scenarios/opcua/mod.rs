@@ -28,6 +28,12 @@ const BACK: Duration = Duration::from_secs(20);
 /// interval, and a keep-alive that tells of the fault.
 const SLACK_MS: i64 = 1000;
 
+/// What was measured or said, for whoever reads a run.
+#[expect(clippy::print_stderr, reason = "a scenario shows what it measured")]
+fn note(what: &str) {
+    eprintln!("{what}");
+}
+
 /// Waits until `status` says this of a device, and returns all that it says.
 async fn state(field: &Field, device: &str, state: &str) -> anyhow::Result<Value> {
     let what = format!("{device} is {state}");

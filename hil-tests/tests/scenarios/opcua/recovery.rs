@@ -10,7 +10,7 @@ use tidegate_hil_tests::opcua::{Make, OpcUaServer, url};
 use tidegate_hil_tests::wan::Wan;
 use tidegate_hil_tests::{is_long, wait};
 
-use super::{BACK, nothing_is_missing};
+use super::{BACK, note, nothing_is_missing};
 use crate::CATCH_UP;
 
 const TAGS: std::ops::Range<u64> = 0..20;
@@ -29,7 +29,7 @@ fn press(url: &str) -> Devices {
 async fn back_after(field: &Field, since: Instant, what: &str) -> Duration {
     field.all_good(BACK).await.unwrap();
     let took = since.elapsed();
-    println!("{what}: good again after {took:?}");
+    note(&format!("{what}: good again after {took:?}"));
     took
 }
 
@@ -89,7 +89,7 @@ async fn connections_that_are_reset_lose_nothing_that_is_not_named() {
     }
     let judgement = field.judge(CATCH_UP).await.unwrap();
     nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
-    println!("named: {:#?}", judgement.losses);
+    note(&format!("named: {:#?}", judgement.losses));
 }
 
 /// Bad within seconds, and good within 15 s of the end, whatever was under way.
@@ -103,7 +103,7 @@ async fn black_hole(make: Make, lasts: Duration) {
     way.cut_black_hole().await.unwrap();
     let cut = Instant::now();
     field.none_good("press", BACK).await.unwrap();
-    println!("bad after {:?}", cut.elapsed());
+    note(&format!("bad after {:?}", cut.elapsed()));
     assert!(cut.elapsed() < Duration::from_secs(11), "bad only after {:?}", cut.elapsed());
     tokio::time::sleep(lasts.saturating_sub(cut.elapsed())).await;
     way.restore().await.unwrap();
@@ -113,7 +113,7 @@ async fn black_hole(make: Make, lasts: Duration) {
     if make == Make::Asyncua {
         nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
     }
-    println!("named: {:#?}", judgement.losses);
+    note(&format!("named: {:#?}", judgement.losses));
     server.was_only_read().unwrap();
 }
 
@@ -152,5 +152,5 @@ async fn a_server_that_forgets_sessions_and_subscriptions_is_told_of_them_again(
     }
     let judgement = field.judge(CATCH_UP).await.unwrap();
     nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
-    println!("named: {:#?}", judgement.losses);
+    note(&format!("named: {:#?}", judgement.losses));
 }

@@ -9,17 +9,20 @@ use tidegate_hil_tests::opcua::{Make, OpcUaServer, url};
 use tidegate_hil_tests::wait;
 use tidegate_hil_tests::wan::Wan;
 
-use super::{BACK, nothing_is_missing, state};
+use super::{BACK, note, nothing_is_missing, state};
 use crate::CATCH_UP;
 
-/// asyncua answers a transfer with good, and publishes no more.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_that_is_silent_after_a_transfer_is_made_anew() {
+/// The session is gone with its connection, and another one takes its subscriptions over.
+async fn transferred(more: &[&str]) {
     let site = Site::new().unwrap();
-    let options = ["--silent-after-transfer"];
+    let mut options = vec!["--sessions-end-with-connections"];
+    options.extend(more);
     let server = OpcUaServer::start(&site, Make::Asyncua, "server", &options).await.unwrap();
     let mut way = Wan::open_to(server.address()).await.unwrap();
-    let device = OpcUaDevice::at("press", &url(way.address()), "").counters(0..5);
+    let mut device = OpcUaDevice::at("press", &url(way.address()), "");
+    for number in 0..5 {
+        device = device.tag(&format!("n{number}"), &format!("c{number}"), "queue-size = 100");
+    }
     let mut field = Field::running(site, &device.alone()).await.unwrap();
     field.all_good(BACK).await.unwrap();
     for _ in 0..2 {
@@ -28,12 +31,23 @@ async fn a_subscription_that_is_silent_after_a_transfer_is_made_anew() {
         way.restore().await.unwrap();
         let back = Instant::now();
         field.all_good(BACK).await.unwrap();
-        println!("good again after {:?}", back.elapsed());
+        note(&format!("good again after {:?}", back.elapsed()));
     }
-    let transfers = server.events("transfer").unwrap().len();
-    println!("{transfers} transfers");
+    assert!(server.events("transfer").unwrap().len() >= 2, "nothing was taken over");
     let judgement = field.judge(CATCH_UP).await.unwrap();
+    note(&format!("named: {:#?}", judgement.losses));
     nothing_is_missing(&judgement, &server, "press", &counter_paths("press", 0..5)).unwrap();
+}
+
+/// asyncua by itself answers a transfer with good, and publishes no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_silent_after_a_transfer_is_made_anew() {
+    transferred(&["--silent-after-transfer"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_taken_over_by_the_next_session() {
+    transferred(&[]).await;
 }
 
 async fn frozen(make: Make) {
@@ -46,14 +60,14 @@ async fn frozen(make: Make) {
     server.freeze().unwrap();
     let frozen = Instant::now();
     field.none_good("press", BACK).await.unwrap();
-    println!("bad after {:?}", frozen.elapsed());
+    note(&format!("bad after {:?}", frozen.elapsed()));
     assert!(frozen.elapsed() < Duration::from_secs(11));
     let shown = field.device("press").unwrap();
     assert_ne!(shown["state"], "live", "{shown:#}");
     server.thaw().unwrap();
     let thawed = Instant::now();
     field.all_good(BACK).await.unwrap();
-    println!("good {:?} after it went on", thawed.elapsed());
+    note(&format!("good {:?} after it went on", thawed.elapsed()));
     field.judge_shown().unwrap();
 }
 
@@ -81,7 +95,7 @@ async fn a_server_that_accepts_and_goes_silent_holds_nobody_else_up() {
     field.devices_good(&["well"], BACK).await.unwrap();
     wait::until(BACK, "the silence is told", || async {
         let shown = field.device("mute")?;
-        Ok(shown["why"].is_string().then(|| println!("{}", shown["why"])))
+        Ok(shown["why"].is_string().then(|| note(&format!("{}", shown["why"]))))
     })
     .await
     .unwrap();

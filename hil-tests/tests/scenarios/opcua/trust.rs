@@ -8,7 +8,7 @@ use tidegate_hil_tests::opcua::devices::OpcUaDevice;
 use tidegate_hil_tests::opcua::papers::OpcUaPapers;
 use tidegate_hil_tests::opcua::{Make, OpcUaServer};
 
-use super::{BACK, state};
+use super::{BACK, note, state};
 
 const SECURE: &str = "security = \"best\"";
 
@@ -64,7 +64,7 @@ async fn refused_then_approved(make: Make, uri_last: bool) {
     let begun = Instant::now();
     field.start().await.unwrap();
     let shown = state(&field, "press", "configuration-error").await.unwrap();
-    println!("after {:?}: {}", begun.elapsed(), shown["why"]);
+    note(&format!("after {:?}: {}", begun.elapsed(), shown["why"]));
     let why = shown["why"].as_str().unwrap().to_lowercase();
     assert!(why.contains(&thumbprint[..16]), "it names the certificate: {why}");
     let rejected = files(&field.gateway.opcua().join("rejected"));
@@ -75,7 +75,7 @@ async fn refused_then_approved(make: Make, uri_last: bool) {
     let approved = Instant::now();
     identity(&field, &["trust", "approve", &thumbprint]);
     field.all_good(BACK * 4).await.unwrap();
-    println!("good {:?} after it was approved", approved.elapsed());
+    note(&format!("good {:?} after it was approved", approved.elapsed()));
     field.judge_shown().unwrap();
     server.was_only_read().unwrap();
 }
@@ -119,7 +119,7 @@ async fn a_trusted_certificate_that_is_expired_or_for_another_is_refused_with_th
     field.start().await.unwrap();
     for (name, _, words) in cases {
         let shown = state(&field, name, "configuration-error").await.unwrap();
-        println!("{name}: {}", shown["why"]);
+        note(&format!("{name}: {}", shown["why"]));
         let why = shown["why"].as_str().unwrap().to_lowercase();
         assert!(words.iter().any(|word| why.contains(word)), "{name}: {why}");
     }
@@ -149,7 +149,7 @@ async fn a_certificate_of_a_trusted_authority_is_taken_and_a_revoked_one_is_not(
     field.start().await.unwrap();
     field.devices_good(&["good", "node"], BACK).await.unwrap();
     let shown = state(&field, "revoked", "configuration-error").await.unwrap();
-    println!("{}", shown["why"]);
+    note(&format!("{}", shown["why"]));
     assert!(shown["why"].as_str().unwrap().to_lowercase().contains("revoked"), "{shown:#}");
     field.judge_shown().unwrap();
 }
@@ -169,14 +169,14 @@ async fn a_server_that_does_not_trust_the_gateway_is_named_and_read_once_it_does
     let mut field = Field::without_hub(site, &devices).unwrap();
     field.start().await.unwrap();
     let shown = state(&field, "press", "configuration-error").await.unwrap();
-    println!("{}", shown["why"]);
+    note(&format!("{}", shown["why"]));
     let why = shown["why"].as_str().unwrap().to_lowercase();
     assert!(why.contains("certificate") && why.contains("trust"), "{why}");
     let exported = identity(&field, &["opcua", "export"]);
     assert!(exported.contains("BEGIN CERTIFICATE"), "{exported}");
     std::fs::write(clients.join("gateway.pem"), exported).unwrap();
     let untrusted = server.events("untrusted").unwrap().len();
-    println!("{untrusted} attempts were refused");
+    note(&format!("{untrusted} attempts were refused"));
     assert!(untrusted <= 4);
     // Whoever brought it there restarts the device's connection, or waits a minute.
     field.kill_and_start().await.unwrap();
