@@ -145,6 +145,7 @@ fn start(args: &RunArgs) -> Result<(), RunError> {
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let config = config::load(&args.config, environment, &args.set.set)?;
     let lost_lines = log::begin(&args.log)?;
+    stages::warn_of(&config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let board = Board::new(config.gateway.clone(), Arc::clone(&clock)).with_log(lost_lines);
     // Two workers: one may wait for the disk while the other polls.

@@ -324,6 +324,7 @@ pub(super) fn reload(
                 .map_err(|error| error.to_string())?
                 .map_err(|error: LoadError| refused(&error))?;
             let difference = Config::difference(&before, &fresh);
+            warn_of(&fresh);
             devices.apply(&fresh, &drivers).await.map_err(|error| error.to_string())?;
             // What needs a restart stays what it was, so that it is named again next time.
             let applied = Config { devices: fresh.devices, ..(*before).clone() };
@@ -331,6 +332,13 @@ pub(super) fn reload(
             Ok(told(&difference))
         })
     });
+}
+
+/// Tells what is legal and should be known.
+pub(super) fn warn_of(config: &Config) {
+    for warning in config::warnings::of(config) {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Mistakes that are told in the log one by one; `tidegate check` tells the rest.
