@@ -5,8 +5,7 @@ use tidegate_hil_tests::field::{Field, Judgement, Site, base_path};
 use tidegate_hil_tests::opcua::devices::{OpcUaDevice, counter_paths};
 use tidegate_hil_tests::opcua::{Make, OpcUaServer, truth};
 
-use super::{BACK, note, nothing_is_missing};
-use crate::CATCH_UP;
+use super::{BACK, complete, note};
 
 const COUNTERS: std::ops::Range<u64> = 0..5;
 
@@ -17,6 +16,10 @@ fn press(server: &OpcUaServer, keys: &str) -> OpcUaDevice {
         device = device.tag(&format!("n{number}"), &format!("h{number}"), "queue-size = 20");
     }
     device
+}
+
+fn paths(field: &Field) -> Vec<String> {
+    field.paths().to_vec()
 }
 
 /// Writes between the first and the last that the record has of a tag and that it does not have.
@@ -36,10 +39,10 @@ async fn notifications_lost_on_their_way_are_asked_for_again() {
         server.tell(&json!({"do": "swallow", "count": 2})).unwrap();
         field.all_good(BACK).await.unwrap();
     }
-    let judgement = field.judge(CATCH_UP).await.unwrap();
+    let paths = paths(&field);
+    let judgement = complete(&mut field, &server, &paths).await.unwrap();
     let swallowed = server.events("swallowed").unwrap().len();
     assert!(swallowed >= 3, "{swallowed}");
-    nothing_is_missing(&judgement, &server, "press", field.paths()).unwrap();
     let names = server.events("service").unwrap();
     let again = names.iter().filter(|one| one["name"] == "Republish").count();
     note(&format!("{swallowed} lost, {again} asked for again, named: {:#?}", judgement.losses));
@@ -58,8 +61,9 @@ async fn notifications_that_nobody_has_any_more_are_named_and_history_fills_them
     field.all_good(BACK).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
     field.all_good(BACK).await.unwrap();
-    let judgement = field.judge(CATCH_UP).await.unwrap();
-    nothing_is_missing(&judgement, &server, "press", field.paths()).unwrap();
+    let paths = paths(&field);
+    let judgement = complete(&mut field, &server, &paths).await.unwrap();
+
     let without = not_held(&judgement, &server, &counter_paths("press", COUNTERS)[0]);
     let with = not_held(&judgement, &server, &format!("{}/n80000", base_path("press")));
     note(&format!("missing without history {without}, with it {with}; {:#?}", judgement.losses));
@@ -80,8 +84,9 @@ async fn history_is_left_alone_where_it_is_not_wanted() {
     server.tell(&json!({"do": "swallow", "count": 5, "forget": true})).unwrap();
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     field.all_good(BACK).await.unwrap();
-    let judgement = field.judge(CATCH_UP).await.unwrap();
-    nothing_is_missing(&judgement, &server, "press", field.paths()).unwrap();
+    let paths = paths(&field);
+    complete(&mut field, &server, &paths).await.unwrap();
+
     let reads = server.events("service").unwrap();
     assert_eq!(reads.iter().filter(|one| one["name"] == "HistoryRead").count(), 0);
 }

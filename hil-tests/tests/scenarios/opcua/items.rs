@@ -7,8 +7,7 @@ use tidegate_hil_tests::opcua::devices::{OpcUaDevice, counter_paths};
 use tidegate_hil_tests::opcua::{Make, OpcUaServer};
 use tidegate_hil_tests::wait;
 
-use super::{BACK, note, nothing_is_missing, state};
-use crate::CATCH_UP;
+use super::{BACK, complete, note, state};
 
 /// The server is told the deadband, and sends what leaves it alone.
 async fn server_deadband(make: Make) {
@@ -96,11 +95,10 @@ async fn a_queue_that_overflows_is_named_for_its_tag() {
     let values: Vec<f64> = (0..40).map(f64::from).collect();
     server.tell(&json!({"do": "burst", "node": "a0", "values": values})).unwrap();
     field.good(BACK, |path| path.ends_with("/n0")).await.unwrap();
-    let judgement = field.judge(CATCH_UP).await.unwrap();
+    let judgement = complete(&mut field, &server, &counter_paths("press", 0..1)).await.unwrap();
     note(&format!("named: {:#?}", judgement.losses));
     let named = judgement.losses.iter().filter(|loss| loss.subject.ends_with("a0")).count();
     assert!(named > 0, "the overflow is not named");
-    nothing_is_missing(&judgement, &server, "press", &counter_paths("press", 0..1)).unwrap();
 }
 
 /// Asked for faster than the server samples, or more than it queues: what it does is logged.

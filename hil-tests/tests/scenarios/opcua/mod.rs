@@ -13,12 +13,14 @@ mod silence;
 mod trust;
 mod types;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_hil_tests::field::{Field, Judgement};
 use tidegate_hil_tests::opcua::{OpcUaServer, truth};
 use tidegate_hil_tests::wait;
+
+use crate::CATCH_UP;
 
 /// How long a server may take to be good once nothing is wrong any more, on a machine that has other
 /// work; what it takes is printed.
@@ -45,6 +47,27 @@ async fn state(field: &Field, device: &str, state: &str) -> anyhow::Result<Value
         Ok(shown) => error.context(format!("it is {shown:#}")),
         Err(_) => error,
     })
+}
+
+/// How long a loss may stand at the hub with less than it has grown to: the recorder waits two seconds
+/// for it to grow further.
+const TOLD: Duration = Duration::from_secs(15);
+
+/// Judges everything that the device `press` gave away, until nothing is missing that is not named.
+async fn complete(
+    field: &mut Field,
+    server: &OpcUaServer,
+    paths: &[String],
+) -> anyhow::Result<Judgement> {
+    let begun = Instant::now();
+    loop {
+        let judgement = field.judge(CATCH_UP).await?;
+        match nothing_is_missing(&judgement, server, "press", paths) {
+            Ok(()) => return Ok(judgement),
+            Err(error) if begun.elapsed() > TOLD => return Err(error),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Fails when the record, the terminal or a subscriber has a value that the server did not have at its

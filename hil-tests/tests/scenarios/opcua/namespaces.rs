@@ -4,7 +4,7 @@ use tidegate_hil_tests::field::{Field, Site};
 use tidegate_hil_tests::opcua::devices::OpcUaDevice;
 use tidegate_hil_tests::opcua::{Make, OpcUaServer};
 
-use super::{BACK, nothing_is_missing};
+use super::{BACK, complete};
 use crate::CATCH_UP;
 
 async fn moved(make: Make) {
@@ -19,11 +19,11 @@ async fn moved(make: Make) {
         server.restart(site, &["--shift-namespaces", shift]).await.unwrap();
         field.all_good(BACK).await.unwrap();
     }
-    let judgement = field.judge(CATCH_UP).await.unwrap();
     let paths = field.paths().to_vec();
-    if make == Make::Asyncua {
-        nothing_is_missing(&judgement, &server, "press", &paths).unwrap();
-    }
+    match make {
+        Make::Asyncua => complete(&mut field, &server, &paths).await.unwrap(),
+        Make::NodeOpcua => field.judge(CATCH_UP).await.unwrap(),
+    };
     server.was_only_read().unwrap();
 }
 

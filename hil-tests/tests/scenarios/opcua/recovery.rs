@@ -10,7 +10,7 @@ use tidegate_hil_tests::opcua::{Make, OpcUaServer, url};
 use tidegate_hil_tests::wan::Wan;
 use tidegate_hil_tests::{is_long, wait};
 
-use super::{BACK, note, nothing_is_missing};
+use super::{BACK, complete, note};
 use crate::CATCH_UP;
 
 const TAGS: std::ops::Range<u64> = 0..20;
@@ -46,8 +46,8 @@ async fn restarted(make: Make) {
         let took = back_after(&field, open, &format!("restart {round}")).await;
         assert!(took < Duration::from_secs(10), "{took:?} from the port being open");
     }
-    let judgement = field.judge(CATCH_UP).await.unwrap();
-    nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
+    let judgement = complete(&mut field, &server, &counter_paths("press", TAGS)).await.unwrap();
+
     let silent = judgement.losses.iter().filter(|loss| loss.cause == "device-silent").count();
     assert!(silent > 0, "its silence is named: {:#?}", judgement.losses);
     server.was_only_read().unwrap();
@@ -87,8 +87,8 @@ async fn connections_that_are_reset_lose_nothing_that_is_not_named() {
         server.tell(&json!({"do": "abort"})).unwrap();
         back_after(&field, cut, "reset").await;
     }
-    let judgement = field.judge(CATCH_UP).await.unwrap();
-    nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
+    let judgement = complete(&mut field, &server, &counter_paths("press", TAGS)).await.unwrap();
+
     note(&format!("named: {:#?}", judgement.losses));
 }
 
@@ -109,10 +109,11 @@ async fn black_hole(make: Make, lasts: Duration) {
     way.restore().await.unwrap();
     let took = back_after(&field, Instant::now(), "black hole").await;
     assert!(took < Duration::from_secs(15), "{took:?} from its end");
-    let judgement = field.judge(CATCH_UP).await.unwrap();
-    if make == Make::Asyncua {
-        nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
-    }
+    let paths = counter_paths("press", TAGS);
+    let judgement = match make {
+        Make::Asyncua => complete(&mut field, &server, &paths).await.unwrap(),
+        Make::NodeOpcua => field.judge(CATCH_UP).await.unwrap(),
+    };
     note(&format!("named: {:#?}", judgement.losses));
     server.was_only_read().unwrap();
 }
@@ -150,7 +151,7 @@ async fn a_server_that_forgets_sessions_and_subscriptions_is_told_of_them_again(
         let state = server.tell(&json!({"do": "state"})).unwrap();
         assert_eq!(state["items"], TAGS.end, "{state}");
     }
-    let judgement = field.judge(CATCH_UP).await.unwrap();
-    nothing_is_missing(&judgement, &server, "press", &counter_paths("press", TAGS)).unwrap();
+    let judgement = complete(&mut field, &server, &counter_paths("press", TAGS)).await.unwrap();
+
     note(&format!("named: {:#?}", judgement.losses));
 }

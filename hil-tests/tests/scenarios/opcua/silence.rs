@@ -9,8 +9,7 @@ use tidegate_hil_tests::opcua::{Make, OpcUaServer, url};
 use tidegate_hil_tests::wait;
 use tidegate_hil_tests::wan::Wan;
 
-use super::{BACK, note, nothing_is_missing, state};
-use crate::CATCH_UP;
+use super::{BACK, complete, note, state};
 
 /// The session is gone with its connection, and another one takes its subscriptions over.
 async fn transferred(more: &[&str]) {
@@ -34,9 +33,8 @@ async fn transferred(more: &[&str]) {
         note(&format!("good again after {:?}", back.elapsed()));
     }
     assert!(server.events("transfer").unwrap().len() >= 2, "nothing was taken over");
-    let judgement = field.judge(CATCH_UP).await.unwrap();
+    let judgement = complete(&mut field, &server, &counter_paths("press", 0..5)).await.unwrap();
     note(&format!("named: {:#?}", judgement.losses));
-    nothing_is_missing(&judgement, &server, "press", &counter_paths("press", 0..5)).unwrap();
 }
 
 /// asyncua by itself answers a transfer with good, and publishes no more.
