@@ -22,7 +22,7 @@ async fn moved(make: Make) {
     let paths = field.paths().to_vec();
     match make {
         Make::Asyncua => complete(&mut field, &server, &paths).await.unwrap(),
-        Make::NodeOpcua => field.judge(CATCH_UP).await.unwrap(),
+        Make::NodeOpcua | Make::Hostile => field.judge(CATCH_UP).await.unwrap(),
     };
     server.was_only_read().unwrap();
 }

@@ -112,7 +112,7 @@ async fn black_hole(make: Make, lasts: Duration) {
     let paths = counter_paths("press", TAGS);
     let judgement = match make {
         Make::Asyncua => complete(&mut field, &server, &paths).await.unwrap(),
-        Make::NodeOpcua => field.judge(CATCH_UP).await.unwrap(),
+        Make::NodeOpcua | Make::Hostile => field.judge(CATCH_UP).await.unwrap(),
     };
     note(&format!("named: {:#?}", judgement.losses));
     server.was_only_read().unwrap();
