@@ -498,7 +498,7 @@ impl Line {
             retransmit_sequence_number: sequence,
         };
         let answer = service!(self.channel, Republish, request, self.timeout)?;
-        Ok(answer.notification_message)
+        asked_for(answer.notification_message, sequence)
     }
 
     /// The most nodes in one history request.
@@ -598,8 +598,28 @@ impl Limits {
     }
 }
 
+/// The message, where it is the one that was asked for. Some servers (asyncua 2.1) answer "good"
+/// with an empty one when they do not have it any more.
+fn asked_for(
+    message: NotificationMessage,
+    sequence: u32,
+) -> Result<NotificationMessage, ServiceError> {
+    let is_empty = message.notification_data.as_ref().is_none_or(Vec::is_empty);
+    if !is_empty && message.sequence_number == sequence {
+        return Ok(message);
+    }
+    Err(ServiceError {
+        service: "Republish",
+        status: StatusCode::BadMessageNotAvailable,
+        detail: format!("the answer to the request for notification {sequence} is not it"),
+        answered: true,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use opcua::types::ExtensionObject;
+
     use super::*;
 
     fn error(status: StatusCode, answered: bool) -> ServiceError {
@@ -623,5 +643,20 @@ mod tests {
         assert!(error(StatusCode::BadConnectionClosed, false).is_of_session());
         assert!(error(StatusCode::BadSessionIdInvalid, true).is_of_session());
         assert!(!error(StatusCode::BadTooManyPublishRequests, true).is_of_session());
+    }
+
+    #[test]
+    fn an_empty_or_another_notification_is_not_the_one_that_was_asked_for() {
+        let message = |sequence_number, data| NotificationMessage {
+            sequence_number,
+            notification_data: data,
+            ..NotificationMessage::default()
+        };
+        let data = || Some(vec![ExtensionObject::null()]);
+        assert!(asked_for(message(7, data()), 7).is_ok());
+        for other in [message(7, None), message(7, Some(Vec::new())), message(8, data())] {
+            let error = asked_for(other, 7).unwrap_err();
+            assert_eq!(error.status, StatusCode::BadMessageNotAvailable);
+        }
     }
 }
