@@ -74,7 +74,7 @@ async fn refused_then_approved(make: Make, uri_last: bool) {
     assert!(listed.to_lowercase().contains(&thumbprint[..16]), "{listed}");
     let approved = Instant::now();
     identity(&field, &["trust", "approve", &thumbprint]);
-    field.all_good(BACK * 4).await.unwrap();
+    field.all_good(BACK).await.unwrap();
     note(&format!("good {:?} after it was approved", approved.elapsed()));
     field.judge_shown().unwrap();
     server.was_only_read().unwrap();

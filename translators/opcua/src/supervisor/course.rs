@@ -1,8 +1,10 @@
 //! How to get back to a server that is gone, and when. No I/O, no clock.
 //!
 //! # Invariants
-//! - A failure that only a person can cure is tried again after a minute at the earliest, and ever
-//!   more rarely: nobody's account is locked by the gateway.
+//! - A log-on that was refused is tried again after a minute at the earliest, and ever more rarely:
+//!   nobody's account is locked by the gateway.
+//! - What else only a person can cure (an approval here or at the server) locks nothing and is
+//!   looked at again soon: who has just approved something waits for it.
 //! - In the first minute of an absence no wait is longer than two seconds, so that a server that
 //!   starts again is found at once.
 //! - The old session is tried first as long as the server keeps it, and once.
@@ -25,6 +27,9 @@ const FALLEN: Duration = Duration::from_secs(4);
 /// Waits for a person. Servers lock accounts after three to ten wrong passwords in some minutes.
 const FOR_A_PERSON: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
 
+/// Waits for an approval, each shortened at random by up to half.
+const FOR_AN_APPROVAL: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+
 /// How the next attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -39,6 +44,7 @@ pub(crate) enum Way {
 pub(crate) struct Course {
     backoff: Backoff,
     for_a_person: Backoff,
+    for_an_approval: Backoff,
     /// Since when it is gone.
     away: Option<Instant>,
     /// Until when the server keeps the old session.
@@ -54,6 +60,7 @@ impl Course {
             backoff: Backoff::new(first, largest, seed),
             // Twice the least: each wait is shortened at random by up to half.
             for_a_person: Backoff::new(2 * rare, 2 * rarest, seed),
+            for_an_approval: Backoff::new(FOR_AN_APPROVAL.0, FOR_AN_APPROVAL.1, seed),
             away: None,
             kept: None,
             since: None,
@@ -63,6 +70,7 @@ impl Course {
     /// The server is there.
     pub(crate) const fn arrived(&mut self, now: Instant) {
         self.for_a_person.reset();
+        self.for_an_approval.reset();
         self.away = None;
         self.kept = None;
         self.since = Some(now);
@@ -97,7 +105,10 @@ impl Course {
             return Duration::ZERO;
         }
         if error.is_for_a_person() {
-            return self.for_a_person.next();
+            let locks_accounts = error.stage == Stage::Activate;
+            let of =
+                if locks_accounts { &mut self.for_a_person } else { &mut self.for_an_approval };
+            return of.next();
         }
         let wait = self.backoff.next();
         if now.saturating_duration_since(away) < FRESH { wait.min(SOON) } else { wait }
@@ -172,6 +183,17 @@ mod tests {
                 now += wait.max(Duration::from_millis(1));
             }
         }
+    }
+
+    #[test]
+    fn an_approval_is_looked_for_soon_and_then_each_minute() {
+        let mut course = course();
+        let now = Instant::now();
+        let unknown = ConnectError::new(Stage::Trust, None, "not approved".into());
+        assert!(course.failed(now, Way::Anew, &unknown) <= Duration::from_secs(10));
+        let later: Vec<_> = (0..10).map(|_| course.failed(now, Way::Anew, &unknown)).collect();
+        assert!(later.iter().all(|wait| *wait <= Duration::from_secs(60)), "{later:?}");
+        assert!(later.last().is_some_and(|wait| *wait >= Duration::from_secs(30)), "{later:?}");
     }
 
     #[test]
