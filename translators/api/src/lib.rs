@@ -10,6 +10,7 @@
 mod clock;
 mod device;
 mod fault;
+pub mod grid;
 mod loss;
 mod path;
 mod quality;

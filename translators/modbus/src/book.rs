@@ -18,8 +18,8 @@ use tidegate_translator::{
 use tokio::time::Instant;
 
 use crate::blocks::Cause;
-use crate::grid::Grid;
 use crate::spec::DeviceSpec;
+use tidegate_translator::grid::Grid;
 
 /// A tag that is polled each 10 ms is not lost because one answer took 20.
 const SHORTEST_SILENCE: Duration = Duration::from_millis(500);
@@ -51,7 +51,7 @@ pub(crate) struct Book {
     device: Arc<str>,
     spec: Arc<DeviceSpec>,
     pages: Box<[Page]>,
-    pub(crate) grid: Grid,
+    pub(crate) grid: Grid<Instant>,
     clock: Arc<dyn Clock>,
     sink: Arc<dyn Sink>,
     /// When the device was last heard, an exception included.
@@ -69,7 +69,7 @@ impl Book {
         device: Arc<str>,
         spec: Arc<DeviceSpec>,
         ids: &[TagId],
-        grid: Grid,
+        grid: Grid<Instant>,
         clock: Arc<dyn Clock>,
         sink: Arc<dyn Sink>,
     ) -> Self {

@@ -24,10 +24,10 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::dial::{ByteStream, Dialer};
-use crate::grid::{Backoff, hash};
 use crate::link::{ConnectError, Connection, LinkError, Reply, Request};
 use crate::spec::{LinkSpec, Transport, UnitId};
 use crate::tap::{Ring, Tap};
+use tidegate_translator::grid::{Backoff, hash};
 
 use self::line::Line;
 use self::seat::Units;

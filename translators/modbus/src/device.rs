@@ -15,13 +15,13 @@ use crate::bus::{Bus, Seat};
 use crate::buses::Buses;
 use crate::dial::Dialer;
 use crate::fault::Fault;
-use crate::grid::{Backoff, Grid, hash};
 use crate::groups::{Group, groups};
 use crate::once::read_once;
 use crate::plan::{Plan, PlanError};
 use crate::poller::Poller;
 use crate::spec::DeviceSpec;
 use crate::voice::Voice;
+use tidegate_translator::grid::{Backoff, Grid, hash};
 
 /// One Modbus device, ready to be polled.
 #[derive(Clone)]

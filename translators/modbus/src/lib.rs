@@ -24,7 +24,6 @@ mod device;
 mod dial;
 mod fault;
 mod gate;
-mod grid;
 mod groups;
 mod link;
 mod once;

@@ -26,11 +26,11 @@ use crate::book::Book;
 use crate::bus::{Absence, Asked, Seat};
 use crate::decode::{Decoded, decode_bit, decode_with};
 use crate::fault::Fault;
-use crate::grid::Backoff;
 use crate::link::{BUSY, GATEWAY_PATH, GATEWAY_TARGET, LinkError, Reply, Request, exception_word};
 use crate::plan::{Block, Span};
 use crate::spec::{DeviceSpec, TagSpec};
 use crate::voice::Voice;
+use tidegate_translator::grid::Backoff;
 
 /// The first wait for a busy unit; each further one is twice as long.
 const FIRST_BUSY_WAIT: Duration = Duration::from_millis(10);

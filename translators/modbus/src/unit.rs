@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::grid::Backoff;
+use tidegate_translator::grid::Backoff;
 
 /// See the module's description.
 #[derive(Debug)]

@@ -13,7 +13,6 @@ mod connect;
 mod convert;
 mod credentials;
 mod device;
-mod grid;
 mod history;
 mod items;
 mod ledger;

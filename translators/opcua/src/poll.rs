@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::grid::Grid;
+use tidegate_translator::grid::Grid;
 
 /// The slots of one group.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots {
-    grid: Grid,
+    grid: Grid<Instant>,
     /// The first slot that is not accounted for.
     next: u64,
     /// Values of one slot.

@@ -21,7 +21,6 @@ use tokio::time::{Instant, sleep_until};
 use crate::book::TagBook;
 use crate::connect::ConnectError;
 use crate::credentials::Credentials;
-use crate::grid::hash;
 use crate::items::Wanted;
 use crate::ledger::Ledger;
 use crate::line::{Line, Remnant};
@@ -32,6 +31,7 @@ use crate::supervisor::course::{Course, Way};
 use crate::supervisor::session::{Beginning, Core, End, Mirror, Session};
 use crate::voice::Voice;
 use crate::wire::Wire;
+use tidegate_translator::grid::hash;
 
 /// How long a stop waits for the server.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -16,10 +16,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Bus;
 use crate::budget::Budget;
-use crate::grid::mix;
 use crate::link::{GATEWAY_PATH, GATEWAY_TARGET, LinkError, Reply, Request};
 use crate::spec::{DeviceSpec, UnitId};
 use crate::unit::{Leave, Unit};
+use tidegate_translator::grid::mix;
 
 /// The units of a bus.
 #[derive(Default)]

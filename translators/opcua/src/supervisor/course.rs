@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connect::{ConnectError, Stage};
-use crate::grid::Backoff;
+use tidegate_translator::grid::Backoff;
 
 /// Waits in the first minute: a program that is started again is away for some seconds.
 const SOON: Duration = Duration::from_secs(2);

@@ -5,9 +5,8 @@
 //! - The grid depends on the device's name, so that a fleet of equal intervals does not poll in
 //!   step; the first slot is due at once.
 
+use std::ops::{Add, Sub};
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 /// The most that names spread slots: enough to part devices, and too little for a person who polls
 /// once an hour to wonder where the second reading is.
@@ -18,16 +17,18 @@ const MIN_PERIOD: Duration = Duration::from_millis(1);
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// The slots of one device: slot 0 at the origin, slot 1 about a period later, and one each period
-/// from there.
+/// from there. `I` is an instant of whatever monotonic clock the translator lives by.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Grid {
-    origin: Instant,
+pub struct Grid<I> {
+    origin: I,
     first: Duration,
     period: Duration,
 }
 
-impl Grid {
-    pub(crate) fn new(origin: Instant, period: Duration, name: &str) -> Self {
+impl<I: Copy + Ord + Add<Duration, Output = I> + Sub<I, Output = Duration>> Grid<I> {
+    /// Slots from `origin` on; `name` says where in the period the later ones lie.
+    #[must_use]
+    pub fn new(origin: I, period: Duration, name: &str) -> Self {
         let period = period.max(MIN_PERIOD);
         let spread = period.min(MAX_SPREAD);
         // 0 to 65535 of 65536 parts.
@@ -36,23 +37,27 @@ impl Grid {
         Self { origin, first, period }
     }
 
-    pub(crate) const fn period(&self) -> Duration {
+    /// The time between two slots.
+    #[must_use]
+    pub const fn period(&self) -> Duration {
         self.period
     }
 
     /// When a slot is due.
-    pub(crate) fn due(&self, slot: u64) -> Instant {
+    #[must_use]
+    pub fn due(&self, slot: u64) -> I {
         let Some(after) = slot.checked_sub(1) else {
             return self.origin;
         };
         let nanos = self.period.as_nanos() * u128::from(after) + self.first.as_nanos();
         let since = u64::try_from(nanos).map_or(FAR, Duration::from_nanos);
-        self.origin.checked_add(since).unwrap_or_else(|| Instant::now() + FAR)
+        self.origin + since.min(FAR)
     }
 
     /// The slot whose time it is: the last one due.
-    pub(crate) fn slot_at(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.origin);
+    #[must_use]
+    pub fn slot_at(&self, now: I) -> u64 {
+        let since = if now > self.origin { now - self.origin } else { Duration::ZERO };
         match since.checked_sub(self.first) {
             None => 0,
             Some(rest) => u64::try_from(rest.as_nanos() / self.period.as_nanos())
@@ -66,7 +71,7 @@ impl Grid {
 /// largest, each one shortened at random by up to half, so that devices lost together are not
 /// tried together.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     largest: Duration,
     failures: u32,
@@ -74,17 +79,20 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    pub(crate) const fn new(first: Duration, largest: Duration, seed: u64) -> Self {
+    /// Delays from `first` to `largest`; the seed makes two devices differ.
+    #[must_use]
+    pub const fn new(first: Duration, largest: Duration, seed: u64) -> Self {
         Self { first, largest, failures: 0, random: seed }
     }
 
     /// The delay after one more failure.
-    pub(crate) fn next(&mut self) -> Duration {
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and nobody iterates over it")]
+    pub fn next(&mut self) -> Duration {
         self.next_between(self.first, self.largest)
     }
 
     /// The delay after one more failure that somebody with delays of their own met.
-    pub(crate) fn next_between(&mut self, first: Duration, largest: Duration) -> Duration {
+    pub fn next_between(&mut self, first: Duration, largest: Duration) -> Duration {
         let doubled = first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = (self.failures + 1).min(31);
         let delay = doubled.min(largest.max(first));
@@ -94,13 +102,14 @@ impl Backoff {
     }
 
     /// The device answered.
-    pub(crate) const fn reset(&mut self) {
+    pub const fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
 /// FNV-1a, then mixed: short names differ in the high bits too.
-pub(crate) fn hash(name: &str) -> u64 {
+#[must_use]
+pub fn hash(name: &str) -> u64 {
     let fnv = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -108,7 +117,8 @@ pub(crate) fn hash(name: &str) -> u64 {
 }
 
 /// One step of SplitMix64.
-pub(crate) const fn mix(state: u64) -> u64 {
+#[must_use]
+pub const fn mix(state: u64) -> u64 {
     let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -117,6 +127,8 @@ pub(crate) const fn mix(state: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use proptest::prelude::*;
 
     use super::*;
