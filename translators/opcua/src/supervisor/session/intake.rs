@@ -141,12 +141,13 @@ impl Session<'_> {
             }
             match prepared.converter.sample(wanted.tag, meaning, value, acquired) {
                 Ok(sample) => samples.push(sample),
-                Err(flawed) if matches!(flawed.flaw, Flaw::TooLarge { .. }) => {
-                    let tag = Some(wanted.path.shared());
-                    let cause = LossCause::TooLarge;
-                    self.core.ledger.missed(tag, cause, acquired, acquired, Some(1));
-                }
                 Err(flawed) => {
+                    if let Flaw::TooLarge { .. } = &flawed.flaw {
+                        let tag = Some(wanted.path.shared());
+                        let cause = LossCause::TooLarge;
+                        self.core.ledger.missed(tag, cause, acquired, acquired, Some(1));
+                    }
+                    // The value before it is not the value any more, so the tag turns bad.
                     if let Flaw::UnknownType { encoding, .. } = &flawed.flaw
                         && self.mirror.asked_types.len() < MAX_ASKED_TYPES
                         && self.mirror.asked_types.insert((**encoding).clone())
