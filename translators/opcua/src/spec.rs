@@ -229,7 +229,7 @@ pub struct ItemSpec {
     /// The sampling interval; the device's when `None`.
     pub sample_every: Option<Duration>,
     /// Values that the server holds between two publications; when `None`, as many as are sampled
-    /// in between, and two more.
+    /// in between or in two seconds, and at least ten.
     pub queue: Option<u32>,
     /// Which values a full queue loses.
     pub discard: Discard,

@@ -955,7 +955,9 @@ pub const KEYS: &[Key] = &[
         Section::Tag,
         "queue-size",
         Kind::Integer { min: 1, max: 100_000 },
-        Default::Derived("as many as are sampled between two publications, and two more"),
+        Default::Derived(
+            "as many as are sampled between two publications or in two seconds, at least 10",
+        ),
         "10",
         "How many values the server holds between two publications.",
     ),

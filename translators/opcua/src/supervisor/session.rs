@@ -52,7 +52,7 @@ const REPEAT: Duration = Duration::from_secs(2);
 /// How often what was refused is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 /// The most publish requests that wait at the server.
-const MAX_PUBLISHES: usize = 10;
+const MAX_PUBLISHES: usize = 20;
 /// Pause before the next publish request after one that failed.
 const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
 /// Publish requests that fail one after the other before the session is given up.

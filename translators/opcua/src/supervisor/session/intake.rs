@@ -9,7 +9,9 @@ impl Session<'_> {
         waiting: usize,
         now: Instant,
     ) -> Option<Vec<SubscriptionAcknowledgement>> {
-        let wanted = (self.mirror.subs.len() + 1).clamp(2, MAX_PUBLISHES).min(self.publishes);
+        // One to be answered and one behind it for each subscription: a busy server answers several
+        // in a row, and is held up by a round trip with less.
+        let wanted = (2 * self.mirror.subs.len() + 1).clamp(3, MAX_PUBLISHES).min(self.publishes);
         if self.mirror.subs.is_empty()
             || waiting >= wanted
             || self.publish_pause.is_some_and(|until| now < until)

@@ -402,8 +402,8 @@ fn publish_requests_stay_within_what_the_server_takes() {
     let mut bench = Bench::new(spec());
     let begin = bench.begin;
     let mut session = built(&mut bench.core, &[GOOD], begin);
-    assert!(session.publish(1, begin).is_some());
-    assert!(session.publish(2, begin).is_none());
+    assert!(session.publish(2, begin).is_some());
+    assert!(session.publish(3, begin).is_none());
     let too_many = ServiceError {
         service: "Publish",
         status: StatusCode::BadTooManyPublishRequests,
