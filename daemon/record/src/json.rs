@@ -9,9 +9,8 @@
 use std::fmt::Write as _;
 
 use tidegate_translator::Value;
-
-/// Beyond this a reader that knows only doubles would change an integer.
-const EXACT: u64 = 1 << 53;
+use tidegate_translator::json::write_integer;
+pub use tidegate_translator::json::write_text;
 
 /// Structures nested deeper than this are carried as text: common parsers stop at 100 to 128
 /// levels, and what a value is embedded in takes some of them.
@@ -61,11 +60,6 @@ pub fn write_value(out: &mut String, value: &Value) -> Option<Inexact> {
     None
 }
 
-fn write_integer(out: &mut String, value: &impl std::fmt::Display, magnitude: u64) {
-    // Writing to a String cannot fail.
-    let _ = if magnitude > EXACT { write!(out, "\"{value}\"") } else { write!(out, "{value}") };
-}
-
 /// Debug is the shortest text that gives the bits back, with an exponent where digits would be
 /// many; both forms are JSON.
 fn write_float(out: &mut String, value: &impl std::fmt::Debug, wide: f64) -> Option<Inexact> {
@@ -81,26 +75,6 @@ fn write_float(out: &mut String, value: &impl std::fmt::Debug, wide: f64) -> Opt
     };
     out.push_str("null");
     Some(inexact)
-}
-
-/// Appends a text in quotes.
-pub fn write_text(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            // Line separators would end a line for some readers of JSON lines.
-            c if c < ' ' || matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}') => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 fn write_base64(out: &mut String, bytes: &[u8]) {

@@ -6,14 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_translator::{DeviceState, Sink};
+use tidegate_translator::{DeviceState, Restraint, Sink};
 use tokio::time::Instant;
 use tracing::{info, warn};
-
-/// Lines that a device may write in a burst: a block that is taken apart tells of its bad tags.
-const BURST: u32 = 12;
-/// Time after which one more line is allowed: a device that flaps for a day writes 2,880 lines.
-const REFILL: Duration = Duration::from_secs(30);
 
 /// The voice of one device.
 pub(crate) struct Voice {
@@ -24,9 +19,7 @@ pub(crate) struct Voice {
     /// Whether the group that spoke last found the device itself gone.
     gone: bool,
     state: (DeviceState, Option<String>),
-    left: u32,
-    since: Instant,
-    swallowed: u64,
+    restraint: Restraint<Instant>,
     faults: u64,
 }
 
@@ -36,17 +29,7 @@ impl Voice {
         let state = (DeviceState::Connecting, None);
         sink.state(&device, state.0, None);
         let groups = vec![None; groups];
-        Self {
-            device,
-            sink,
-            groups,
-            gone: false,
-            state,
-            left: BURST,
-            since: now,
-            swallowed: 0,
-            faults: 0,
-        }
+        Self { device, sink, groups, gone: false, state, restraint: Restraint::new(now), faults: 0 }
     }
 
     /// A group reads all of its tags, or all but some.
@@ -89,7 +72,7 @@ impl Voice {
             return;
         }
         if self.state.0 != state && self.may_speak() {
-            let (device, left_out) = (&*self.device, self.left_out());
+            let (device, left_out) = (&*self.device, self.restraint.take_left_out());
             let why = why.as_deref().unwrap_or("every block was answered");
             match state {
                 DeviceState::Live => info!(device, left_out, why, "device is live"),
@@ -99,7 +82,6 @@ impl Voice {
                 }
                 DeviceState::Connecting => info!(device, left_out, why, "device is connecting"),
             }
-            self.swallowed = 0;
         }
         self.sink.state(&self.device, state, why.clone());
         self.state = (state, why);
@@ -114,50 +96,29 @@ impl Voice {
     /// Tells that tags are not read any more, naming the first of them.
     pub(crate) fn tags_lost(&mut self, first: &str, tags: usize, why: &str) {
         if self.may_speak() {
-            let (device, left_out) = (&*self.device, self.left_out());
+            let (device, left_out) = (&*self.device, self.restraint.take_left_out());
             warn!(device, tag = first, tags, left_out, why, "tags cannot be read");
-            self.swallowed = 0;
         }
     }
 
     /// Tells that tags are read again, naming the first of them.
     pub(crate) fn tags_back(&mut self, first: &str, tags: usize) {
         if self.may_speak() {
-            let (device, left_out) = (&*self.device, self.left_out());
+            let (device, left_out) = (&*self.device, self.restraint.take_left_out());
             info!(device, tag = first, tags, left_out, "tags are read again");
-            self.swallowed = 0;
         }
     }
 
     /// Tells that slots pass because polls take too long.
     pub(crate) fn overrun(&mut self, period: Duration) {
         if self.may_speak() {
-            let (device, left_out) = (&*self.device, self.left_out());
+            let (device, left_out) = (&*self.device, self.restraint.take_left_out());
             warn!(device, left_out, ?period, "polls take longer than their interval");
-            self.swallowed = 0;
         }
-    }
-
-    /// How many lines were not written before this one, where there were any.
-    fn left_out(&self) -> Option<u64> {
-        (self.swallowed > 0).then_some(self.swallowed)
     }
 
     fn may_speak(&mut self) -> bool {
-        let now = Instant::now();
-        while self.left < BURST && now.saturating_duration_since(self.since) >= REFILL {
-            self.left += 1;
-            self.since += REFILL;
-        }
-        if self.left == BURST {
-            self.since = now;
-        }
-        if self.left == 0 {
-            self.swallowed += 1;
-            return false;
-        }
-        self.left -= 1;
-        true
+        self.restraint.lets_through(Instant::now())
     }
 }
 

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use opcua::types::NodeId;
+use tidegate_translator::json::write_text;
 
 use super::Flaw;
-use super::json::{Json, quote};
+use super::json::Json;
 
 /// The built-in types, as they stand in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,7 +113,7 @@ pub(crate) struct Field {
 impl Field {
     pub(crate) fn new(name: &str, kind: Kind, rank: i32, optional: bool) -> Self {
         let mut key = String::with_capacity(name.len() + 3);
-        quote(&mut key, name);
+        write_text(&mut key, name);
         key.push(':');
         // Fields have -1, or 1 and more (Part 3, 8.51).
         Self { key: key.into(), kind, rank: u32::try_from(rank).unwrap_or(0), optional }

@@ -10,11 +10,9 @@
 use std::fmt::{self, Write as _};
 
 use tidegate_translator::Reason;
+use tidegate_translator::json::{write_integer, write_text};
 
 use super::Flaw;
-
-/// Beyond this a reader that knows only doubles would change an integer.
-const EXACT: u64 = 1 << 53;
 
 /// JSON text in the making.
 #[derive(Debug)]
@@ -72,11 +70,8 @@ impl Json {
     }
 
     fn integer(&mut self, value: impl fmt::Display, magnitude: u64) -> Result<(), Flaw> {
-        if magnitude > EXACT {
-            self.show(format_args!("\"{value}\""))
-        } else {
-            self.show(format_args!("{value}"))
-        }
+        write_integer(&mut self.text, value, magnitude);
+        self.bounded()
     }
 
     /// Debug is the shortest text that gives the bits back, of the float's own width.
@@ -104,7 +99,7 @@ impl Json {
         if text.len() > self.limit.saturating_sub(self.text.len()) {
             return Err(Flaw::TooLarge { limit: self.limit });
         }
-        quote(&mut self.text, text);
+        write_text(&mut self.text, text);
         self.bounded()
     }
 
@@ -144,24 +139,4 @@ pub(super) const fn not_finite(value: f64) -> Option<Reason> {
     } else {
         Some(Reason::OutOfRange)
     }
-}
-
-/// Appends a text in quotes.
-pub(super) fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            // Line separators would end a line for some readers of JSON lines.
-            c if c < ' ' || matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}') => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
