@@ -23,6 +23,8 @@ pub struct CertificateFacts {
     pub not_before: SystemTime,
     /// Valid until.
     pub not_after: SystemTime,
+    /// Whether a TLS client may use it: no list of usages, or one with clientAuth in it.
+    pub client_auth: bool,
 }
 
 /// What the time says about a certificate.
@@ -78,6 +80,11 @@ impl CertificateFacts {
             serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_before: instant(parsed.validity().not_before.timestamp()),
             not_after: instant(parsed.validity().not_after.timestamp()),
+            client_auth: match parsed.extended_key_usage() {
+                Ok(None) => true,
+                Ok(Some(usage)) => usage.value.any || usage.value.client_auth,
+                Err(_) => false,
+            },
         }
     }
 

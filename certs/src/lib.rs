@@ -6,6 +6,7 @@
 //! - A key and a certificate that do not belong together never leave this crate as an [`Identity`].
 //! - Nothing here has a clock of its own: whoever asks about validity says what time it is.
 
+mod authority;
 mod certificate;
 mod files;
 mod generations;
@@ -14,9 +15,12 @@ mod key;
 pub mod lab;
 pub mod opcua;
 mod owner;
+mod request;
 
+pub use authority::{Answer, Authority, AuthorityError, Enrolled, Token, Warrant};
 pub use certificate::{CertificateError, CertificateFacts, Validity};
 pub use files::{FileError, OperatorFiles, PemFile, Trust, load_identity, load_trust};
 pub use generations::{Generation, GenerationStore, Loaded, StoreError};
 pub use identity::{Identity, IdentityError};
 pub use key::{KeyError, PrivateKey};
+pub use request::{CertificateRequest, NotAccepted, RequestError, uri};
