@@ -21,6 +21,9 @@ async fn a_record_that_was_changed_and_made_whole_again_at_the_hub_does_not_fit_
     let wishes = Wishes::default().with("identity", "checkpoint-every-ms", "1000");
     let mut rig = Rig::running_with(wishes).await.unwrap();
     let signed = || async {
+        if rig.messages_at_hub().await? == 0 {
+            return Ok(None);
+        }
         let messages = rig.messages().await?;
         let frames: Vec<_> =
             messages.iter().map(|(_, bytes)| stream::frames(bytes)).collect::<Result<_, _>>()?;
