@@ -10,6 +10,7 @@ mod authority;
 mod certificate;
 mod disk;
 mod files;
+pub mod floor;
 mod folder;
 mod generations;
 mod identity;
@@ -20,6 +21,7 @@ mod made;
 pub mod opcua;
 mod owner;
 mod pem;
+pub mod policy;
 mod request;
 mod sign;
 
