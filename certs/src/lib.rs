@@ -8,6 +8,7 @@
 
 mod authority;
 mod certificate;
+pub mod crl;
 mod disk;
 mod files;
 pub mod floor;
