@@ -5,6 +5,7 @@
 //! - Draining goes with the data: drivers, recorder, live values and uplink, then what watches.
 
 mod book;
+mod checkpoints;
 mod descriptors;
 mod devices;
 mod found;
@@ -226,6 +227,7 @@ async fn daemon(
         stages::uplink(&mut supervisor, leaf, &config, hub, recorder.clone(), Arc::clone(&board));
     }
 
+    checkpoints::checkpoints(&mut supervisor, &config, recorder.clone());
     let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));
     let credentials = opcua::credentials(&config, Arc::clone(&clock)).telling(Arc::clone(&board));
     let credentials = Arc::new(credentials);
