@@ -230,7 +230,9 @@ async fn daemon(
     checkpoints::checkpoints(&mut supervisor, &config, recorder.clone());
     let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));
     let credentials = opcua::credentials(&config, Arc::clone(&clock)).telling(Arc::clone(&board));
-    let opcua = opcua::maker(Arc::clone(&clock), Arc::new(credentials));
+    let credentials = Arc::new(credentials);
+    opcua::tended(&mut supervisor, Arc::clone(&credentials));
+    let opcua = opcua::maker(Arc::clone(&clock), credentials);
     let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
