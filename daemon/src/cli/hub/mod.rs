@@ -5,6 +5,7 @@
 //!   secret.
 //! - Nothing is printed that opens a door, but the enrolment token that was asked for.
 
+mod ca;
 mod init;
 
 use std::io::{self, Write};
@@ -23,6 +24,8 @@ pub struct HubArgs {
 pub enum HubCommand {
     /// Write a hub's files: one server, or three in a cluster
     Init(init::InitArgs),
+    /// The hub's own authority, for labs and pilots
+    Ca(ca::CaArgs),
 }
 
 /// Where a hub's files are.
@@ -53,5 +56,6 @@ pub struct Surroundings<'a> {
 pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     match &args.command {
         HubCommand::Init(args) => init::run(args, with),
+        HubCommand::Ca(args) => ca::run(args, with),
     }
 }
