@@ -13,7 +13,8 @@ use super::keys::Section;
 use super::list::{NO_LISTS, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
-    Config, Device, Hub, Journal, Leaf, LeafMode, Metrics, OpcUa, TlsFiles, Uplink, WhenFull,
+    Config, Device, Hub, HubScheme, Journal, Leaf, LeafMode, Metrics, OpcUa, TlsFiles, Uplink,
+    WhenFull,
 };
 use super::settings::{Argument, Settings};
 use super::{piecemeal, suggest, syntax, value};
@@ -183,6 +184,9 @@ impl Checker<'_> {
             control: self.control(root, directory),
         };
         let Sections { leaf, journal, metrics, control, opcua, .. } = &sections;
+        if let (Some(Some(hub)), Some((_, fields))) = (&sections.hub, leaf) {
+            self.domains_that_meet(&hub.domain, fields);
+        }
         self.places_that_meet(leaf, journal, metrics, control, opcua);
         sections
     }
@@ -264,15 +268,17 @@ impl Checker<'_> {
         for (index, (url, place)) in urls.iter().enumerate() {
             let path = format!("hub.urls[{index}]");
             let shown = url.to_string();
-            if url.tls && tls.is_none() && !tls_is_wrong {
+            if url.scheme.is_tls() && tls.is_none() && !tls_is_wrong {
                 let message = format!("{shown} needs certificates, and there is no tls in [hub]");
                 let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub]"#;
                 let mistake = Mistake::new(path, place.clone(), message).value(shown);
                 self.mistakes.push(mistake.legal(legal));
-            } else if !url.tls && !value::is_loopback(&url.host) && !fields.flag("allow-plaintext")
+            } else if !url.scheme.is_tls()
+                && !value::is_loopback(&url.host)
+                && !fields.flag("allow-plaintext")
             {
                 let message = format!("{shown} would cross the network in plaintext");
-                let tls = super::HubUrl { tls: true, ..url.clone() };
+                let tls = super::HubUrl { scheme: HubScheme::Tls, ..url.clone() };
                 let legal = format!(
                     "\"{tls}\", or allow-plaintext = true in [hub] to accept that anyone on the way \
                      can read and change it"
@@ -289,9 +295,17 @@ impl Checker<'_> {
                 );
             }
         }
-        let urls = urls.iter().map(|(url, _)| url.clone()).collect();
-        let stream = fields.text("stream")?.to_owned();
-        Some(Some(Hub { urls, tls, stream, domain: fields.text("domain")?.to_owned() }))
+        self.one_kind_of_url(urls);
+        self.fail_back(&fields, urls.len());
+        let hub = Hub {
+            proxy: self.proxy(&fields, urls, directory),
+            urls: urls.iter().map(|(url, _)| url.clone()).collect(),
+            tls,
+            stream: fields.text("stream")?.to_owned(),
+            domain: fields.text("domain")?.to_owned(),
+            fail_back_after: fields.duration("fail-back-after-ms"),
+        };
+        Some(Some(hub))
     }
 
     fn tls_files(&mut self, fields: &Fields, directory: &Path) -> Option<TlsFiles> {
@@ -311,7 +325,8 @@ impl Checker<'_> {
         };
         let nats_server = fields.file("nats-server").map(|path| directory.join(path));
         let dir = directory.join(fields.file("dir")?);
-        Some((Leaf { mode, listen, nats_server, dir }, fields))
+        let local = self.local_apps(&fields);
+        Some((Leaf { mode, listen, nats_server, dir, local }, fields))
     }
 
     fn journal(&mut self, root: &Toml<'_>, directory: &Path) -> Option<(Journal, Fields)> {
@@ -334,6 +349,7 @@ impl Checker<'_> {
             send_every: fields.duration("send-every-ms")?,
             max_message: usize::try_from(fields.size("max-message")?).ok()?,
             backfill_limit: fields.size("backfill-limit-per-s"),
+            limit: fields.size("limit-per-s"),
         })
     }
 

@@ -31,10 +31,12 @@ mod settings;
 mod share;
 pub(crate) mod size;
 mod states;
+mod subject;
 mod suggest;
 mod syntax;
 pub(crate) mod tag;
 mod value;
+mod wan;
 pub mod warnings;
 
 pub(crate) use address::parse as register_address;
@@ -45,8 +47,9 @@ pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub use model::{
-    Config, Deadband, Device, Driver, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, OpcUa,
-    RecordMode, Tag, TlsFiles, Uplink, WhenFull,
+    Config, Deadband, Device, Driver, Hub, HubScheme, HubUrl, Journal, Leaf, LeafMode, LocalApps,
+    LocalJetStream, Manner, Metrics, OpcUa, Proxy, ProxyUser, RecordMode, Tag, TlsFiles, Uplink,
+    WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use value::{RESERVED_SEGMENT, host_and_port};
