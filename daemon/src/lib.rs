@@ -21,3 +21,4 @@ pub mod sim;
 pub mod subjects;
 pub mod supervise;
 pub mod uplink;
+pub mod wan;

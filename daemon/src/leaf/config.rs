@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::Credentials;
-use crate::config::{Config, HubUrl, TlsFiles};
+use crate::config::{Config, HubScheme, HubUrl, TlsFiles};
 use crate::hub::MAX_PAYLOAD;
 use crate::names::GatewayId;
 use crate::nats_conf::{Conf, listen_text, text_of};
@@ -75,7 +75,7 @@ pub enum LeafPlanError {
 impl HubLink {
     /// Those of the URLs that can be dialled with what there is.
     fn dialled_urls(&self) -> impl Iterator<Item = &HubUrl> {
-        self.urls.iter().filter(|url| !url.tls || self.tls.is_some())
+        self.urls.iter().filter(|url| !url.scheme.is_tls() || self.tls.is_some())
     }
 }
 
@@ -259,7 +259,11 @@ fn spread(gateway: &GatewayId, urls: &[HubUrl]) -> Vec<String> {
 }
 
 fn url_text(url: &HubUrl) -> String {
-    let scheme = if url.tls { "tls" } else { "nats-leaf" };
+    let scheme = match url.scheme {
+        HubScheme::Tls => "tls",
+        HubScheme::WebSocket => "wss",
+        HubScheme::Plain => "nats-leaf",
+    };
     let host = &url.host;
     if host.contains(':') && !host.starts_with('[') {
         format!("{scheme}://[{host}]:{}", url.port)
@@ -281,7 +285,8 @@ mod tests {
     use super::*;
 
     fn url(host: &str, tls: bool) -> HubUrl {
-        HubUrl { tls, host: host.to_owned(), port: 7422 }
+        let scheme = if tls { HubScheme::Tls } else { HubScheme::Plain };
+        HubUrl { scheme, host: host.to_owned(), port: 7422 }
     }
 
     fn plan(gateway: &str) -> LeafPlan {

@@ -265,6 +265,7 @@ pub(super) fn uplink(
     settings.send_every = config.uplink.send_every;
     settings.max_message = config.uplink.max_message;
     settings.backfill_limit = config.uplink.backfill_limit;
+    settings.limit = config.uplink.limit;
     let (stream, urls) = (hub.stream.clone(), hub.urls.clone());
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         // Before there is a journal, what the hub holds cannot be judged.
