@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod hub;
 pub mod hubread;
+pub mod identity;
 pub mod leaf;
 pub mod live;
 pub mod names;

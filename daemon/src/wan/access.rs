@@ -108,8 +108,8 @@ fn password_in(path: &std::path::Path, user: &str) -> Result<Zeroizing<String>, 
 pub struct Access {
     /// The proxy, where there is one.
     pub proxy: Option<ProxyAccess>,
-    /// The certificate files that the leaf shows now; `None` while there are none.
-    files: Box<dyn Fn() -> Option<TlsFiles> + Send + Sync>,
+    /// How TLS is spoken now; nothing while there are no certificates.
+    tls: Box<dyn Fn() -> Result<Option<Arc<ClientConfig>>, AccessError> + Send + Sync>,
 }
 
 impl fmt::Debug for Access {
@@ -128,7 +128,17 @@ impl Access {
         files: impl Fn() -> Option<TlsFiles> + Send + Sync + 'static,
     ) -> Result<Self, AccessError> {
         let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?;
-        Ok(Self { proxy, files: Box::new(files) })
+        let tls = move || files().map(|files| client(&files)).transpose();
+        Ok(Self { proxy, tls: Box::new(tls) })
+    }
+
+    /// The same with TLS as the caller has set it up: for an identity that nobody shows yet.
+    ///
+    /// # Errors
+    /// When the password of the proxy is not there.
+    pub fn showing(hub: &Hub, tls: Arc<ClientConfig>) -> Result<Self, AccessError> {
+        let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?;
+        Ok(Self { proxy, tls: Box::new(move || Ok(Some(Arc::clone(&tls)))) })
     }
 
     /// TLS as the leaf speaks it, with the files as they are now; `None` while there are none.
@@ -136,7 +146,7 @@ impl Access {
     /// # Errors
     /// When a file is not what it should be.
     pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, AccessError> {
-        (self.files)().map(|files| client(&files)).transpose()
+        (self.tls)()
     }
 }
 
