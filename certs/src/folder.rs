@@ -34,6 +34,7 @@ use zeroize::Zeroizing;
 
 pub use self::state::IdentityState;
 use crate::authority::{Enrolled, Token};
+use crate::crl::MAX_CRL_BYTES;
 use crate::disk::{
     Before, clear_drafts, io_at, read_file, remove_file, shred, steps, write_file, write_folder,
 };
@@ -58,8 +59,6 @@ const MAX_CERTIFICATES: u64 = 1 << 20;
 const MAX_KEY: u64 = 16 << 10;
 /// HTTP servers take headers of 8 KiB.
 const MAX_TOKEN: u64 = 4 << 10;
-/// A list of a hundred thousand certificates.
-const MAX_CRL: u64 = 4 << 20;
 const MAX_STATE: u64 = 64 << 10;
 const MAX_TIME: u64 = 64;
 
@@ -373,7 +372,7 @@ impl IdentityFolder {
     /// # Errors
     /// When the file cannot be read.
     pub fn crl(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(read_file(&self.crl_path(), MAX_CRL)?.map(|bytes| bytes.to_vec()))
+        Ok(read_file(&self.crl_path(), MAX_CRL_BYTES)?.map(|bytes| bytes.to_vec()))
     }
 
     /// Replaces what the authority has withdrawn. Only for a list whose signature was verified.

@@ -8,7 +8,9 @@
 
 mod authority;
 mod certificate;
+pub mod crl;
 mod disk;
+pub mod examine;
 mod files;
 pub mod floor;
 mod folder;
@@ -24,6 +26,7 @@ mod pem;
 pub mod policy;
 mod request;
 mod sign;
+pub mod tls;
 
 pub use authority::{Answer, Authority, AuthorityError, Enrolled, Token, Warrant};
 pub use certificate::{CertificateError, CertificateFacts, Validity};

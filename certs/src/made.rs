@@ -1,5 +1,4 @@
 //! Certificates and revocation lists of every fault, for tests.
-#![expect(dead_code, reason = "what uses the rest follows")]
 
 use std::time::{Duration, SystemTime};
 
