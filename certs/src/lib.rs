@@ -10,6 +10,7 @@ mod authority;
 mod certificate;
 pub mod crl;
 mod disk;
+pub mod est;
 pub mod examine;
 mod files;
 pub mod floor;
