@@ -11,6 +11,7 @@
 
 mod config;
 mod lab;
+pub mod operate;
 mod plan;
 mod read;
 mod stream;
