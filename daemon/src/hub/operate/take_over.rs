@@ -40,6 +40,17 @@ impl Taken {
         matches!(self, Self::Runs { .. })
     }
 
+    /// The server's name.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        match self {
+            Self::Runs { server }
+            | Self::Other { server }
+            | Self::Refused { server, .. }
+            | Self::Silent { server } => server,
+        }
+    }
+
     /// What happened and what to do, as one sentence.
     #[must_use]
     pub fn sentence(&self, config: &str) -> String {
