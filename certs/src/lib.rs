@@ -8,6 +8,7 @@
 
 mod authority;
 mod certificate;
+pub mod est;
 mod files;
 mod generations;
 mod identity;
