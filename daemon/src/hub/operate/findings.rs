@@ -112,6 +112,13 @@ pub fn of_roll(roll: &Roll) -> Vec<Finding> {
             )),
             Presence::Connected => {}
         }
+        if row.is_revoked {
+            let text = format!(
+                "is connected by certificate {}, which is revoked; servers look at that only with ocsp in hub.toml. Keep the old device away, or revoke the gateway",
+                row.serial.as_deref().unwrap_or_default()
+            );
+            found.push(Finding::new("revoked-certificate", &id, text));
+        }
         if row.certificates.len() > 1 {
             found.push(Finding::new(
                 "two-certificates",

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tidegate_journal::frame;
 
 use super::connections::Connection;
+use super::findings::days_until;
 use crate::hub::{HubFile, Stored};
 use crate::names::GatewayId;
 use crate::subjects;
@@ -75,8 +76,11 @@ pub struct Row {
     pub servers: Vec<String>,
     /// SHA-256 of the certificates that it shows, each once.
     pub certificates: Vec<String>,
-    /// Serial of its newest certificate, where the hub's authority signed it.
+    /// Serial of the certificate that it shows, else of its newest one, where the hub's own authority
+    /// signed it.
     pub serial: Option<String>,
+    /// Whether it is connected by a certificate that the hub's own authority has revoked.
+    pub is_revoked: bool,
     /// Days until its certificate ends, as the hub's authority or the gateway says.
     pub days_left: Option<f64>,
     /// Frames that wait at the gateway, as it last said.
@@ -89,6 +93,21 @@ pub struct Row {
     pub epoch: Option<String>,
     /// How many journals the hub has of it.
     pub epochs: usize,
+}
+
+/// A certificate that the hub's own authority signed for a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// `PLANT/NAME`.
+    pub gateway: String,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// When it ends.
+    pub until: Timestamp,
+    /// Whether it was revoked.
+    pub is_revoked: bool,
 }
 
 /// What [`roll_call`] found.
@@ -136,6 +155,7 @@ pub fn roll_call(
             servers: once(own.iter().map(|link| link.server.as_str())),
             certificates: once(own.iter().map(|link| link.certificate.as_str())),
             serial: None,
+            is_revoked: false,
             days_left: value(DAYS_LEFT).and_then(serde_json::Value::as_f64),
             backlog_frames: value(BACKLOG).and_then(serde_json::Value::as_u64),
             watermark,
@@ -147,6 +167,28 @@ pub fn roll_call(
     let known = |link: &&Connection| by_user.contains_key(link.user.as_str());
     roll.strangers = links.iter().filter(|link| link.is_leaf).filter(known).cloned().collect();
     roll
+}
+
+impl Roll {
+    /// Adds what the hub's own authority knows of the certificates. It knows better than a gateway's
+    /// last word, which may be old.
+    pub fn add_certificates(&mut self, signed: &[Signed], now: Timestamp) {
+        let mut by_gateway: HashMap<&str, Vec<&Signed>> = HashMap::new();
+        for one in signed {
+            by_gateway.entry(one.gateway.as_str()).or_default().push(one);
+        }
+        for row in &mut self.rows {
+            let Some(own) = by_gateway.get(row.gateway.to_string().as_str()) else { continue };
+            let is_shown = |one: &&&Signed| row.certificates.contains(&one.sha256);
+            row.is_revoked = own.iter().filter(is_shown).any(|one| one.is_revoked);
+            let shown = own.iter().filter(is_shown).max_by_key(|one| one.until);
+            let newest = || own.iter().filter(|one| !one.is_revoked).max_by_key(|one| one.until);
+            if let Some(one) = shown.or_else(newest) {
+                row.serial = Some(one.serial.clone());
+                row.days_left = Some(days_until(one.until, now));
+            }
+        }
+    }
 }
 
 /// The tag with the days that a gateway's certificate has left.
@@ -296,6 +338,43 @@ mod tests {
         assert_eq!((a.from.as_slice(), a.servers.len()), (&["10.0.0.7".to_owned()][..], 1));
         assert_eq!((a.days_left, a.backlog_frames), (Some(12.5), Some(3)));
         assert_eq!(roll.strangers.iter().map(|link| link.cid).collect::<Vec<_>>(), [4]);
+    }
+
+    #[test]
+    fn the_authority_knows_which_certificate_is_shown_and_whether_it_is_revoked() {
+        let links =
+            [link("P/a", 1, "2026-01-01T00:00:00Z"), link("P/b", 2, "2026-01-01T00:00:00Z")];
+        let now = Timestamp::UNIX_EPOCH;
+        let signed = |gateway: &str, serial: &str, sha256: &str, days: i64, is_revoked| Signed {
+            gateway: gateway.to_owned(),
+            serial: serial.to_owned(),
+            sha256: sha256.to_owned(),
+            until: Timestamp::from_second(days * 86_400).unwrap(),
+            is_revoked,
+        };
+        let mut roll = roll_call(&file(), &links, &HashMap::new(), &Values::new(), now);
+        roll.add_certificates(
+            &[
+                signed("P/a", "01", "aa", 3, true),
+                signed("P/a", "02", "bb", 9, false),
+                signed("P/c", "03", "cc", 5, false),
+                signed("P/c", "04", "dd", 7, true),
+                signed("P/gone", "05", "ee", 5, false),
+            ],
+            now,
+        );
+        let told: Vec<_> = roll
+            .rows
+            .iter()
+            .map(|row| (row.serial.as_deref(), row.days_left, row.is_revoked))
+            .collect();
+        let expected = [
+            (Some("01"), Some(3.0), true),
+            (None, None, false),
+            (Some("03"), Some(5.0), false),
+            (None, None, false),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]
