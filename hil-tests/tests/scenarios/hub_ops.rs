@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tidegate_hil_tests::family::Family;
+use tidegate_hil_tests::gateway::{Gateway, Settings, Wishes};
 use tidegate_hil_tests::hub::Credentials;
 use tidegate_hil_tests::planned::PlannedHub;
+use tidegate_hil_tests::plc::Plc;
 use tidegate_hil_tests::server::Server;
 use tidegate_hil_tests::wait::{SOON, until};
 
@@ -22,6 +24,11 @@ bytes = "20 MiB"
 [[gateway]]
 id = "PlantA/gw-b"
 prefixes = ["PlantA"]
+bytes = "20 MiB"
+
+[[gateway]]
+id = "PlantA/gw-line3"
+prefixes = ["PlantA/Line3"]
 bytes = "20 MiB"
 
 [[gateway]]
@@ -58,7 +65,7 @@ async fn links(hub: &PlannedHub, name: &str, at: [usize; 2], shows: &Credentials
         remote("LIVE", at[0]),
         remote("RECORD", at[1])
     );
-    hub.plain(name, &conf).await.unwrap()
+    hub.plain(&name.replace('/', "-"), &conf).await.unwrap()
 }
 
 /// Asks the servers themselves, without the product: who is connected by which certificate.
@@ -107,19 +114,32 @@ fn kinds(output: &Output) -> Vec<String> {
 async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_is_said() {
     let dir = TempDir::with_prefix("tidegate-hub-ops-").unwrap();
     let family = Family::new().unwrap();
-    let more = ["--max-store", "1 GiB"];
+    let more = ["--max-store", "1 GiB", "--last-values", "16 MiB"];
     let mut hub = PlannedHub::written(&family, dir.path(), 3, &more, GATEWAYS).unwrap();
     hub.start().await.unwrap();
     let operator = hub.client(1, "operator").await.unwrap();
     let (own_a, own_b) = (hub.gateway("PlantA/gw-a").unwrap(), hub.gateway("PlantA/gw-b").unwrap());
+    let mut plc = Plc::off(&family, dir.path());
+    let settings = Settings {
+        gateway: "PlantA/gw-line3".to_owned(),
+        hubs: vec![hub.leaf(0), hub.leaf(1)],
+        credentials: hub.gateway("PlantA/gw-line3").unwrap(),
+        stream: "TIDE".to_owned(),
+        domain: "hub".to_owned(),
+        plc: plc.switch_on().await.unwrap(),
+        wishes: Wishes::default(),
+    };
+    let mut gateway = Gateway::configured(&family, &dir.path().join("gw"), &settings).unwrap();
+    gateway.start().await.unwrap();
     // One is not what it calls itself; one is not admitted yet.
     let _a = links(&hub, "PlantA/gw-b-too", [0, 1], &own_a).await;
     let _b = links(&hub, "PlantA/gw-b", [1, 2], &own_b).await;
     let own_new = hub.gateway("PlantA/gw-new").unwrap();
     let _new = links(&hub, "PlantA/gw-new", [0, 2], &own_new).await;
-    until(CATCH_UP, "both are there", || async {
+    until(CATCH_UP, "all are there", || async {
         let users = connected(&operator, 3).await?;
-        Ok((count(&users, "PlantA/gw-a") == 2 && count(&users, "PlantA/gw-b") == 2).then_some(()))
+        let all = ["gw-a", "gw-b", "gw-line3"].map(|name| format!("PlantA/{name}"));
+        Ok(all.iter().all(|gateway| count(&users, gateway) == 2).then_some(()))
     })
     .await
     .unwrap();
@@ -141,9 +161,22 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     let stream = async_nats::jetstream::new(admin).get_stream("TIDE").await.unwrap();
     assert_eq!(stream.cached_info().config.max_bytes, -1, "one gateway has no budget");
 
-    let (out, err) = ends(&hub.command("list", &["--json"]).unwrap(), 0);
-    let list: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(row(&list, "PlantA/gw-a")["presence"], "connected", "{list}{err}");
+    // A real one, too: how far its record reaches at the hub, and what waits.
+    let list = until(CATCH_UP, "the list knows the gateway's watermark and backlog", || {
+        let output = hub.command("list", &["--json"]);
+        async move {
+            let (out, _) = ends(&output?, 0);
+            let list: Value = serde_json::from_str(&out)?;
+            let own = row(&list, "PlantA/gw-line3");
+            let fresh = own["watermark-age-s"].as_f64().is_some_and(|age| age < 10.0);
+            let known = own["backlog-frames"].is_u64() && own["days-left"].is_f64();
+            Ok((fresh && known && own["journals"] == 1).then_some(list))
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(row(&list, "PlantA/gw-line3")["presence"], "connected");
+    assert_eq!(row(&list, "PlantA/gw-a")["presence"], "connected", "{list}");
     assert_eq!(row(&list, "PlantA/gw-a")["servers"], serde_json::json!(["hub-1", "hub-2"]));
     assert_eq!(row(&list, "PlantA/gw-never")["presence"], "never-seen");
     assert_eq!(list["strangers"], serde_json::json!([]));
@@ -156,7 +189,8 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     let after = connected(&operator, 3).await.unwrap();
     assert_eq!(count(&after, "PlantA/gw-a"), 0, "{after:?}");
     let others = |users: &[String]| -> Vec<String> {
-        users.iter().filter(|one| one.contains("gw-b,")).cloned().collect()
+        let other = |one: &&String| one.contains("gw-b,") || one.contains("gw-line3,");
+        users.iter().filter(other).cloned().collect()
     };
     assert_eq!(others(&after), others(&before), "the others were not touched");
     // It dials five times a second and is refused.

@@ -12,7 +12,7 @@ use super::super::exit::{self, Failure, NO, OK};
 use super::reach::{Reach, ReachArgs};
 use super::{Surroundings, token};
 use crate::causes::chain;
-use crate::config::parse_size;
+use crate::config::{format_size, parse_size};
 use crate::hub::operate::{Taken, Which};
 use crate::hub::{HubGateway, Share, ensure_stream};
 use crate::names::GatewayId;
@@ -171,10 +171,21 @@ async fn live(reach: &Reach<'_>, args: &AdmitArgs, was: Was) -> Result<Live, Fai
     Ok(Live { taken, reconnects, streams })
 }
 
-/// Brings the streams' limits to the budgets.
+/// Brings the streams' limits to the budgets, as long as nothing that is stored has to go for it.
 async fn streams(reach: &Reach<'_>) -> Result<(), Failure> {
     let context = async_nats::jetstream::new(reach.admin().await?);
     for plan in reach.file().stream_plans() {
+        let existing = context.get_stream(plan.stream.as_str()).await;
+        let holds = existing.map_or(0, |stream| stream.cached_info().state.bytes);
+        if let Some(most) = plan.max_bytes.filter(|most| holds > *most) {
+            let text = format!(
+                "stream {} holds {}, and the budgets come to {}, so that its oldest records would go",
+                plan.stream,
+                format_size(holds),
+                format_size(most)
+            );
+            return Err(Failure::new(NO, text));
+        }
         let done = ensure_stream(&context, &plan).await;
         done.map_err(|error| Failure::new(exit::PEER, chain(&error)))?;
     }

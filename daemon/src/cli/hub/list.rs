@@ -145,7 +145,7 @@ fn cells(row: &Row, now: Timestamp) -> Vec<(String, Tone)> {
         days.unwrap_or_else(dash),
         row.backlog_frames.map_or_else(dash, |frames| plain(frames.to_string())),
         row.watermark_age_s.map_or_else(dash, |age| plain(seconds(age))),
-        plain(row.epochs.to_string()),
+        plain(row.journals.to_string()),
     ]
 }
 

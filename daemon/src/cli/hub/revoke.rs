@@ -92,7 +92,10 @@ pub(super) fn run(args: &RevokeArgs, with: &mut Surroundings<'_>) -> io::Result<
     }
     if all && cut.is_gone() && serials_done {
         writeln!(with.out, "{id} is gone from all servers, after {took:.1} s")?;
-        writeln!(with.out, "its record stays in the stream until it expires")?;
+        writeln!(
+            with.out,
+            "its record and its budget stay in the stream; tidegate hub apply --streams takes the budget back, and lets the oldest records go for it"
+        )?;
         return Ok(OK);
     }
     writeln!(with.err, "error: {id} is NOT known to be gone; run this again")?;

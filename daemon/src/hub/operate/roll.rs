@@ -92,7 +92,7 @@ pub struct Row {
     /// The journal that it delivers.
     pub epoch: Option<String>,
     /// How many journals the hub has of it.
-    pub epochs: usize,
+    pub journals: usize,
 }
 
 /// A certificate that the hub's own authority signed for a gateway.
@@ -161,7 +161,7 @@ pub fn roll_call(
             watermark,
             watermark_age_s: watermark.map(|at| now.duration_since(at).as_secs_f64().max(0.0)),
             epoch: head.map(|head| head.epoch.clone()),
-            epochs: head.map_or(0, |head| head.epochs),
+            journals: head.map_or(0, |head| head.epochs),
         });
     }
     let known = |link: &&Connection| by_user.contains_key(link.user.as_str());
