@@ -136,7 +136,9 @@ fn gateways(conf: &mut Conf, plan: &HubPlan) {
                 }
                 let publish = may_publish(admitted);
                 let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
-                permissions(conf, &publish, &[inbox, subjects::questions(&admitted.gateway)]);
+                let mut subscribe = vec![inbox, subjects::questions(&admitted.gateway)];
+                subscribe.extend(admitted.app_subscribe.iter().cloned());
+                permissions(conf, &publish, &subscribe);
             });
         }
     });
@@ -202,6 +204,7 @@ fn may_publish(admitted: &Admitted) -> Vec<String> {
     publish.push(format!("uns.{plant}._gateways.{name}.>"));
     publish.push(subjects::ANSWERS.to_owned());
     publish.extend(admitted.asks.iter().map(subjects::ask));
+    publish.extend(admitted.app_publish.iter().cloned());
     publish
 }
 
@@ -384,6 +387,8 @@ mod tests {
             subject: format!("CN={id},O=Tidegate"),
             stream: Name::new("TIDE").unwrap(),
             asks: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
         }
     }
 

@@ -106,6 +106,10 @@ pub struct Admitted {
     pub stream: Name,
     /// Whom it may ask.
     pub asks: Vec<GatewayId>,
+    /// Subjects that applications beside it may publish.
+    pub app_publish: Vec<String>,
+    /// Subjects that applications beside it may hear.
+    pub app_subscribe: Vec<String>,
 }
 
 /// Somebody at the hub who is no gateway.

@@ -95,6 +95,8 @@ impl HubFile {
             subject: gateway.subject(),
             stream: self.stream_of(&gateway.id)?.name.clone(),
             asks,
+            app_publish: gateway.app_publish.clone(),
+            app_subscribe: gateway.app_subscribe.clone(),
         })
     }
 }

@@ -225,6 +225,8 @@ impl Hub {
                     subject: gateway_subject(gateway),
                     stream: Name::new("TIDE").unwrap(),
                     asks: Vec::new(),
+                    app_publish: Vec::new(),
+                    app_subscribe: Vec::new(),
                 })
                 .into(),
             users: vec![user(Role::Admin, "admin", ADMIN), user(Role::System, "system", SYSTEM)],
