@@ -361,6 +361,8 @@ impl AuthorityStore {
         let asked = rfc2253(&parsed.certification_request_info.subject);
         // A client may leave its name to the authority, but not give another one.
         if !asked.is_empty() && asked != asks {
+            // For a log line: a stranger chose it.
+            let asked = asked.chars().filter(|c| !c.is_control()).take(100).collect();
             return Err(Refusal::OtherName { asks, asked });
         }
         Ok(self.ca.sign(request, gateway, lifetime(now, lasts))?)

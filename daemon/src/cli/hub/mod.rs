@@ -8,6 +8,7 @@
 mod admit;
 mod apply;
 mod audit;
+mod ca;
 mod init;
 mod list;
 mod papers;
@@ -47,6 +48,8 @@ pub enum HubCommand {
     Audit(audit::AuditArgs),
     /// Give the hub's servers new certificates, and see that every port shows them
     Rotate(rotate::RotateArgs),
+    /// The hub's own authority, for labs and pilots
+    Ca(ca::CaArgs),
 }
 
 /// Where a hub's files are.
@@ -84,5 +87,6 @@ pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
         HubCommand::List(args) => list::run(args, with),
         HubCommand::Audit(args) => audit::run(args, with),
         HubCommand::Rotate(args) => rotate::run(args, with),
+        HubCommand::Ca(args) => ca::run(args, with),
     }
 }
