@@ -47,6 +47,7 @@ mod rig;
 pub mod server;
 pub mod stream;
 pub mod tools;
+pub mod unruly;
 pub mod vitals;
 pub mod wait;
 pub mod wan;

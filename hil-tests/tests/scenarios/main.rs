@@ -22,6 +22,7 @@ mod hub_purge;
 mod hub_rollback;
 mod hub_sigkill;
 mod hub_two_gateways;
+mod injection;
 mod journal_too_small;
 mod leaf_sigkill;
 mod load_flood;
