@@ -11,6 +11,7 @@ mod damaged_journal;
 mod demo;
 mod fds;
 mod flapping;
+mod fleet;
 mod fork;
 mod gateway_killed_often;
 mod gateway_restart;
