@@ -32,6 +32,14 @@ pub struct Link {
     pub subscriptions: u64,
 }
 
+impl Link {
+    /// Whether it is the same connection, whatever is subscribed to over it.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.server == other.server && self.number == other.number
+    }
+}
+
 /// A connection of the operator.
 #[derive(Debug)]
 pub struct Operator {
