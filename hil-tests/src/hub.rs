@@ -12,6 +12,7 @@
 //!   "config": "DIR/hub.conf", "ca": "DIR/ca.pem", "stream": "TIDE", "domain": "hub",
 //!   "admin": { "user": "…", "password": "…" },
 //!   "reader": { "user": "…", "password": "…" },
+//!   "operator": { "user": "…", "password": "…" },
 //!   "gateways": [ { "gateway": "PLANT/NAME", "cert": "…", "key": "…", "dn": "…" } ]
 //! }
 //! ```

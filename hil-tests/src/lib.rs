@@ -25,6 +25,7 @@
 //! - `tidegate prove --server URL --gateway PLANT/NAME --json`: one object with `verdict`; every
 //!   object in it that has a `cause` is a named loss, with `from` and `to` in nanoseconds since
 //!   1970 or as RFC 3339 text.
+//! - `tidegate hub init …` and `tidegate hub apply …`: see [`planned`].
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
 pub mod clock;
@@ -43,6 +44,7 @@ pub mod operator;
 pub mod oracle;
 pub mod papers;
 pub mod peers;
+pub mod planned;
 pub mod plc;
 pub mod reader;
 mod rig;

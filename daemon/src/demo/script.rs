@@ -382,7 +382,7 @@ async fn make_stream(lab: &LabHub, url: &str) -> Result<(), DemoError> {
         .await
         .map_err(|source| AccessError::Connect { server: url.to_owned(), source })?;
     let stream = Name::new(lab.stream.clone())?;
-    let plan = StreamPlan { stream, replicas: 1, max_bytes: None, max_age: None };
+    let plan = StreamPlan::of_every_gateway(stream, 1);
     ensure_stream(&async_nats::jetstream::new(client), &plan).await?;
     Ok(())
 }

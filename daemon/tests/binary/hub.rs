@@ -142,6 +142,8 @@ impl Hub {
             gateway: gateway.parse().unwrap(),
             prefixes: Vec::new(),
             subject: gateway_subject(gateway),
+            stream: plan.streams[0].clone(),
+            asks: Vec::new(),
         });
         self.reload_as(&plan, |text| text);
     }

@@ -18,6 +18,7 @@ mod gateway_restart;
 mod gateway_sigkill_during_outage;
 mod happy_path;
 mod hub_forgets;
+mod hub_init;
 mod hub_other;
 mod hub_purge;
 mod hub_rollback;

@@ -5,7 +5,9 @@
 //!   secret.
 //! - Nothing is printed that opens a door, but the enrolment token that was asked for.
 
+mod apply;
 mod init;
+mod papers;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,7 +24,9 @@ pub struct HubArgs {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum HubCommand {
     /// Write a hub's files: one server, or three in a cluster
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
+    /// Print the servers' files anew from hub.toml, and bring the streams to what it says
+    Apply(apply::ApplyArgs),
 }
 
 /// Where a hub's files are.
@@ -53,5 +57,6 @@ pub struct Surroundings<'a> {
 pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     match &args.command {
         HubCommand::Init(args) => init::run(args, with),
+        HubCommand::Apply(args) => apply::run(args, with),
     }
 }

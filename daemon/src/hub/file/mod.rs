@@ -11,7 +11,7 @@
 mod check;
 mod edit;
 mod print;
-pub(crate) mod read;
+mod read;
 mod values;
 
 use std::fmt;
@@ -26,6 +26,7 @@ use super::Role;
 use crate::names::{GatewayId, Name};
 
 pub use crate::config::Mistakes;
+pub(crate) use read::{default_conf_dir, default_store_dir};
 
 /// A hub as its `hub.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq)]

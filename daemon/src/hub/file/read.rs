@@ -16,9 +16,9 @@ use crate::hub::Role;
 use crate::names::{GatewayId, Name};
 
 /// Where a server's configuration is on its machine, unless it is said otherwise.
-pub(crate) const DEFAULT_CONF_DIR: &str = "/etc/tidegate-hub";
+const DEFAULT_CONF_DIR: &str = "/etc/tidegate-hub";
 /// Where a server keeps its streams, unless it is said otherwise.
-pub(crate) const DEFAULT_STORE_DIR: &str = "/var/lib/tidegate-hub";
+const DEFAULT_STORE_DIR: &str = "/var/lib/tidegate-hub";
 
 const NAME: &str = "1 to 31 letters, digits, '-' or '_'";
 const SIZE: &str = "a size such as \"50 GiB\"";
@@ -50,6 +50,16 @@ impl HubFile {
             Mistakes::new(file.to_owned(), text.to_owned(), vec![mistake])
         })
     }
+}
+
+/// Where a server's configuration is on its machine, unless it is said otherwise.
+pub(crate) fn default_conf_dir() -> PathBuf {
+    DEFAULT_CONF_DIR.into()
+}
+
+/// Where a server keeps its streams, unless it is said otherwise.
+pub(crate) fn default_store_dir() -> PathBuf {
+    DEFAULT_STORE_DIR.into()
 }
 
 fn empty() -> Toml<'static> {
@@ -114,9 +124,9 @@ impl<'a> Reader<'a> {
                 Some(domain) => domain,
                 None => Name::new("hub").ok()?,
             },
-            store_dir: store_dir.unwrap_or_else(|| DEFAULT_STORE_DIR.into()),
+            store_dir: store_dir.unwrap_or_else(default_store_dir),
             max_store: max_store?,
-            conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
+            conf_dir: conf_dir.unwrap_or_else(default_conf_dir),
             last_values,
             ocsp: ocsp.unwrap_or(Ocsp::Off),
         })
