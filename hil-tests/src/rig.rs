@@ -91,10 +91,18 @@ impl Rig {
     /// # Errors
     /// When a part does not come up.
     pub async fn running_on_cluster() -> anyhow::Result<Self> {
+        Self::running_on_cluster_with(Wishes::default()).await
+    }
+
+    /// [`Rig::running_on_cluster`], with a gateway that is configured otherwise than usual.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running_on_cluster_with(wishes: Wishes) -> anyhow::Result<Self> {
         let (directory, family) = Self::place()?;
         let hub = Hub::start_cluster(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut rig = Self::around(directory, family, hub, (here, here), Wishes::default()).await?;
+        let mut rig = Self::around(directory, family, hub, (here, here), wishes).await?;
         rig.switch_plc_on().await?;
         rig.gateway.start().await?;
         Ok(rig)
@@ -268,6 +276,14 @@ impl Rig {
     /// When the hub is down.
     pub async fn messages_at_hub(&self) -> anyhow::Result<u64> {
         stream::taken_in(&self.hub.admin_url()?, self.hub.stream()?).await
+    }
+
+    /// How many bytes the hub's stream holds.
+    ///
+    /// # Errors
+    /// When the hub is down.
+    pub async fn bytes_at_hub(&self) -> anyhow::Result<u64> {
+        stream::bytes(&self.hub.admin_url()?, self.hub.stream()?).await
     }
 
     /// The hub's stream as it is: subject and payload of every message.
