@@ -13,6 +13,7 @@ mod difference;
 pub mod estimate;
 mod fields;
 mod gather;
+mod identity;
 pub mod keys;
 mod link;
 pub(crate) mod list;
@@ -46,8 +47,8 @@ pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub(crate) use mistake::{Mistake, Place, shorten};
 pub use model::{
-    Config, Deadband, Device, Driver, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, OpcUa,
-    RecordMode, Tag, TlsFiles, Uplink, WhenFull,
+    Config, Deadband, Device, Driver, HttpsUrl, Hub, HubUrl, IdentityConfig, Journal, Leaf,
+    LeafMode, Manner, Metrics, OpcUa, RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use size::{format as format_size, parse as parse_size};

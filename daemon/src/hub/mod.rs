@@ -12,6 +12,7 @@
 //! - The accounts are migration to change: `vectors/hub/` holds the generated text.
 
 mod config;
+pub mod est;
 mod file;
 mod folder;
 mod lab;

@@ -6,6 +6,7 @@
 //! - Nothing is printed that opens a door, but the enrolment token that was asked for.
 
 mod apply;
+mod ca;
 mod init;
 mod papers;
 
@@ -27,6 +28,8 @@ pub enum HubCommand {
     Init(Box<init::InitArgs>),
     /// Print the servers' files anew from hub.toml, and bring the streams to what it says
     Apply(apply::ApplyArgs),
+    /// The hub's own authority, for labs and pilots
+    Ca(ca::CaArgs),
 }
 
 /// Where a hub's files are.
@@ -58,5 +61,6 @@ pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     match &args.command {
         HubCommand::Init(args) => init::run(args, with),
         HubCommand::Apply(args) => apply::run(args, with),
+        HubCommand::Ca(args) => ca::run(args, with),
     }
 }
