@@ -9,6 +9,7 @@ mod as_root;
 mod cluster;
 mod damaged_journal;
 mod demo;
+mod est;
 mod fds;
 mod flapping;
 mod fleet;
