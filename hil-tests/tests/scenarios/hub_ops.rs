@@ -133,7 +133,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     gateway.start().await.unwrap();
     // One is not what it calls itself; one is not admitted yet.
     let _a = links(&hub, "PlantA/gw-b-too", [0, 1], &own_a).await;
-    let _b = links(&hub, "PlantA/gw-b", [1, 2], &own_b).await;
+    let b = links(&hub, "PlantA/gw-b", [1, 2], &own_b).await;
     let own_new = hub.gateway("PlantA/gw-new").unwrap();
     let _new = links(&hub, "PlantA/gw-new", [0, 2], &own_new).await;
     until(CATCH_UP, "all are there", || async {
@@ -161,20 +161,26 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     let stream = async_nats::jetstream::new(admin).get_stream("TIDE").await.unwrap();
     assert_eq!(stream.cached_info().config.max_bytes, -1, "one gateway has no budget");
 
-    // A real one, too: how far its record reaches at the hub, and what waits.
-    let list = until(CATCH_UP, "the list knows the gateway's watermark and backlog", || {
-        let output = hub.command("list", &["--json"]);
-        async move {
-            let (out, _) = ends(&output?, 0);
-            let list: Value = serde_json::from_str(&out)?;
-            let own = row(&list, "PlantA/gw-line3");
-            let fresh = own["watermark-age-s"].as_f64().is_some_and(|age| age < 10.0);
-            let known = own["backlog-frames"].is_u64() && own["days-left"].is_f64();
-            Ok((fresh && known && own["journals"] == 1).then_some(list))
+    // How far a record reaches at the hub, and what a gateway last said of itself.
+    let speaks = async_nats::ConnectOptions::with_user_and_password("l".into(), "l".into());
+    let speaks = speaks.connect(b.clients().to_string()).await.unwrap();
+    let last = std::cell::RefCell::new(String::new());
+    let list = until(CATCH_UP, "the list knows watermark and backlog", || async {
+        for (tag, value) in [("backlog.frames", "3"), ("certificate.days-left", "12.5")] {
+            let subject = format!("uns.PlantA._gateways.gw-b.{tag}");
+            let payload = format!("{{\"v\":{value},\"ts\":1,\"q\":\"good\",\"src\":\"x\"}}");
+            speaks.publish(subject, payload.into()).await?;
         }
+        let (out, _) = ends(&hub.command("list", &["--json"])?, 0);
+        let list: Value = serde_json::from_str(&out)?;
+        *last.borrow_mut() = out;
+        let (real, said) = (row(&list, "PlantA/gw-line3"), row(&list, "PlantA/gw-b"));
+        let fresh = real["watermark-age-s"].as_f64().is_some_and(|age| age < 10.0);
+        let known = said["backlog-frames"] == 3 && said["days-left"] == 12.5;
+        Ok((fresh && known && real["journals"] == 1).then_some(list))
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error}: {}", last.borrow()));
     assert_eq!(row(&list, "PlantA/gw-line3")["presence"], "connected");
     assert_eq!(row(&list, "PlantA/gw-a")["presence"], "connected", "{list}");
     assert_eq!(row(&list, "PlantA/gw-a")["servers"], serde_json::json!(["hub-1", "hub-2"]));
