@@ -12,6 +12,7 @@ use tidegate_hil_tests::planned::PlannedHub;
 use tidegate_hil_tests::plc::Plc;
 use tidegate_hil_tests::server::Server;
 use tidegate_hil_tests::wait::{SOON, until};
+use tidegate_hil_tests::{tools, wan};
 
 use crate::CATCH_UP;
 
@@ -271,4 +272,66 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     );
     assert!(err.contains("the new pair"), "{err}");
     ends(&hub.command("rotate", &["--check", "--alarm-days", "0"]).unwrap(), 0);
+}
+
+/// With an authority of its own, a hub gives out tokens, renews its certificates and takes those of
+/// a dead device back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_with_its_own_authority_gives_tokens_renews_itself_and_replaces_a_device() {
+    let dir = TempDir::with_prefix("tidegate-hub-own-").unwrap();
+    let family = Family::new().unwrap();
+    let folder = dir.path().join("hub");
+    let ports = [(); 2].map(|()| wan::reserve(([127, 0, 0, 1], 0).into()).unwrap());
+    let [client, leaf] = &ports;
+    let port = |socket: &tokio::net::TcpSocket| socket.local_addr().unwrap().port().to_string();
+    let hub = |verb: &str, args: &[&str]| {
+        let mut command = family.command(tools::gateway().unwrap());
+        command.args(["hub", verb]).args(args).arg("--dir").arg(&folder).output().unwrap()
+    };
+    let (client, leaf) = (port(client), port(leaf));
+    let here = ["--host", "127.0.0.1", "--listen", "127.0.0.1", "--store-dir", "store"];
+    let more = ["--client-port", &client, "--leaf-port", &leaf, "--max-store", "1 GiB"];
+    ends(&hub("init", &[here, more].concat()), 0);
+    let conf = folder.join("hub-1/nats-server.conf");
+    let _server = Server::start(&family, &conf, &dir.path().join("log")).await.unwrap();
+    ends(&hub("apply", &["--streams"]), 0);
+
+    let admitted = hub("admit", &["PlantA/gw1", "--prefix", "PlantA", "--token"]);
+    let (out, _) = ends(&admitted, 0);
+    let token = |out: &str| {
+        let line = out.lines().find(|line| line.starts_with("token, good once")).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    let first = token(&out);
+    let kept = std::fs::read_to_string(folder.join("ca/tokens.json")).unwrap();
+    assert!(first.len() >= 20 && !kept.contains(&first), "only its hash is kept");
+
+    // A device that is replaced: what was given out for it is good no longer.
+    let (out, err) = ends(&hub("replace", &["PlantA/gw1"]), 0);
+    assert_ne!(token(&out), first);
+    assert!(out.contains("no certificate of the old device is left to revoke"), "{out}");
+    assert!(err.contains("do not ask for revocations"), "{err}");
+    let now = std::fs::read_to_string(folder.join("ca/tokens.json")).unwrap();
+    assert_eq!(now.matches("PlantA/gw1").count(), 1, "the former token is gone: {now}");
+    let (_, err) = ends(&hub("replace", &["PlantA/nobody"]), 2);
+    assert!(err.contains("is not admitted"), "{err}");
+
+    // The server's own certificate, by the hub's authority.
+    let serials = |out: &str| -> Vec<String> {
+        let serial = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+        out.lines().skip(1).filter_map(serial).collect()
+    };
+    let before = serials(&ends(&hub("rotate", &["--check"]), 0).0);
+    let after = serials(&ends(&hub("rotate", &["--days", "20"]), 1).0);
+    assert_eq!((before.len(), after.len()), (2, 2));
+    assert!(after[0] == after[1] && after[0] != before[0], "{before:?} {after:?}");
+    // Twenty days are an alarm.
+    let found = kinds(&hub("audit", &["--json"]));
+    assert_eq!(found, ["server-certificate", "server-certificate", "never-seen"]);
+    ends(&hub("rotate", &[]), 0);
+    assert_eq!(kinds(&hub("audit", &["--json"])), ["never-seen"]);
+    let (out, _) = ends(&hub("revoke", &["PlantA/gw1"]), 0);
+    assert!(out.contains("no certificate of it to revoke"), "{out}");
+    let (out, _) = ends(&hub("audit", &[]), 0);
+    assert!(out.contains("everything is as hub.toml says"), "{out}");
 }
