@@ -12,6 +12,7 @@ use tidegate_hil_tests::planned::PlannedHub;
 use tidegate_hil_tests::plc::Plc;
 use tidegate_hil_tests::server::Server;
 use tidegate_hil_tests::wait::{SOON, until};
+use tidegate_hil_tests::{tools, wan};
 
 use crate::CATCH_UP;
 
@@ -133,7 +134,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     gateway.start().await.unwrap();
     // One is not what it calls itself; one is not admitted yet.
     let _a = links(&hub, "PlantA/gw-b-too", [0, 1], &own_a).await;
-    let _b = links(&hub, "PlantA/gw-b", [1, 2], &own_b).await;
+    let b = links(&hub, "PlantA/gw-b", [1, 2], &own_b).await;
     let own_new = hub.gateway("PlantA/gw-new").unwrap();
     let _new = links(&hub, "PlantA/gw-new", [0, 2], &own_new).await;
     until(CATCH_UP, "all are there", || async {
@@ -161,20 +162,26 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     let stream = async_nats::jetstream::new(admin).get_stream("TIDE").await.unwrap();
     assert_eq!(stream.cached_info().config.max_bytes, -1, "one gateway has no budget");
 
-    // A real one, too: how far its record reaches at the hub, and what waits.
-    let list = until(CATCH_UP, "the list knows the gateway's watermark and backlog", || {
-        let output = hub.command("list", &["--json"]);
-        async move {
-            let (out, _) = ends(&output?, 0);
-            let list: Value = serde_json::from_str(&out)?;
-            let own = row(&list, "PlantA/gw-line3");
-            let fresh = own["watermark-age-s"].as_f64().is_some_and(|age| age < 10.0);
-            let known = own["backlog-frames"].is_u64() && own["days-left"].is_f64();
-            Ok((fresh && known && own["journals"] == 1).then_some(list))
+    // How far a record reaches at the hub, and what a gateway last said of itself.
+    let speaks = async_nats::ConnectOptions::with_user_and_password("l".into(), "l".into());
+    let speaks = speaks.connect(b.clients().to_string()).await.unwrap();
+    let last = std::cell::RefCell::new(String::new());
+    let list = until(CATCH_UP, "the list knows watermark and backlog", || async {
+        for (tag, value) in [("backlog.frames", "3"), ("certificate.days-left", "12.5")] {
+            let subject = format!("uns.PlantA._gateways.gw-b.{tag}");
+            let payload = format!("{{\"v\":{value},\"ts\":1,\"q\":\"good\",\"src\":\"x\"}}");
+            speaks.publish(subject, payload.into()).await?;
         }
+        let (out, _) = ends(&hub.command("list", &["--json"])?, 0);
+        let list: Value = serde_json::from_str(&out)?;
+        *last.borrow_mut() = out;
+        let (real, said) = (row(&list, "PlantA/gw-line3"), row(&list, "PlantA/gw-b"));
+        let fresh = real["watermark-age-s"].as_f64().is_some_and(|age| age < 10.0);
+        let known = said["backlog-frames"] == 3 && said["days-left"] == 12.5;
+        Ok((fresh && known && real["journals"] == 1).then_some(list))
     })
     .await
-    .unwrap();
+    .unwrap_or_else(|error| panic!("{error}: {}", last.borrow()));
     assert_eq!(row(&list, "PlantA/gw-line3")["presence"], "connected");
     assert_eq!(row(&list, "PlantA/gw-a")["presence"], "connected", "{list}");
     assert_eq!(row(&list, "PlantA/gw-a")["servers"], serde_json::json!(["hub-1", "hub-2"]));
@@ -265,4 +272,66 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     );
     assert!(err.contains("the new pair"), "{err}");
     ends(&hub.command("rotate", &["--check", "--alarm-days", "0"]).unwrap(), 0);
+}
+
+/// With an authority of its own, a hub gives out tokens, renews its certificates and takes those of
+/// a dead device back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_with_its_own_authority_gives_tokens_renews_itself_and_replaces_a_device() {
+    let dir = TempDir::with_prefix("tidegate-hub-own-").unwrap();
+    let family = Family::new().unwrap();
+    let folder = dir.path().join("hub");
+    let ports = [(); 2].map(|()| wan::reserve(([127, 0, 0, 1], 0).into()).unwrap());
+    let [client, leaf] = &ports;
+    let port = |socket: &tokio::net::TcpSocket| socket.local_addr().unwrap().port().to_string();
+    let hub = |verb: &str, args: &[&str]| {
+        let mut command = family.command(tools::gateway().unwrap());
+        command.args(["hub", verb]).args(args).arg("--dir").arg(&folder).output().unwrap()
+    };
+    let (client, leaf) = (port(client), port(leaf));
+    let here = ["--host", "127.0.0.1", "--listen", "127.0.0.1", "--store-dir", "store"];
+    let more = ["--client-port", &client, "--leaf-port", &leaf, "--max-store", "1 GiB"];
+    ends(&hub("init", &[here, more].concat()), 0);
+    let conf = folder.join("hub-1/nats-server.conf");
+    let _server = Server::start(&family, &conf, &dir.path().join("log")).await.unwrap();
+    ends(&hub("apply", &["--streams"]), 0);
+
+    let admitted = hub("admit", &["PlantA/gw1", "--prefix", "PlantA", "--token"]);
+    let (out, _) = ends(&admitted, 0);
+    let token = |out: &str| {
+        let line = out.lines().find(|line| line.starts_with("token, good once")).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    let first = token(&out);
+    let kept = std::fs::read_to_string(folder.join("ca/tokens.json")).unwrap();
+    assert!(first.len() >= 20 && !kept.contains(&first), "only its hash is kept");
+
+    // A device that is replaced: what was given out for it is good no longer.
+    let (out, err) = ends(&hub("replace", &["PlantA/gw1"]), 0);
+    assert_ne!(token(&out), first);
+    assert!(out.contains("no certificate of the old device is left to revoke"), "{out}");
+    assert!(err.contains("do not ask for revocations"), "{err}");
+    let now = std::fs::read_to_string(folder.join("ca/tokens.json")).unwrap();
+    assert_eq!(now.matches("PlantA/gw1").count(), 1, "the former token is gone: {now}");
+    let (_, err) = ends(&hub("replace", &["PlantA/nobody"]), 2);
+    assert!(err.contains("is not admitted"), "{err}");
+
+    // The server's own certificate, by the hub's authority.
+    let serials = |out: &str| -> Vec<String> {
+        let serial = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+        out.lines().skip(1).filter_map(serial).collect()
+    };
+    let before = serials(&ends(&hub("rotate", &["--check"]), 0).0);
+    let after = serials(&ends(&hub("rotate", &["--days", "20"]), 1).0);
+    assert_eq!((before.len(), after.len()), (2, 2));
+    assert!(after[0] == after[1] && after[0] != before[0], "{before:?} {after:?}");
+    // Twenty days are an alarm.
+    let found = kinds(&hub("audit", &["--json"]));
+    assert_eq!(found, ["server-certificate", "server-certificate", "never-seen"]);
+    ends(&hub("rotate", &[]), 0);
+    assert_eq!(kinds(&hub("audit", &["--json"])), ["never-seen"]);
+    let (out, _) = ends(&hub("revoke", &["PlantA/gw1"]), 0);
+    assert!(out.contains("no certificate of it to revoke"), "{out}");
+    let (out, _) = ends(&hub("audit", &[]), 0);
+    assert!(out.contains("everything is as hub.toml says"), "{out}");
 }
