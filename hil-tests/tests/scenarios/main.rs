@@ -32,6 +32,7 @@ mod opcua;
 mod payload;
 mod permissions;
 mod plc_down;
+mod secrets;
 mod stream_full;
 mod tampered_copy;
 mod time_certificate;
