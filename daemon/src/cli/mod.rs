@@ -7,6 +7,7 @@ pub mod check;
 mod device;
 pub mod docs;
 pub(crate) mod exit;
+pub mod hub;
 pub mod identity;
 pub mod init;
 pub mod lab;
@@ -59,6 +60,7 @@ enum Command {
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     SupportBundle(support::SupportArgs),
+    Hub(hub::HubArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
     #[command(hide = true)]
@@ -103,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::SupportBundle(args) => {
             written(with_surroundings(|with| support::support_bundle(&args, with)))
         }
+        Command::Hub(args) => with_hub(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
@@ -128,6 +131,16 @@ fn with_surroundings<T>(run: impl FnOnce(identity::Surroundings<'_>) -> T) -> T 
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
     })
+}
+
+fn with_hub(args: &hub::HubArgs) -> ExitCode {
+    let mut surroundings = hub::Surroundings {
+        now: std::time::SystemTime::now(),
+        colour: terminal::colour(std::io::stdout().is_terminal()),
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    written(hub::run(args, &mut surroundings))
 }
 
 fn become_leaf(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

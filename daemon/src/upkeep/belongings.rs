@@ -47,6 +47,10 @@ pub(crate) fn of(config: &Config, file: &Path, lists: &[PathBuf]) -> Vec<Belongi
         add(&tls.cert, Kind::Certificate);
         add(&tls.key, Kind::Secret);
     }
+    let proxy = config.hub.as_ref().and_then(|hub| hub.proxy.as_ref());
+    if let Some(user) = proxy.and_then(|proxy| proxy.user.as_ref()) {
+        add(&user.password_file, Kind::Secret);
+    }
     if let Some(identity) = &config.identity {
         add(&identity.dir, Kind::Folder);
         identity.token_file.iter().for_each(|file| add(file, Kind::Secret));

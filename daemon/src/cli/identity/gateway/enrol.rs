@@ -148,10 +148,8 @@ pub(super) async fn enrol_at(
 ) -> Result<Got, Stop> {
     let folder = IdentityFolder::open(site.folder.dir())?;
     let _lock = folder.lock()?;
-    let request = CertificateRequest::new(&site.gateway(), hosts)
-        .map_err(|error| Stop::usage(chain(&error)))?;
-    // Before the token is spent: were the power cut after that, the key would be gone with it.
-    folder.store_pending(&request)?;
+    // Kept before the token is spent: were the power cut after that, the key would be gone with it.
+    let request = site.request(&folder, hosts)?;
     // Checks the pins, too.
     site.keep_roots(authority).await?;
     let signed = authority.enrol(&request, opener.warrant()).await?;

@@ -28,7 +28,9 @@ use tidegate_identity::examine::Finding;
 use tidegate_identity::floor::{FloorClock, TimeFloor};
 use tidegate_identity::opcua::Thumbprint;
 use tidegate_identity::policy::RenewalPolicy;
-use tidegate_identity::{Authority, AuthorityError, IdentityFolder, InstallError, StoreError};
+use tidegate_identity::{
+    Authority, AuthorityError, CertificateRequest, IdentityFolder, InstallError, StoreError,
+};
 
 use super::super::check::SetArgs;
 use super::super::exit::{CONFIG, DISK, NO, PEER, PERMISSION, USAGE};
@@ -36,6 +38,7 @@ use super::super::terminal::tame;
 use super::{Surroundings, load};
 use crate::causes::chain;
 use crate::config::{self, Argument, Config, IdentityConfig, WhenCrlStale};
+use crate::identity::BUILT;
 use crate::observe::control::Client;
 
 pub use enrol::EnrolArgs;
@@ -183,7 +186,10 @@ impl Site {
 
     fn floor(&self) -> TimeFloor {
         // A file that cannot be read is no reason to believe an earlier time; it is told by `show`.
-        TimeFloor::new(SystemTime::UNIX_EPOCH, self.folder.last_time().ok().flatten())
+        TimeFloor::new(
+            SystemTime::UNIX_EPOCH + Duration::from_secs(BUILT),
+            self.folder.last_time().ok().flatten(),
+        )
     }
 
     /// The time that certificates are judged by.
@@ -243,6 +249,24 @@ impl Site {
             time: Arc::new(FloorClock::new(clock, self.floor().shared())),
             limits: EstLimits::default(),
         }))
+    }
+
+    /// The key that waits, or a new one for these hosts, kept until its certificate comes. The daemon
+    /// does the same, so that what either of them gets signed fits.
+    fn request(
+        &self,
+        folder: &IdentityFolder,
+        hosts: &[String],
+    ) -> Result<CertificateRequest, Stop> {
+        if let Some(pending) = folder.pending()?
+            && let Ok(request) = pending.request(&self.gateway(), hosts)
+        {
+            return Ok(request);
+        }
+        let request = CertificateRequest::new(&self.gateway(), hosts)
+            .map_err(|error| Stop::usage(chain(&error)))?;
+        folder.store_pending(&request)?;
+        Ok(request)
     }
 
     /// Whether the daemon of this configuration runs.

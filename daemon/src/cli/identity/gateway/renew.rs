@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde_json::json;
 use tidegate_identity::examine::{Expected, examine_signed};
 use tidegate_identity::{
-    Authority, CertificateFacts, CertificateRequest, Enrolled, Identity, IdentityFolder, Warrant,
+    Authority, CertificateFacts, CertificateRequest, Identity, IdentityFolder, Warrant,
 };
 
 use super::super::super::exit::OK;
@@ -56,9 +56,10 @@ pub(in super::super) fn renew(args: &RenewArgs, with: &mut Surroundings<'_>) -> 
 pub(super) async fn renew_at(site: &Site, authority: &dyn Authority) -> Result<Got, Stop> {
     let folder = IdentityFolder::open(site.folder.dir())?;
     let _lock = folder.lock()?;
-    let (identity, request, signed) = asked(site, &folder, authority).await?;
+    let identity = present(&folder)?;
+    let request = site.request(&folder, &identity.facts().names)?;
+    let signed = authority.enrol(&request, Warrant::Renewal(&identity)).await?;
     site.keep_roots(authority).await?;
-    folder.store_pending(&request)?;
     let mut got = keep(site, &folder, &request, &signed)?;
     if got.facts.serial == identity.facts().serial {
         got.remarks.push("the authority gave the same serial number again".to_owned());
@@ -123,7 +124,10 @@ pub(super) struct Rehearsal {
 /// Goes through a renewal in memory. Nothing is written, so no lock is taken.
 pub(super) async fn rehearse_at(site: &Site, authority: &dyn Authority) -> Result<Rehearsal, Stop> {
     let roots = authority.roots().await?;
-    let (identity, request, signed) = asked(site, &site.folder, authority).await?;
+    let identity = present(&site.folder)?;
+    let request = CertificateRequest::new(&site.gateway(), &identity.facts().names)
+        .map_err(|error| Stop::no(chain(&error)))?;
+    let signed = authority.enrol(&request, Warrant::Renewal(&identity)).await?;
     let (revocation, mut remarks) = site.revocation()?;
     let (subject, now) = (site.subject(), site.judged_at());
     let expected = Expected { subject: &subject, roots: &roots, revocation: &revocation, now };
@@ -155,20 +159,9 @@ pub(super) async fn rehearse_at(site: &Site, authority: &dyn Authority) -> Resul
     Ok(Rehearsal { facts, until, why, remarks })
 }
 
-/// A new key's certificate, asked for by the present one.
-async fn asked(
-    site: &Site,
-    folder: &IdentityFolder,
-    authority: &dyn Authority,
-) -> Result<(Identity, CertificateRequest, Enrolled), Stop> {
-    let Ok(loaded) = folder.generations().load() else {
-        let text = "there is no certificate to renew; get one with: tidegate identity enrol \
-                    --token-file FILE";
-        return Err(Stop::no(text));
-    };
-    let identity = loaded.identity;
-    let request = CertificateRequest::new(&site.gateway(), &identity.facts().names)
-        .map_err(|error| Stop::no(chain(&error)))?;
-    let signed = authority.enrol(&request, Warrant::Renewal(&identity)).await?;
-    Ok((identity, request, signed))
+/// The certificate that asks for the next one.
+fn present(folder: &IdentityFolder) -> Result<Identity, Stop> {
+    let none = "there is no certificate to renew; get one with: tidegate identity enrol \
+                --token-file FILE";
+    folder.generations().load().map(|loaded| loaded.identity).map_err(|_| Stop::no(none))
 }
