@@ -143,7 +143,7 @@ pub(super) fn json(out: &mut impl Write, value: &impl serde::Serialize) -> io::R
     writeln!(out)
 }
 
-fn human(out: &mut impl Write, s: &StatusReport, colour: bool) -> io::Result<()> {
+pub(super) fn human(out: &mut impl Write, s: &StatusReport, colour: bool) -> io::Result<()> {
     let strong = |text: &str| Tone::Strong.paint(text, colour);
     let up = age(Duration::from_secs(s.uptime_seconds));
     writeln!(out, "{}  tidegate {}, up {up}", strong(&tame(&s.gateway)), tame(&s.version))?;

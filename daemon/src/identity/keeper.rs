@@ -25,7 +25,7 @@ use crate::names::GatewayId;
 use crate::observe::state::{Board, CertificateStatus, IdentityStatus};
 
 /// The time before which no gateway of this version can run, in seconds since 1970: 2026-11-01.
-const BUILT: u64 = 1_793_491_200;
+pub(crate) const BUILT: u64 = 1_793_491_200;
 
 /// How often everything is looked at: files that a person drops are seen this soon.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

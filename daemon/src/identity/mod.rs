@@ -20,6 +20,7 @@ mod tests;
 mod words;
 
 pub use hub::LeafHub;
+pub(crate) use keeper::BUILT;
 pub use keeper::{Keeper, KeeperSettings, Wake};
 pub use seams::{Hub, Trust, Verdict};
 pub use words::WORDS;

@@ -37,6 +37,7 @@ mod opcua;
 mod payload;
 mod permissions;
 mod plc_down;
+mod secrets;
 mod signed;
 mod stream_full;
 mod tampered_copy;

@@ -110,3 +110,18 @@ fn the_dashboard_is_json_with_a_description_at_each_panel() {
         assert!(is_row || described, "{} has no description", panel["title"]);
     }
 }
+
+#[test]
+fn the_alarms_of_identity_and_hub_that_rules_name_are_raised_by_somebody() {
+    let uplink = ["hub-refuses", "hub-silent", "hub-lost-data"];
+    let kinds = RULES.split("kind=~\"").chain(RULES.split("kind!~\"")).skip(1);
+    let mut named = 0;
+    for kind in kinds.filter_map(|rest| rest.split('"').next()).flat_map(|all| all.split('|')) {
+        if ["identity-", "hub-", "authority-", "crl-"].iter().any(|start| kind.starts_with(start)) {
+            let known = crate::identity::WORDS.contains(&kind) || uplink.contains(&kind);
+            assert!(known, "no part of the gateway raises {kind}");
+            named += 1;
+        }
+    }
+    assert!(named >= 5, "{named}");
+}
