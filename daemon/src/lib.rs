@@ -14,6 +14,7 @@ pub mod leaf;
 pub mod live;
 pub mod names;
 mod nats_conf;
+mod notary;
 pub mod observe;
 pub mod recorder;
 pub mod run;

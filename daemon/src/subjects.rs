@@ -75,6 +75,28 @@ pub fn epoch_of(frames: &str) -> Option<Epoch> {
 /// The records of every gateway: what the hub's stream collects and its export names.
 pub const EVERY_FRAMES: &str = "tide.*.*.*.frames";
 
+/// The questions to every gateway.
+pub const EVERY_QUESTION: &str = "tide.*.*.q.>";
+
+/// Every live value.
+pub const EVERY_LIVE: &str = "uns.>";
+
+/// Where every gateway is asked from outside, renamed at the hub to its [`questions`].
+pub const EVERY_ASK: &str = "ask.*.*.q.>";
+
+/// Where questions that came through the hub are answered: subjects of the server's own making.
+pub const ANSWERS: &str = "_R_.>";
+
+/// Where the last value of any tag is asked for, by its live subject appended (imported from direct
+/// gets of the stream of last values).
+pub const LAST_OF_ALL: &str = "tidelast.>";
+
+/// Where a gateway is asked from outside.
+#[must_use]
+pub fn ask(gateway: &GatewayId) -> String {
+    format!("ask.{}.{}.q.>", gateway.plant, gateway.name)
+}
+
 /// Where a gateway asks for the last message of a record subject (imported from the stream's
 /// direct get).
 #[must_use]
@@ -172,6 +194,11 @@ mod tests {
         read: String,
         inbox: String,
         questions: String,
+        ask: String,
+        every_question: String,
+        every_ask: String,
+        answers: String,
+        last_of_all: String,
         not_live: Vec<String>,
     }
 
@@ -192,6 +219,11 @@ mod tests {
         assert_eq!(read(&v.stream), v.read);
         assert_eq!(inbox(&gateway), v.inbox);
         assert_eq!(questions(&gateway), v.questions);
+        assert_eq!(ask(&gateway), v.ask);
+        assert_eq!(EVERY_QUESTION, v.every_question);
+        assert_eq!(EVERY_ASK, v.every_ask);
+        assert_eq!(ANSWERS, v.answers);
+        assert_eq!(LAST_OF_ALL, v.last_of_all);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - Draining goes with the data: drivers, recorder, live values and uplink, then what watches.
 
 mod book;
+mod checkpoints;
 mod descriptors;
 mod devices;
 mod found;
@@ -238,9 +239,12 @@ async fn daemon(
         stages::uplink(&mut supervisor, leaf, &config, hub, recorder.clone(), Arc::clone(&board));
     }
 
+    checkpoints::checkpoints(&mut supervisor, &config, recorder.clone());
     let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));
     let credentials = opcua::credentials(&config, Arc::clone(&clock)).telling(Arc::clone(&board));
-    let opcua = opcua::maker(Arc::clone(&clock), Arc::new(credentials));
+    let credentials = Arc::new(credentials);
+    opcua::tended(&mut supervisor, Arc::clone(&credentials));
+    let opcua = opcua::maker(Arc::clone(&clock), credentials);
     let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
