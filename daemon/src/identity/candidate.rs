@@ -70,7 +70,7 @@ impl Keeper {
         }
         if let Some(hub) = self.hub.clone().filter(|_| !self.trust.roots.is_empty()) {
             match hub.admits(&identity, &self.trust).await {
-                Verdict::Admitted => self.confirm_time(),
+                Verdict::Admitted => {}
                 Verdict::Refused(why) => {
                     let text = format!(
                         "the hub does not take the certificate that was signed last: {why}; admit this \

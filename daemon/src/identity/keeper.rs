@@ -285,15 +285,11 @@ impl Keeper {
             self.next_question = at;
         }
         self.seen = (clock, at);
+        // A hub that answers confirms no time: its certificate is good for a year, and a clock that is
+        // half of that ahead would drag the floor along. Only what the authority signs moves it.
         self.floor.observe(clock, passed, Credence::Plain);
         self.keep_time(false);
         self.now()
-    }
-
-    /// A peer whose certificate is good at this time answered.
-    pub(super) fn confirm_time(&mut self) {
-        let clock = system(self.settings.clock.now());
-        self.floor.observe(clock, Duration::ZERO, Credence::Confirmed);
     }
 
     fn keep_time(&mut self, stopping: bool) {
@@ -438,7 +434,9 @@ impl Keeper {
         let silent = self.silent_since.is_some_and(|at| now.duration_since(at) >= ASK_HUB_AFTER);
         let due = now >= self.next_question && (silent || self.silent_since.is_none());
         let (Some(hub), Some(held), true) = (self.hub.clone(), &self.held, due) else { return };
-        if self.trust.roots.is_empty() {
+        // What the hub says to an identity that is known to be wrong is no news.
+        let explained = !self.findings().is_empty();
+        if self.trust.roots.is_empty() || (explained && !silent) {
             return;
         }
         let verdict = hub.admits(&held.identity, &self.trust).await;
@@ -447,11 +445,10 @@ impl Keeper {
             super::Verdict::Away(_) => self.hub_is_revoked,
             _ => false,
         };
-        if verdict == super::Verdict::Admitted {
-            self.confirm_time();
-        }
-        if !matches!(verdict, super::Verdict::Away(_)) {
-            self.hub_said = words::of_hub(&verdict);
+        match &verdict {
+            super::Verdict::Away(_) => {}
+            super::Verdict::Refused(_) if explained => self.hub_said = None,
+            verdict => self.hub_said = words::of_hub(verdict),
         }
         let wait =
             if silent || self.hub_said.is_some() { self.question_wait } else { ASK_HUB_ANYWAY };

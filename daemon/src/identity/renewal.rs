@@ -27,7 +27,13 @@ impl Keeper {
             self.next_attempt = None;
         }
         self.had_token = token.is_some();
-        if self.next_attempt.is_some_and(|at| Instant::now() < at) || !self.is_due(now) {
+        if !self.is_due(now) {
+            // Whatever was in the way is in nobody's way now.
+            self.rejected = None;
+            self.authority_said = None;
+            return;
+        }
+        if self.next_attempt.is_some_and(|at| Instant::now() < at) {
             return;
         }
         self.ask(&*authority, token, now).await;
@@ -93,7 +99,6 @@ impl Keeper {
         is_bootstrap: bool,
     ) {
         self.authority_said = None;
-        self.confirm_time();
         if let Err(error) = self.folder.store_pending_certificate(signed) {
             tracing::warn!("{}", chain(&error));
         }
