@@ -460,6 +460,14 @@ impl AuthorityStore {
         Ok(text)
     }
 
+    /// The serial numbers of all that was revoked.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn revoked_serials(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.revoked()?.names())
+    }
+
     /// What was issued, oldest first.
     ///
     /// # Errors
@@ -478,7 +486,8 @@ impl AuthorityStore {
     ) -> Result<(), AuthorityStoreError> {
         let path = self.dir.join(ISSUED);
         let facts = CertificateFacts::of(certificate).map_err(|_| unreadable(&path))?;
-        book::append(&path, &Entry::of(&facts, holder, how, now)).map_err(io_at("write", &path))?;
+        book::append(&path, &Entry::of(certificate, &facts, holder, how, now))
+            .map_err(io_at("write", &path))?;
         adopt(&path, &self.dir);
         Ok(())
     }

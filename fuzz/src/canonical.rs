@@ -26,6 +26,16 @@ pub(crate) fn write(config: &Config) -> String {
         text(&mut out, "stream", &hub.stream);
         text(&mut out, "domain", &hub.domain);
         line(&mut out, "allow-plaintext", "true");
+        if let Some(proxy) = &hub.proxy {
+            text(&mut out, "proxy", &proxy.to_string());
+            if let Some(user) = &proxy.user {
+                text(&mut out, "proxy-user", &user.name);
+                path(&mut out, "proxy-password-file", &user.password_file);
+            }
+        }
+        if let Some(after) = hub.fail_back_after {
+            line(&mut out, "fail-back-after-ms", &after.as_millis().to_string());
+        }
         if let Some(tls) = &hub.tls {
             section(&mut out, "[hub.tls]");
             path(&mut out, "ca", &tls.ca);
@@ -45,6 +55,19 @@ pub(crate) fn write(config: &Config) -> String {
         path(&mut out, "nats-server", server);
     }
     path(&mut out, "dir", &config.leaf.dir);
+    let local = &config.leaf.local;
+    for (key, subjects) in
+        [("local-publish", &local.publish), ("local-subscribe", &local.subscribe)]
+    {
+        if !subjects.is_empty() {
+            let subjects: Vec<_> = subjects.iter().map(|subject| quoted(subject)).collect();
+            line(&mut out, key, &format!("[{}]", subjects.join(", ")));
+        }
+    }
+    if let Some(jetstream) = &local.jetstream {
+        text(&mut out, "jetstream-domain", &jetstream.domain);
+        text(&mut out, "jetstream-max-bytes", &format!("{} B", jetstream.max_bytes));
+    }
     section(&mut out, "[journal]");
     path(&mut out, "dir", &config.journal.dir);
     text(&mut out, "max-bytes", &format!("{} B", config.journal.max_bytes));
@@ -59,6 +82,9 @@ pub(crate) fn write(config: &Config) -> String {
     text(&mut out, "max-message", &format!("{} B", config.uplink.max_message));
     if let Some(limit) = config.uplink.backfill_limit {
         text(&mut out, "backfill-limit-per-s", &format!("{limit} B"));
+    }
+    if let Some(limit) = config.uplink.limit {
+        text(&mut out, "limit-per-s", &format!("{limit} B"));
     }
     if let Some(metrics) = &config.metrics {
         section(&mut out, "[metrics]");

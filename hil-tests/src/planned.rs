@@ -4,6 +4,8 @@
 //! - Nothing is written into a server's folder but the certificates that the binary asks for.
 //! - Every port is reserved for as long as the hub exists.
 
+mod ops;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -67,6 +67,12 @@ impl Server {
         self.leafs
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGKILL.
     ///
     /// # Errors

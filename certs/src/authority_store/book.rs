@@ -12,10 +12,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::CertificateFacts;
 use crate::lab::gateway_subject;
+use crate::opcua::Thumbprint;
 
 /// Whom a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,11 +58,22 @@ pub struct Entry {
     pub at: u64,
     /// When it ends, in seconds since 1970.
     pub until: u64,
+    /// The SHA-256 of the certificate, hexadecimal: how a server names the certificate of a
+    /// connection. Empty in lines that were written without it.
+    #[serde(default)]
+    pub sha256: String,
 }
 
 impl Entry {
-    pub(super) fn of(facts: &CertificateFacts, holder: Holder, how: How, now: SystemTime) -> Self {
+    pub(super) fn of(
+        certificate: &CertificateDer<'_>,
+        facts: &CertificateFacts,
+        holder: Holder,
+        how: How,
+        now: SystemTime,
+    ) -> Self {
         Self {
+            sha256: Thumbprint::of(certificate).to_string(),
             serial: bare(&facts.serial).to_owned(),
             subject: facts.subject.clone(),
             holder,
@@ -165,6 +178,11 @@ impl Revoked {
         all.filter_map(|(serial, at)| Some((digits(serial)?, since(*at)))).collect()
     }
 
+    /// The serial numbers, hexadecimal.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.revoked.keys().cloned().collect()
+    }
+
     pub(super) fn counts(&self) -> (u64, usize) {
         (self.number, self.revoked.len())
     }
@@ -194,6 +212,7 @@ mod tests {
             how: How::Token,
             at: 1,
             until: 100,
+            sha256: String::new(),
         }
     }
 

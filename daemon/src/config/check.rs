@@ -13,8 +13,8 @@ use super::keys::Section;
 use super::list::{NO_LISTS, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
-    Config, Device, Hub, IdentityConfig, Journal, Leaf, LeafMode, Metrics, OpcUa, TlsFiles, Uplink,
-    WhenFull,
+    Config, Device, Hub, HubScheme, IdentityConfig, Journal, Leaf, LeafMode, Metrics, OpcUa,
+    TlsFiles, Uplink, WhenFull,
 };
 use super::settings::{Argument, Settings};
 use super::{piecemeal, suggest, syntax, value};
@@ -200,6 +200,9 @@ impl Checker<'_> {
             opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir")),
             identity.as_ref().and_then(Option::as_ref).map(|(id, fields)| (&id.dir, fields, "dir")),
         ];
+        if let (Some(Some(hub)), Some((_, fields))) = (&sections.hub, leaf) {
+            self.domains_that_meet(&hub.domain, fields);
+        }
         self.inside_the_journal(journal, others.into_iter().flatten());
         self.one_port_twice(leaf, metrics);
         sections
@@ -287,17 +290,19 @@ impl Checker<'_> {
         for (index, (url, place)) in urls.iter().enumerate() {
             let path = format!("hub.urls[{index}]");
             let shown = url.to_string();
-            if url.tls && tls.is_none() && !tls_is_wrong && !has_identity {
+            if url.scheme.is_tls() && tls.is_none() && !tls_is_wrong && !has_identity {
                 let message = format!(
                     "{shown} needs certificates, and there is neither tls in [hub] nor [identity]"
                 );
                 let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub], or [identity]"#;
                 let mistake = Mistake::new(path, place.clone(), message).value(shown);
                 self.mistakes.push(mistake.legal(legal));
-            } else if !url.tls && !value::is_loopback(&url.host) && !fields.flag("allow-plaintext")
+            } else if !url.scheme.is_tls()
+                && !value::is_loopback(&url.host)
+                && !fields.flag("allow-plaintext")
             {
                 let message = format!("{shown} would cross the network in plaintext");
-                let tls = super::HubUrl { tls: true, ..url.clone() };
+                let tls = super::HubUrl { scheme: HubScheme::Tls, ..url.clone() };
                 let legal = format!(
                     "\"{tls}\", or allow-plaintext = true in [hub] to accept that anyone on the way \
                      can read and change it"
@@ -314,9 +319,17 @@ impl Checker<'_> {
                 );
             }
         }
-        let urls = urls.iter().map(|(url, _)| url.clone()).collect();
-        let stream = fields.text("stream")?.to_owned();
-        Some(Some(Hub { urls, tls, stream, domain: fields.text("domain")?.to_owned() }))
+        self.one_kind_of_url(urls);
+        self.fail_back(&fields, urls.len());
+        let hub = Hub {
+            proxy: self.proxy(&fields, urls, directory),
+            urls: urls.iter().map(|(url, _)| url.clone()).collect(),
+            tls,
+            stream: fields.text("stream")?.to_owned(),
+            domain: fields.text("domain")?.to_owned(),
+            fail_back_after: fields.duration("fail-back-after-ms"),
+        };
+        Some(Some(hub))
     }
 
     fn tls_files(&mut self, fields: &Fields, directory: &Path) -> Option<TlsFiles> {
@@ -336,7 +349,8 @@ impl Checker<'_> {
         };
         let nats_server = fields.file("nats-server").map(|path| directory.join(path));
         let dir = directory.join(fields.file("dir")?);
-        Some((Leaf { mode, listen, nats_server, dir }, fields))
+        let local = self.local_apps(&fields);
+        Some((Leaf { mode, listen, nats_server, dir, local }, fields))
     }
 
     fn journal(&mut self, root: &Toml<'_>, directory: &Path) -> Option<(Journal, Fields)> {
@@ -359,6 +373,7 @@ impl Checker<'_> {
             send_every: fields.duration("send-every-ms")?,
             max_message: usize::try_from(fields.size("max-message")?).ok()?,
             backfill_limit: fields.size("backfill-limit-per-s"),
+            limit: fields.size("limit-per-s"),
         })
     }
 

@@ -554,6 +554,21 @@ impl Fields {
         }
     }
 
+    /// Host and port of a proxy.
+    pub(crate) fn proxy(&self, key: &str) -> Option<(&str, u16)> {
+        match self.value(key)? {
+            Value::Proxy(host, port) => Some((host, *port)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn subjects(&self, key: &str) -> &[Box<str>] {
+        match self.value(key) {
+            Some(Value::Subjects(list)) => list,
+            _ => &[],
+        }
+    }
+
     pub(crate) fn path(&self, key: &str) -> Option<&TagPath> {
         match self.value(key)? {
             Value::TagPath(path) => Some(path),

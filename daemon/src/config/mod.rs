@@ -32,10 +32,12 @@ mod settings;
 mod share;
 pub(crate) mod size;
 mod states;
+mod subject;
 mod suggest;
 mod syntax;
 pub(crate) mod tag;
 mod value;
+mod wan;
 pub mod warnings;
 
 pub(crate) use address::parse as register_address;
@@ -47,8 +49,9 @@ pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub(crate) use mistake::{Mistake, Place, shorten};
 pub use model::{
-    Config, Deadband, Device, Driver, HttpsUrl, Hub, HubUrl, IdentityConfig, Journal, Leaf,
-    LeafMode, Manner, Metrics, OpcUa, RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
+    Config, Deadband, Device, Driver, HttpsUrl, Hub, HubScheme, HubUrl, IdentityConfig, Journal,
+    Leaf, LeafMode, LocalApps, LocalJetStream, Manner, Metrics, OpcUa, Proxy, ProxyUser,
+    RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use size::{format as format_size, parse as parse_size};

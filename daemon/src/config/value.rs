@@ -13,7 +13,7 @@ use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HttpsUrl, HubUrl, patterns, size, states, suggest};
+use super::{HttpsUrl, HubScheme, HubUrl, patterns, size, states, subject, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,9 @@ pub(crate) enum Value {
     Path(PathBuf),
     Listen(SocketAddr),
     Urls(Vec<(HubUrl, Place)>),
+    /// Host and port.
+    Proxy(String, u16),
+    Subjects(Vec<Box<str>>),
     /// What each entry says is up to whoever asks.
     Texts(Vec<(String, Place)>),
     TagPath(TagPath),
@@ -166,6 +169,7 @@ pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
         Kind::Ranges => texts(raw).map(Value::Texts),
         Kind::Thumbprints => each(raw, MOST_THUMBPRINTS, thumbprint).map(Value::Thumbprints),
         Kind::Patterns => each(raw, MOST_RANGES, patterns::pattern).map(Value::Patterns),
+        Kind::Subjects => each(raw, MOST_SUBJECTS, subject::local).map(Value::Subjects),
         Kind::States => states::read(raw),
         _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
     }
@@ -314,6 +318,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             text if is_host(text) => Ok(Value::Text(text.to_owned())),
             _ => Err(Illegal::new(format!("{} names no host", raw.shown()), raw.shown())),
         },
+        Kind::Proxy => proxy(text()?),
         Kind::TagPath => tag_path(text()?).map(Value::TagPath),
         Kind::Uri => match uri(text()?) {
             Ok(text) => Ok(Value::Text(text.to_owned())),
@@ -328,6 +333,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
         Kind::Address
         | Kind::DeviceAddress
         | Kind::Urls
+        | Kind::Subjects
         | Kind::Ranges
         | Kind::States
         | Kind::Thumbprints
@@ -589,8 +595,38 @@ fn urls(raw: Raw<'_>) -> Result<Value, Wrong> {
     if wrong.is_empty() { Ok(Value::Urls(out)) } else { Err(wrong) }
 }
 
-/// The port of leaf-node connections when none is written.
-const LEAF_PORT: u16 = 7422;
+/// Subjects of local applications: nobody has that many kinds of messages.
+const MOST_SUBJECTS: usize = 64;
+
+/// Checks the URL of a proxy. There is no usual port, so it must be written.
+fn proxy(text: &str) -> Result<Value, Illegal> {
+    let shown = format!("{:?}", shorten(text));
+    let illegal = |why: &str| Illegal::new(format!("{shown} {why}"), shown.clone());
+    if text.contains('@') {
+        // The password must not be repeated in a log.
+        let message = "the URL carries credentials";
+        let mut illegal = Illegal::new(message, "");
+        illegal.value = None;
+        illegal.legal =
+            Some("\"http://host:port\", with proxy-user and proxy-password-file".to_owned());
+        return Err(illegal);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(illegal("has no scheme").suggest(Some(&format!("http://{text}"))));
+    };
+    if scheme != "http" {
+        return Err(illegal("is no HTTP proxy"));
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = host_and_port(rest, NO_PORT_WRITTEN).map_err(illegal)?;
+    match port {
+        NO_PORT_WRITTEN => Err(illegal("has no port")),
+        port => Ok(Value::Proxy(host, port)),
+    }
+}
+
+/// A port that cannot be written.
+const NO_PORT_WRITTEN: u16 = 0;
 
 fn hub_url(text: &str) -> Result<HubUrl, Illegal> {
     let shown = format!("{:?}", shorten(text));
@@ -605,19 +641,23 @@ fn hub_url(text: &str) -> Result<HubUrl, Illegal> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(illegal("has no scheme").suggest(Some(&format!("tls://{text}"))));
     };
-    let tls = match scheme {
-        "tls" => true,
-        "nats" | "nats-leaf" => false,
-        "ws" | "wss" => return Err(illegal("is a WebSocket, which is not yet in this version")),
+    let scheme = match scheme {
+        "tls" => HubScheme::Tls,
+        "wss" => HubScheme::WebSocket,
+        "nats" | "nats-leaf" => HubScheme::Plain,
+        "ws" => {
+            let meant = format!("wss://{rest}");
+            return Err(illegal("is a WebSocket without TLS").suggest(Some(&meant)));
+        }
         _ => {
-            let near = suggest::nearest(scheme, ["tls", "nats"]);
+            let near = suggest::nearest(scheme, ["tls", "nats", "wss"]);
             let near = near.map(|scheme| format!("{scheme}://{rest}"));
             return Err(illegal("has an unknown scheme").suggest(near.as_deref()));
         }
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = host_and_port(rest, LEAF_PORT).map_err(illegal)?;
-    Ok(HubUrl { tls, host, port })
+    let (host, port) = host_and_port(rest, scheme.port()).map_err(illegal)?;
+    Ok(HubUrl { scheme, host, port })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod est;
 mod file;
 mod folder;
 mod lab;
+pub mod operate;
 mod plan;
 mod printed;
 mod read;

@@ -338,6 +338,10 @@ pub enum Kind {
     Host,
     /// A list of leaf-node URLs.
     Urls,
+    /// The URL of an HTTP proxy.
+    Proxy,
+    /// A list of subjects of local applications.
+    Subjects,
     /// Segments joined by `/`.
     TagPath,
     /// Table and number, such as `holding:100`, or an OPC UA node: the protocol decides.
@@ -420,7 +424,7 @@ impl Key {
     /// The environment variable that sets it; `None` for lists, devices and tags.
     #[must_use]
     pub fn variable(&self) -> Option<String> {
-        if self.section.is_of_many() || self.kind == Kind::Urls {
+        if self.section.is_of_many() || self.kind.is_list() {
             return None;
         }
         let section = self.section.path().replace('.', "__");
@@ -455,6 +459,15 @@ pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
 }
 
 impl Kind {
+    /// Whether it is a list, which only a file can hold.
+    #[must_use]
+    pub const fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::Urls | Self::Subjects | Self::Ranges | Self::Thumbprints | Self::Patterns
+        )
+    }
+
     /// What is legal, in words that end an error message: `10 to 60000 (milliseconds)`.
     #[must_use]
     pub fn legal(&self) -> String {
@@ -489,8 +502,12 @@ impl Kind {
             }
             Self::DeviceAddress => format!("{HOSTS}; for opcua {URLS}"),
             Self::Host => "a host name or an IP address, without a port".to_owned(),
-            Self::Urls => "a list of 1 to 16 of \"tls://host:port\" (\"nats://host:port\" for \
-                           plaintext); the port is 7422 when left out"
+            Self::Urls => "a list of 1 to 16 of \"tls://host:port\", the port is 7422 when left \
+                           out; or of \"wss://host\", or \"nats://host:port\" for plaintext"
+                .to_owned(),
+            Self::Proxy => "\"http://host:port\"".to_owned(),
+            Self::Subjects => "a list of 1 to 64 subjects such as \"site.work.>\", none of which \
+                               begins with tide, uns, ask, $ or _"
                 .to_owned(),
             Self::TagPath => {
                 "segments joined by '/', such as \"Line3/Press1/temperature\"".to_owned()
@@ -538,6 +555,8 @@ impl Kind {
             Self::DeviceAddress => "host and port, serial port, or URL",
             Self::Host => "host",
             Self::Urls => "list of URLs",
+            Self::Proxy => "URL",
+            Self::Subjects => "list of subjects",
             Self::TagPath => "tag path",
             Self::Address => "register or node address",
             Self::Ranges => "list of register ranges",
