@@ -99,7 +99,7 @@ impl PlannedHub {
             let (cert, key) = (node.folder.join("cert.pem"), node.folder.join("key.pem"));
             planned.authority.issue("hub", "Rig hub", true, &both, &cert, &key)?;
         }
-        for person in ["admin", "operator", "reader"] {
+        for person in ["admin", "operator", "reader", "orders"] {
             let credentials = planned.person(person);
             let dir = credentials.cert.parent().context("no folder")?;
             std::fs::create_dir_all(dir)?;

@@ -1,5 +1,7 @@
 //! The hub's nats-server configuration, from a plan.
 
+use std::collections::BTreeSet;
+
 use super::plan::{
     Admitted, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
 };
@@ -141,6 +143,9 @@ fn gateways(conf: &mut Conf, plan: &HubPlan) {
                 permissions(conf, &publish, &subscribe);
             });
         }
+        for user in plan.users.iter().filter(|user| user.role == Role::Application) {
+            known_user(conf, user, |conf| application(conf, plan));
+        }
     });
     let live: &[_] = if plan.last_values.is_some() { &[READERS, STORE] } else { &[READERS] };
     conf.array("exports", |conf| {
@@ -168,6 +173,18 @@ fn gateways(conf: &mut Conf, plan: &HubPlan) {
         }
         import(conf, "service", ASK, subjects::EVERY_ASK, None);
     });
+}
+
+/// What applications beside gateways may publish it hears, what they may hear it publishes. It may
+/// not answer wherever it is told to: that could be a record.
+fn application(conf: &mut Conf, plan: &HubPlan) {
+    let sorted = |subjects: fn(&Admitted) -> &[String], inboxes: &str| {
+        let subjects = plan.gateways.iter().flat_map(subjects).map(String::as_str);
+        subjects.chain([inboxes]).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let publish = sorted(|it| &it.app_subscribe, subjects::EVERY_APPS_INBOX);
+    let subscribe = sorted(|it| &it.app_publish, subjects::HUB_APPS_INBOXES);
+    permissions(conf, &Vec::from_iter(publish), &Vec::from_iter(subscribe));
 }
 
 /// Whoever asks in this account's name gets the answers under a subject of the server's making, so
@@ -205,6 +222,10 @@ fn may_publish(admitted: &Admitted) -> Vec<String> {
     publish.push(subjects::ANSWERS.to_owned());
     publish.extend(admitted.asks.iter().map(subjects::ask));
     publish.extend(admitted.app_publish.iter().cloned());
+    if !admitted.app_subscribe.is_empty() {
+        // Whoever hears questions may answer them.
+        publish.push(subjects::HUB_APPS_INBOXES.to_owned());
+    }
     publish
 }
 

@@ -164,6 +164,8 @@ pub enum Role {
     Reader,
     /// Reloads the server, cuts connections, hears who connects.
     System,
+    /// Speaks with applications beside gateways, on the subjects that these have for that.
+    Application,
 }
 
 impl Role {
@@ -174,6 +176,7 @@ impl Role {
             Self::Admin => "admin",
             Self::Reader => "reader",
             Self::System => "operator",
+            Self::Application => "application",
         }
     }
 }

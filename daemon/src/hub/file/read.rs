@@ -204,7 +204,7 @@ impl<'a> Reader<'a> {
 
     fn person(&mut self, it: &Section<'a>) -> Option<Person> {
         let person_name = self.required(it, "name", NAME, name);
-        let legal = "\"admin\", \"operator\" or \"reader\"";
+        let legal = "\"admin\", \"operator\", \"reader\" or \"application\"";
         let role = self.required(it, "role", legal, |text| {
             role(text).ok_or_else(|| "there is no such role".to_owned())
         });
@@ -215,7 +215,8 @@ impl<'a> Reader<'a> {
 
 /// The role of that name.
 fn role(text: &str) -> Option<Role> {
-    [Role::Admin, Role::System, Role::Reader].into_iter().find(|role| role.word() == text)
+    let mut all = [Role::Admin, Role::System, Role::Reader, Role::Application].into_iter();
+    all.find(|role| role.word() == text)
 }
 
 fn name(text: &str) -> Result<Name, String> {
