@@ -37,6 +37,7 @@ mod permissions;
 mod plc_down;
 mod stream_full;
 mod tampered_copy;
+mod tiers;
 mod time_certificate;
 mod time_first_sync;
 mod time_steps;

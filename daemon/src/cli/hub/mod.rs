@@ -8,6 +8,7 @@
 mod apply;
 mod init;
 mod papers;
+mod promote;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub enum HubCommand {
     Init(Box<init::InitArgs>),
     /// Print the servers' files anew from hub.toml, and bring the streams to what it says
     Apply(apply::ApplyArgs),
+    /// Have a mirror take frames in place of the stream that it mirrored: its hub is gone for good
+    Promote(promote::PromoteArgs),
 }
 
 /// Where a hub's files are.
@@ -58,5 +61,6 @@ pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     match &args.command {
         HubCommand::Init(args) => init::run(args, with),
         HubCommand::Apply(args) => apply::run(args, with),
+        HubCommand::Promote(args) => promote::run(args, with),
     }
 }
