@@ -36,7 +36,7 @@ const TO_AGREE: Duration = Duration::from_secs(45);
 pub struct PlannedHub {
     family: Arc<Family>,
     folder: PathBuf,
-    authority: Authority,
+    authority: Arc<Authority>,
     nodes: Vec<PlannedNode>,
     _ports: Vec<TcpSocket>,
 }
@@ -62,7 +62,32 @@ impl PlannedHub {
         gateways: &str,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let authority = Authority::new(&folder.join("rig-authority"))?;
+        let authority = Arc::new(Authority::new(&folder.join("rig-authority"))?);
+        Self::signed_by(authority, family, folder, servers, more, gateways)
+    }
+
+    /// [`PlannedHub::written`], with the authority of another hub.
+    ///
+    /// # Errors
+    /// When the binary refuses.
+    pub fn written_beside(
+        other: &Self,
+        folder: &Path,
+        more: &[&str],
+        gateways: &str,
+    ) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        Self::signed_by(Arc::clone(&other.authority), &other.family, folder, 1, more, gateways)
+    }
+
+    fn signed_by(
+        authority: Arc<Authority>,
+        family: &Arc<Family>,
+        folder: &Path,
+        servers: usize,
+        more: &[&str],
+        gateways: &str,
+    ) -> anyhow::Result<Self> {
         let hub = folder.join("hub");
         let mut init = family.command(tools::gateway()?);
         init.args(["hub", "init", "--listen", "127.0.0.1", "--store-dir", "store"]);
@@ -109,6 +134,86 @@ impl PlannedHub {
         }
         planned.apply(&[])?;
         Ok(planned)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Replaces a text in `hub.toml`, which must be in it.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn edit(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let file = self.folder.join("hub.toml");
+        let text = std::fs::read_to_string(&file)?;
+        ensure!(text.contains(from), "no {from} in {text}");
+        Ok(std::fs::write(file, text.replace(from, to))?)
+    }
+
+    /// A certificate for a further server at this address, `CN=NAME,O=Tidegate hub`, with its key
+    /// and whom it trusts, in a folder.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn certify_server(&self, name: &str, folder: &Path) -> anyhow::Result<Credentials> {
+        std::fs::create_dir_all(folder)?;
+        let file = |name: &str| folder.join(name);
+        let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+        std::fs::copy(&self.authority.ca, &ca)?;
+        let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.authority.issue(name, "Tidegate hub", true, &both, &cert, &key)?;
+        Ok(Credentials { ca, cert, key })
+    }
+
+    /// A command of `tidegate hub` about this hub: whether it succeeded, and what it said.
+    ///
+    /// # Errors
+    /// When the binary does not start.
+    pub fn command(&self, words: &[&str]) -> anyhow::Result<(bool, String)> {
+        let mut command = self.family.command(tools::gateway()?);
+        let output = command.arg("hub").args(words).arg("--dir").arg(&self.folder).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// SIGKILL to all servers.
+    ///
+    /// # Errors
+    /// When one has ended by itself.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            node.server.take().context("the server is down")?.kill9()?;
+        }
+        Ok(())
+    }
+
+    /// The values of one tag that the hub holds of a gateway, in its order, read by `tidegate tap`
+    /// as the reader.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn values(&self, stream: &str, gateway: &str, path: &str) -> anyhow::Result<Vec<u64>> {
+        let Credentials { ca, cert, key } = self.person("reader");
+        let mut tap = self.family.command(tools::gateway()?);
+        tap.args(["tap", "--format", "jsonl", "--gateway", gateway, "--stream", stream]);
+        tap.args(["--server", &self.url(0)]);
+        tap.arg("--ca").arg(ca).arg("--cert").arg(cert).arg("--key").arg(key);
+        let output = tap.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "tap ({}): {said}", output.status);
+        let mut values = Vec::new();
+        for line in String::from_utf8(output.stdout)?.lines() {
+            let line: serde_json::Value = serde_json::from_str(line)?;
+            let value = &line["v"];
+            let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+            if line["path"] == path {
+                values.extend(number);
+            }
+        }
+        Ok(values)
     }
 
     /// `tidegate hub apply`: what it printed.

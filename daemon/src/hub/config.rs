@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::plan::{
     Admitted, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
 };
+use super::tier::{mirrors_account, regions_remotes, site_users, store_exports};
 use super::{LAST_VALUES, Ocsp};
 use crate::config::TlsFiles;
 use crate::names::GatewayId;
@@ -15,16 +16,16 @@ use crate::subjects;
 pub(super) const ANONYMOUS: &str = "anonymous";
 
 /// The account that holds the stream.
-const STORE: &str = "STORE";
+pub(super) const STORE: &str = "STORE";
 /// The account of the gateways' leaf links.
-const GATEWAYS: &str = "GATEWAYS";
+pub(super) const GATEWAYS: &str = "GATEWAYS";
 /// The account through which gateways are asked. Questions are renamed there, so that a leaf needs to
 /// know one subject for all gateways instead of those of each.
 const ASK: &str = "ASK";
 /// The account of whoever reads.
-const READERS: &str = "READERS";
+pub(super) const READERS: &str = "READERS";
 /// The server's own account.
-const SYSTEM: &str = "SYS";
+pub(super) const SYSTEM: &str = "SYS";
 
 /// Writes the configuration of a hub's nats-server. The same plan always gives the same text.
 ///
@@ -67,6 +68,9 @@ pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
         // Every leaf would otherwise learn the subjects of all others: 5,000 gateways, 50,000 of them.
         conf.set("isolate_leafnode_interest", true);
         gateways_tls(conf, plan);
+        if !plan.regions.is_empty() {
+            regions_remotes(conf, &plan.regions);
+        }
     });
     if let Some(listen) = plan.websocket {
         conf.block("websocket", |conf| {
@@ -86,12 +90,10 @@ pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
         conf.block(GATEWAYS, |conf| gateways(conf, plan));
         conf.block(ASK, ask);
         conf.block(READERS, |conf| readers(conf, plan));
-        conf.block(SYSTEM, |conf| {
-            let events = ["_INBOX.>", "$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT"];
-            users(conf, plan, Role::System, |conf| {
-                permissions(conf, &["$SYS.REQ.SERVER.>"], &events);
-            });
-        });
+        if !plan.mirrors.is_empty() {
+            mirrors_account(conf, &plan.mirrors, &plan.streams);
+        }
+        conf.block(SYSTEM, |conf| system_users(conf, &plan.users));
     });
     Ok(conf.finish())
 }
@@ -99,7 +101,7 @@ pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
 /// What the stream's account lends to the others, and to nobody else.
 fn store(conf: &mut Conf, plan: &HubPlan) {
     conf.set("jetstream", "enabled");
-    users(conf, plan, Role::Admin, |_| {});
+    users(conf, &plan.users, Role::Admin, |_| {});
     conf.array("exports", |conf| {
         let mut lend = |subject: &str, accounts: &[&str], many: bool| {
             conf.element(|conf| {
@@ -121,6 +123,9 @@ fn store(conf: &mut Conf, plan: &HubPlan) {
         if plan.last_values.is_some() {
             lend(&last(LAST_VALUES, ">"), &[READERS], false);
         }
+        if !plan.mirrors.is_empty() {
+            store_exports(conf, &plan.streams);
+        }
     });
     if plan.last_values.is_some() {
         conf.array("imports", |conf| import(conf, "stream", GATEWAYS, subjects::EVERY_LIVE, None));
@@ -128,21 +133,13 @@ fn store(conf: &mut Conf, plan: &HubPlan) {
 }
 
 fn gateways(conf: &mut Conf, plan: &HubPlan) {
+    let kinds: &[_] = match plan.websocket {
+        None => &["LEAFNODE"],
+        Some(_) => &["LEAFNODE", "LEAFNODE_WS"],
+    };
     conf.array("users", |conf| {
-        for admitted in &plan.gateways {
-            conf.element(|conf| {
-                conf.text("user", &admitted.subject);
-                match plan.websocket {
-                    None => only_over(conf, &["LEAFNODE"]),
-                    Some(_) => only_over(conf, &["LEAFNODE", "LEAFNODE_WS"]),
-                }
-                let publish = may_publish(admitted);
-                let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
-                let mut subscribe = vec![inbox, subjects::questions(&admitted.gateway)];
-                subscribe.extend(admitted.app_subscribe.iter().cloned());
-                permissions(conf, &publish, &subscribe);
-            });
-        }
+        gateway_users(conf, &plan.gateways, kinds);
+        site_users(conf, &plan.sites, kinds);
         for user in plan.users.iter().filter(|user| user.role == Role::Application) {
             known_user(conf, user, |conf| application(conf, plan));
         }
@@ -187,6 +184,21 @@ fn application(conf: &mut Conf, plan: &HubPlan) {
     permissions(conf, &Vec::from_iter(publish), &Vec::from_iter(subscribe));
 }
 
+/// The users that are gateways; `kinds` are the connections that they may come by.
+pub(super) fn gateway_users(conf: &mut Conf, gateways: &[Admitted], kinds: &[&str]) {
+    for admitted in gateways {
+        conf.element(|conf| {
+            conf.text("user", &admitted.subject);
+            only_over(conf, kinds);
+            let publish = may_publish(admitted);
+            let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
+            let mut subscribe = vec![inbox, subjects::questions(&admitted.gateway)];
+            subscribe.extend(admitted.app_subscribe.iter().cloned());
+            permissions(conf, &publish, &subscribe);
+        });
+    }
+}
+
 /// Whoever asks in this account's name gets the answers under a subject of the server's making, so
 /// that no answer can be sent to where a record is.
 fn ask(conf: &mut Conf) {
@@ -208,7 +220,7 @@ fn ask(conf: &mut Conf) {
 
 /// A gateway writes its own record, looks at its own head, speaks below its own prefixes, answers
 /// questions, and asks whom it may.
-fn may_publish(admitted: &Admitted) -> Vec<String> {
+pub(super) fn may_publish(admitted: &Admitted) -> Vec<String> {
     let own = subjects::all_frames(&admitted.gateway);
     let stream = admitted.stream.as_str();
     let mut publish = vec![own.clone(), subjects::head(stream, &own), subjects::info(stream)];
@@ -290,15 +302,21 @@ fn last(stream: &str, subject: &str) -> String {
     format!("$JS.API.DIRECT.GET.{stream}.{subject}")
 }
 
-fn users(conf: &mut Conf, plan: &HubPlan, role: Role, permit: impl Fn(&mut Conf) + Copy) {
+/// Whoever reloads servers, cuts connections and hears who connects.
+pub(super) fn system_users(conf: &mut Conf, all: &[HubUser]) {
+    let events = ["_INBOX.>", "$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT"];
+    users(conf, all, Role::System, |conf| permissions(conf, &["$SYS.REQ.SERVER.>"], &events));
+}
+
+fn users(conf: &mut Conf, all: &[HubUser], role: Role, permit: impl Fn(&mut Conf) + Copy) {
     conf.array("users", |conf| {
-        for user in plan.users.iter().filter(|user| user.role == role) {
+        for user in all.iter().filter(|user| user.role == role) {
             known_user(conf, user, permit);
         }
     });
 }
 
-fn known_user(conf: &mut Conf, user: &HubUser, permit: impl Fn(&mut Conf)) {
+pub(super) fn known_user(conf: &mut Conf, user: &HubUser, permit: impl Fn(&mut Conf)) {
     conf.element(|conf| {
         conf.text("user", user.credential.name());
         if let Credential::Password { password, .. } = &user.credential {
@@ -312,18 +330,22 @@ fn known_user(conf: &mut Conf, user: &HubUser, permit: impl Fn(&mut Conf)) {
 /// A certificate opens one kind of connection: were a reader's or an admin's good for a leaf link,
 /// whole networks would hang in their account. It also keeps users without a password from
 /// being impersonated on a port that asks for no certificate.
-fn only_over(conf: &mut Conf, kinds: &[&str]) {
+pub(super) fn only_over(conf: &mut Conf, kinds: &[&str]) {
     conf.texts("allowed_connection_types", kinds);
 }
 
-fn permissions(conf: &mut Conf, publish: &[impl AsRef<str>], subscribe: &[impl AsRef<str>]) {
+pub(super) fn permissions(
+    conf: &mut Conf,
+    publish: &[impl AsRef<str>],
+    subscribe: &[impl AsRef<str>],
+) {
     conf.block("permissions", |conf| {
         conf.texts("publish", publish);
         conf.texts("subscribe", subscribe);
     });
 }
 
-fn import(conf: &mut Conf, kind: &str, account: &str, subject: &str, to: Option<&str>) {
+pub(super) fn import(conf: &mut Conf, kind: &str, account: &str, subject: &str, to: Option<&str>) {
     conf.element(|conf| {
         conf.block(kind, |conf| {
             conf.text("account", account);
@@ -336,7 +358,7 @@ fn import(conf: &mut Conf, kind: &str, account: &str, subject: &str, to: Option<
 }
 
 /// Who shows a certificate is the user of that name, with that user's permissions.
-fn mutual_tls(conf: &mut Conf, files: &TlsFiles) {
+pub(super) fn mutual_tls(conf: &mut Conf, files: &TlsFiles) {
     conf.block("tls", |conf| {
         tls(conf, files);
         conf.set("verify_and_map", true);
@@ -359,7 +381,7 @@ fn gateways_tls(conf: &mut Conf, plan: &HubPlan) {
     });
 }
 
-fn tls(conf: &mut Conf, files: &TlsFiles) {
+pub(super) fn tls(conf: &mut Conf, files: &TlsFiles) {
     conf.text("ca_file", text_of(&files.ca));
     conf.text("cert_file", text_of(&files.cert));
     conf.text("key_file", text_of(&files.key));
@@ -448,6 +470,9 @@ mod tests {
                 certified(Role::Reader, "historian"),
                 certified(Role::System, "operator"),
             ],
+            sites: Vec::new(),
+            mirrors: Vec::new(),
+            regions: Vec::new(),
             anonymous: None,
             ports_dir: None,
         }

@@ -8,6 +8,8 @@
 //! DIR/NODE/nats-server.conf         relative paths in it begin here
 //! DIR/NODE/{ca,cert,key}.pem        what the server shows, and whom it trusts
 //! DIR/NODE/nats-server.service      the systemd unit
+//! DIR/NODE/regions/NAME/…           what it shows to a hub whose streams it mirrors, and whom it trusts
+//! DIR/sites/NAME/…                  the same for a site's server: configuration, certificates, unit
 //! DIR/users/NAME.{pem,key}          the people's certificates
 //! DIR/ca/                           the lab authority, where the hub has one
 //! ```
@@ -137,6 +139,18 @@ impl HubFolder {
     #[must_use]
     pub fn conf(&self, node: &Name) -> PathBuf {
         self.node(node).join("nats-server.conf")
+    }
+
+    /// The folder of a site's server.
+    #[must_use]
+    pub fn site(&self, site: &Name) -> PathBuf {
+        self.dir.join("sites").join(site.as_str())
+    }
+
+    /// The configuration of a site's server.
+    #[must_use]
+    pub fn site_conf(&self, site: &Name) -> PathBuf {
+        self.site(site).join("nats-server.conf")
     }
 
     /// The certificate of a person.

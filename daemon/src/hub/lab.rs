@@ -172,6 +172,9 @@ pub fn write_lab(
             may(Role::Reader, &reader),
             may(Role::System, &operator),
         ],
+        sites: Vec::new(),
+        mirrors: Vec::new(),
+        regions: Vec::new(),
         anonymous: anonymous.then_some(Role::Reader),
         ports_dir: Some(ports_dir.clone()),
     };

@@ -21,10 +21,12 @@ mod plan;
 mod printed;
 mod read;
 mod stream;
+mod tier;
 
 pub use config::generate;
 pub use file::{
-    HubFile, HubGateway, HubNode, HubSettings, HubStream, Mistakes, Ocsp, Person, Share, Takes,
+    HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSettings, HubSite, HubStream, Mistakes,
+    Ocsp, Person, Share, Takes,
 };
 pub(crate) use file::{default_conf_dir, default_store_dir};
 pub use folder::{HubFolder, HubFolderError, HubText, Secrecy};
@@ -36,6 +38,9 @@ pub use plan::{
 pub use printed::ClusterSecret;
 pub use read::{Batch, ReadError, RecordReader, Stored, StreamCounts, StreamState};
 pub use stream::{Keeps, StreamError, StreamPlan, drift, ensure_stream};
+pub use tier::{
+    MirrorUser, PromoteError, Promoted, Region, Site, SitePlan, generate_site, promote,
+};
 
 /// The stream that keeps the last value of each tag.
 pub const LAST_VALUES: &str = "LAST";

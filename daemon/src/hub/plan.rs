@@ -9,6 +9,7 @@ use tidegate_translator::TagPath;
 use zeroize::Zeroizing;
 
 use super::Ocsp;
+use super::tier::{MirrorUser, Region, Site};
 use crate::config::TlsFiles;
 use crate::names::{GatewayId, Name};
 
@@ -43,6 +44,12 @@ pub struct HubPlan {
     pub ocsp: Ocsp,
     /// Who may deliver.
     pub gateways: Vec<Admitted>,
+    /// The sites that speak for further gateways.
+    pub sites: Vec<Site>,
+    /// The hubs that may mirror the streams.
+    pub mirrors: Vec<MirrorUser>,
+    /// The hubs whose streams are mirrored here.
+    pub regions: Vec<Region>,
     /// Who may administrate and read.
     pub users: Vec<HubUser>,
     /// The role of whoever connects without credentials; legal on loopback alone.
@@ -283,13 +290,20 @@ impl HubPlan {
         for admitted in &self.gateways {
             name_once("certificate subject", &admitted.subject);
         }
-        for Admitted { gateway, stream, .. } in &self.gateways {
+        for site in &self.sites {
+            name_once("certificate subject", &site.subject);
+        }
+        for mirror in &self.mirrors {
+            name_once("certificate subject", &mirror.subject);
+        }
+        let at_sites = self.sites.iter().flat_map(|site| &site.gateways);
+        for Admitted { gateway, stream, .. } in self.gateways.iter().chain(at_sites.clone()) {
             if !self.streams.contains(stream) {
                 let (gateway, stream) = (gateway.clone(), stream.clone());
                 mistakes.push(PlanError::NoStream { gateway, stream });
             }
         }
-        for admitted in &self.gateways {
+        for admitted in self.gateways.iter().chain(at_sites) {
             if !gateways.insert(&admitted.gateway) {
                 let name = admitted.gateway.to_string();
                 mistakes.push(PlanError::Twice { what: "gateway", name });
@@ -304,6 +318,7 @@ impl HubPlan {
         }
         let tls = self.client.tls.iter().chain([&self.leaf.tls]);
         let tls = tls.chain(self.cluster.iter().map(|cluster| &cluster.tls));
+        let tls = tls.chain(self.regions.iter().map(|region| &region.tls));
         let files = tls.flat_map(|files| [&files.ca, &files.cert, &files.key]);
         for path in files.chain([&self.store_dir]).chain(&self.ports_dir) {
             if path.to_str().is_none() {

@@ -15,11 +15,15 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::file::{HubFile, HubNode};
+use super::file::{HubFile, HubMirror, HubNode, HubRegion, HubSite};
 use super::folder::{HubFolder, HubFolderError, Secrecy};
-use super::plan::{Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, LeafPort};
+use super::plan::{
+    Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, LeafPort, Role,
+};
+use super::tier::{MirrorUser, Region, Site, SitePlan, generate_site};
 use super::{PlanError, config};
 use crate::config::TlsFiles;
+use crate::names::GatewayId;
 
 /// The nats-server in the compose file.
 const IMAGE: &str = "nats:2.15.1-alpine";
@@ -78,11 +82,46 @@ impl HubFile {
             streams: self.streams.iter().map(|stream| stream.name.clone()).collect(),
             last_values: self.hub.last_values,
             ocsp: self.hub.ocsp,
-            gateways: self.gateways.iter().filter_map(|it| self.admitted(it)).collect(),
+            gateways: self.admitted_where(|it| self.site_of(it).is_none()),
+            sites: self.sites.iter().map(|site| self.admitted_site(site)).collect(),
+            mirrors: self.mirrors.iter().map(HubMirror::admitted).collect(),
+            regions: self.regions.iter().map(HubRegion::linked).collect(),
             users: self.people.iter().map(user).collect(),
             anonymous: None,
             ports_dir: None,
         }
+    }
+
+    /// What the server of a site is to be.
+    #[must_use]
+    pub fn site_plan(&self, site: &HubSite) -> SitePlan {
+        let tls = own_files(Path::new(""));
+        let user = |person: &super::Person| HubUser {
+            role: person.role,
+            credential: Credential::Certificate { subject: person.subject() },
+        };
+        let people = self.people.iter().filter(|person| person.role != Role::Admin);
+        SitePlan {
+            server_name: site.name.clone(),
+            client: ClientPort { listen: site.client, tls: Some(tls.clone()) },
+            leaf: LeafPort { listen: site.leaf, tls: tls.clone() },
+            gateways: self.admitted_where(|id| site.serves(id)),
+            users: people.map(user).collect(),
+            anonymous: false,
+            region: self.nodes.iter().map(HubNode::leaf_url).collect(),
+            region_tls: tls,
+            ports_dir: None,
+        }
+    }
+
+    fn admitted_site(&self, site: &HubSite) -> Site {
+        let gateways = self.admitted_where(|id| site.serves(id));
+        Site { subject: site.subject(), gateways }
+    }
+
+    fn admitted_where(&self, is_one: impl Fn(&GatewayId) -> bool) -> Vec<Admitted> {
+        let own = self.gateways.iter().filter(|gateway| is_one(&gateway.id));
+        own.filter_map(|gateway| self.admitted(gateway)).collect()
     }
 
     /// `None` cannot be: the check of the file finds each gateway's stream.
@@ -99,6 +138,25 @@ impl HubFile {
             app_subscribe: gateway.app_subscribe.clone(),
         })
     }
+}
+
+impl HubMirror {
+    fn admitted(&self) -> MirrorUser {
+        MirrorUser { name: self.name.clone(), subject: self.subject() }
+    }
+}
+
+impl HubRegion {
+    fn linked(&self) -> Region {
+        let tls = own_files(&Path::new("regions").join(self.name.as_str()));
+        Region { name: self.name.clone(), urls: self.urls.clone(), tls }
+    }
+}
+
+/// What stands in a server's folder, or below it.
+fn own_files(folder: &Path) -> TlsFiles {
+    let file = |name: &str| folder.join(name);
+    TlsFiles { ca: file("ca.pem"), cert: file("cert.pem"), key: file("key.pem") }
 }
 
 impl HubFolder {
@@ -123,6 +181,9 @@ impl HubFolder {
             let text = text.map_err(|mistakes| self.no_hub(&mistakes))?;
             printed.push((self.conf(&node.name), text));
         }
+        for site in &file.sites {
+            printed.push((self.site_conf(&site.name), generate_site(&file.site_plan(site))));
+        }
         for (path, text) in printed {
             put(path, &text, Secrecy::Secret)?;
         }
@@ -131,6 +192,13 @@ impl HubFolder {
         for node in &file.nodes {
             let folder = self.node(&node.name);
             put(folder.join("nats-server.service"), &unit(file, node), Secrecy::Open)?;
+            if let Some(ca) = &ca {
+                put(folder.join("ca.pem"), ca, Secrecy::Open)?;
+            }
+        }
+        for site in &file.sites {
+            let folder = self.site(&site.name);
+            put(folder.join("nats-server.service"), &site_unit(file, site), Secrecy::Open)?;
             if let Some(ca) = &ca {
                 put(folder.join("ca.pem"), ca, Secrecy::Open)?;
             }
@@ -229,13 +297,24 @@ fn unit(file: &HubFile, node: &HubNode) -> String {
         }
     }
     let low = node.ports().any(|port| port.port() < 1024);
+    unit_of(file, &format!("{} of hub {}", node.name, file.hub.name), &state, low)
+}
+
+/// The systemd unit of a site's server, which keeps nothing.
+fn site_unit(file: &HubFile, site: &HubSite) -> String {
+    let low = [site.client, site.leaf].iter().any(|port| port.port() < 1024);
+    unit_of(file, &format!("{}, a site of hub {}", site.name, file.hub.name), "", low)
+}
+
+fn unit_of(file: &HubFile, what: &str, state: &str, low: bool) -> String {
+    let conf = file.hub.conf_dir.display();
     let capability = if low { "CAP_NET_BIND_SERVICE" } else { "" };
     format!(
         "\
 # Printed from hub.toml by `tidegate hub`; changes are overwritten.
 # The folder of this file is {conf} on the server's machine, readable for user nats only.
 [Unit]
-Description=NATS server {name} of hub {hub}
+Description=NATS server {what}
 After=network-online.target
 Wants=network-online.target
 
@@ -281,8 +360,6 @@ SystemCallFilter=~@privileged @resources
 [Install]
 WantedBy=multi-user.target
 ",
-        name = node.name,
-        hub = file.hub.name,
     )
 }
 

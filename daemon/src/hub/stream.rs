@@ -16,10 +16,12 @@ use std::time::Duration;
 use async_nats::jetstream::context::{
     CreateStreamError, GetStreamError, GetStreamErrorKind, UpdateStreamError,
 };
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, External, Info, RetentionPolicy, Source, StorageType,
+};
 use async_nats::jetstream::{Context, ErrorCode};
 
-use super::{HubFile, LAST_VALUES};
+use super::{HubFile, LAST_VALUES, tier};
 use crate::names::Name;
 use crate::subjects;
 
@@ -43,6 +45,14 @@ pub struct StreamPlan {
 pub enum Keeps {
     /// The frames on these subjects.
     Frames(Vec<String>),
+    /// What the stream of the same name at another hub keeps, which is asked below one prefix and
+    /// delivers below the other.
+    Mirror {
+        /// Of questions to the other hub.
+        api: String,
+        /// Of what it delivers.
+        deliver: String,
+    },
     /// The last value of each tag, in memory.
     LastValues,
 }
@@ -63,7 +73,10 @@ impl HubFile {
         let replicas = self.replicas();
         let frames = self.streams.iter().map(|stream| StreamPlan {
             stream: stream.name.clone(),
-            keeps: Keeps::Frames(stream.takes.subjects()),
+            keeps: match &stream.mirrors {
+                None => Keeps::Frames(stream.takes.subjects()),
+                Some(_) => tier::mirror_of(&stream.name, &self.hub.name),
+            },
             replicas,
             max_bytes: self.bytes_of(stream),
             max_age: stream.max_age,
@@ -212,6 +225,20 @@ fn config(plan: &StreamPlan) -> Config {
             max_messages_per_subject: -1,
             ..common
         },
+        Keeps::Mirror { api, deliver } => Config {
+            description: Some("The record of the gateways, as another hub keeps it.".to_owned()),
+            storage: StorageType::File,
+            max_messages_per_subject: -1,
+            mirror: Some(Source {
+                name: plan.stream.as_str().to_owned(),
+                external: Some(External {
+                    api_prefix: api.clone(),
+                    delivery_prefix: Some(deliver.clone()),
+                }),
+                ..Source::default()
+            }),
+            ..common
+        },
         Keeps::LastValues => Config {
             description: Some("The last value of each tag.".to_owned()),
             subjects: vec![subjects::EVERY_LIVE.to_owned()],
@@ -245,7 +272,11 @@ fn differences(existing: &Config, wanted: &Config) -> Vec<&'static str> {
     same("deny_delete", existing.deny_delete);
     same("deny_purge", existing.deny_purge);
     same("allow_rollup_hdrs", !existing.allow_rollup);
-    same("mirror", existing.mirror.is_none());
+    let prefixes = |config: &Config| {
+        let mirror = config.mirror.as_ref()?;
+        Some((mirror.name.clone(), mirror.external.clone()))
+    };
+    same("mirror", prefixes(existing) == prefixes(wanted));
     same("sources", existing.sources.as_ref().is_none_or(Vec::is_empty));
     same("subject_transform", existing.subject_transform.is_none());
     differs

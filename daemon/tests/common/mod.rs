@@ -230,6 +230,9 @@ impl Hub {
                 })
                 .into(),
             users: vec![user(Role::Admin, "admin", ADMIN), user(Role::System, "system", SYSTEM)],
+            sites: Vec::new(),
+            mirrors: Vec::new(),
+            regions: Vec::new(),
             anonymous: Some(Role::Reader),
             ports_dir: Some(dir.join("hub")),
         }

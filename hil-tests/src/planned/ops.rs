@@ -15,7 +15,7 @@ impl PlannedHub {
     ///
     /// # Errors
     /// When the binary has not been built.
-    pub fn command(&self, verb: &str, args: &[&str]) -> anyhow::Result<Output> {
+    pub fn operate(&self, verb: &str, args: &[&str]) -> anyhow::Result<Output> {
         let mut command = self.family.command(tools::gateway()?);
         command.args(["hub", verb]).args(args).arg("--dir").arg(&self.folder);
         Ok(command.output()?)
@@ -25,7 +25,7 @@ impl PlannedHub {
     ///
     /// # Errors
     /// When it is down.
-    pub fn kill9(&mut self, at: usize) -> anyhow::Result<()> {
+    pub fn kill9_node(&mut self, at: usize) -> anyhow::Result<()> {
         self.nodes[at].server.take().context("the server is down")?.kill9()
     }
 

@@ -149,14 +149,14 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
 
     // Admitted on every server, which is seen by its being let in.
     let admit = ["PlantA/gw-new", "--prefix", "PlantA/New", "--bytes", "10 MiB"];
-    let (out, _) = ends(&hub.command("admit", &admit).unwrap(), 0);
+    let (out, _) = ends(&hub.operate("admit", &admit).unwrap(), 0);
     assert_eq!(out.matches("runs the new configuration").count(), 3, "{out}");
     until(CATCH_UP, "the admitted one is let in", || async {
         Ok((count(&connected(&operator, 3).await?, "PlantA/gw-new") == 2).then_some(()))
     })
     .await
     .unwrap();
-    let (out, _) = ends(&hub.command("admit", &admit).unwrap(), 0);
+    let (out, _) = ends(&hub.operate("admit", &admit).unwrap(), 0);
     assert!(out.contains("was admitted already"), "{out}");
     let admin = hub.client(0, "admin").await.unwrap();
     let stream = async_nats::jetstream::new(admin).get_stream("TIDE").await.unwrap();
@@ -172,7 +172,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
             let payload = format!("{{\"v\":{value},\"ts\":1,\"q\":\"good\",\"src\":\"x\"}}");
             speaks.publish(subject, payload.into()).await?;
         }
-        let (out, _) = ends(&hub.command("list", &["--json"])?, 0);
+        let (out, _) = ends(&hub.operate("list", &["--json"])?, 0);
         let list: Value = serde_json::from_str(&out)?;
         *last.borrow_mut() = out;
         let (real, said) = (row(&list, "PlantA/gw-line3"), row(&list, "PlantA/gw-b"));
@@ -190,7 +190,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
 
     // Revoked: gone from every server, by its certificate, whatever it calls itself.
     let begun = Instant::now();
-    let (out, _) = ends(&hub.command("revoke", &["PlantA/gw-a"]).unwrap(), 0);
+    let (out, _) = ends(&hub.operate("revoke", &["PlantA/gw-a"]).unwrap(), 0);
     assert!(begun.elapsed() < GONE, "{:?}: {out}", begun.elapsed());
     assert_eq!(out.matches("cut its connection").count(), 2, "{out}");
     let after = connected(&operator, 3).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     // It dials five times a second and is refused.
     let past = ["--since", "1h", "--json"];
     until(CATCH_UP, "it is refused", || {
-        let audit = hub.command("audit", &past);
+        let audit = hub.operate("audit", &past);
         async move {
             let said = text(&audit?.stdout);
             Ok((said.contains("Kicked") && said.contains("Authentication Failure")).then_some(()))
@@ -214,20 +214,20 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     assert_eq!(count(&connected(&operator, 3).await.unwrap(), "PlantA/gw-a"), 0);
 
     // A server that is away is named, and nothing is called done.
-    hub.kill9(2).unwrap();
-    let (_, err) = ends(&hub.command("revoke", &["PlantA/gw-b"]).unwrap(), 1);
+    hub.kill9_node(2).unwrap();
+    let (_, err) = ends(&hub.operate("revoke", &["PlantA/gw-b"]).unwrap(), 1);
     assert!(err.contains("hub-3 did not say whom it holds"), "{err}");
     assert!(err.contains("NOT known to be gone"), "{err}");
     hub.start_node(2).await.unwrap();
     until(CATCH_UP, "the revocation is complete", || {
-        let done = hub.command("revoke", &["PlantA/gw-b"]);
+        let done = hub.operate("revoke", &["PlantA/gw-b"]);
         async move { Ok(done?.status.success().then_some(())) }
     })
     .await
     .unwrap();
 
     // What is not as hub.toml says is found.
-    let found = kinds(&hub.command("audit", &["--json"]).unwrap());
+    let found = kinds(&hub.operate("audit", &["--json"]).unwrap());
     assert!(found.contains(&"never-seen".to_owned()), "{found:?}");
     assert!(!found.iter().any(|kind| kind.ends_with("differs")), "{found:?}");
     let conf = hub.node(0).join("nats-server.conf");
@@ -239,7 +239,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     config.max_age = Duration::from_secs(3600);
     let context = async_nats::jetstream::new(hub.client(1, "admin").await.unwrap());
     context.update_stream(config).await.unwrap();
-    let found = kinds(&hub.command("audit", &["--json"]).unwrap());
+    let found = kinds(&hub.operate("audit", &["--json"]).unwrap());
     for kind in ["configuration-differs", "stream-differs", "never-seen"] {
         assert!(found.contains(&kind.to_owned()), "{kind} in {found:?}");
     }
@@ -249,7 +249,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     let papers = hub.server_papers("new").unwrap();
     let (cert, key) = (papers.cert.to_str().unwrap(), papers.key.to_str().unwrap());
     let (out, _) = ends(
-        &hub.command(
+        &hub.operate(
             "rotate",
             &["hub-1", "--new-cert", cert, "--new-key", key, "--alarm-days", "0"],
         )
@@ -261,17 +261,17 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     assert!(serials.len() == 4 && serials.iter().all(|one| *one == serials[0]), "{out}");
     assert_eq!(connected(&operator, 3).await.unwrap(), before);
     // These certificates last a day.
-    let (out, _) = ends(&hub.command("rotate", &["--check"]).unwrap(), 1);
+    let (out, _) = ends(&hub.operate("rotate", &["--check"]).unwrap(), 1);
     assert_eq!(out.matches("ends 2").count(), 12, "{out}");
     assert_eq!(out.matches(serials[0]).count(), 4, "{out}");
     // A key of another certificate is not even written.
     let stale = own_a.key.to_str().unwrap();
     let (_, err) = ends(
-        &hub.command("rotate", &["hub-1", "--new-cert", cert, "--new-key", stale]).unwrap(),
+        &hub.operate("rotate", &["hub-1", "--new-cert", cert, "--new-key", stale]).unwrap(),
         2,
     );
     assert!(err.contains("the new pair"), "{err}");
-    ends(&hub.command("rotate", &["--check", "--alarm-days", "0"]).unwrap(), 0);
+    ends(&hub.operate("rotate", &["--check", "--alarm-days", "0"]).unwrap(), 0);
 }
 
 /// With an authority of its own, a hub gives out tokens, renews its certificates and takes those of

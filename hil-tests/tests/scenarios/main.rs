@@ -41,6 +41,7 @@ mod secrets;
 mod signed;
 mod stream_full;
 mod tampered_copy;
+mod tiers;
 mod time_certificate;
 mod time_first_sync;
 mod time_steps;

@@ -90,18 +90,63 @@ pub(super) fn tell_missing(
             }
         }
     }
+    for site in &file.sites {
+        let own = folder.site(&site.name);
+        for (file, what) in [
+            ("ca.pem", "the root certificate of the hub's and the gateways' authority".to_owned()),
+            (
+                "cert.pem",
+                format!("a certificate for {}, as server and as client", site.hosts.join(", ")),
+            ),
+            ("key.pem", "its key".to_owned()),
+        ] {
+            let path = own.join(file);
+            if !path.exists() {
+                missing.push((path, what));
+            }
+        }
+    }
+    for (node, region) in
+        file.nodes.iter().flat_map(|it| file.regions.iter().map(move |to| (it, to)))
+    {
+        let own = folder.node(&node.name).join("regions").join(region.name.as_str());
+        for (file, what) in [
+            ("ca.pem", "the root certificate of the region's hub".to_owned()),
+            ("cert.pem", format!("the certificate by which region {} knows this hub", region.name)),
+            ("key.pem", "its key".to_owned()),
+        ] {
+            let path = own.join(file);
+            if !path.exists() {
+                missing.push((path, what));
+            }
+        }
+    }
     for (path, what) in &missing {
         writeln!(with.err, "warning: {} is missing: {what}", path.display())?;
     }
     Ok(!missing.is_empty())
 }
 
-/// Makes the streams by whichever server is there.
-async fn streams(
-    args: &ApplyArgs,
+/// How a hub's admin logs in.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct AdminArgs {
+    /// A server's client address, instead of those in hub.toml
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The admin's certificate (PEM), instead of the one in the folder
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// The admin's key (PEM), instead of the one in the folder
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+}
+
+/// The hub's JetStream by whichever server is there, as its admin.
+pub(super) async fn as_admin(
+    args: &AdminArgs,
     folder: &HubFolder,
     file: &HubFile,
-) -> Result<Vec<String>, Failure> {
+) -> Result<async_nats::jetstream::Context, Failure> {
     let admin = file.people_of(Role::Admin).next();
     let admin = admin.ok_or_else(|| Failure::new(CONFIG, "hub.toml has no admin".to_owned()))?;
     let cert = args.cert.clone().unwrap_or_else(|| folder.user_cert(&admin.name));
@@ -111,7 +156,6 @@ async fn streams(
         None => file.nodes.iter().map(crate::hub::HubNode::client_url).collect(),
     };
     let mut failures = Vec::new();
-    let mut client = None;
     for server in servers {
         let access = Access {
             server: Some(server),
@@ -125,17 +169,21 @@ async fn streams(
             stream: admin.name.clone(),
         };
         match access.connect().await {
-            Ok(connected) => {
-                client = Some(connected);
-                break;
-            }
+            Ok(client) => return Ok(async_nats::jetstream::new(client)),
             Err(error) => failures.push(chain(&error)),
         }
     }
-    let Some(client) = client else {
-        return Err(Failure::new(PEER, failures.join("\n       ")));
-    };
-    let context = async_nats::jetstream::new(client);
+    Err(Failure::new(PEER, failures.join("\n       ")))
+}
+
+/// Makes the streams.
+async fn streams(
+    args: &ApplyArgs,
+    folder: &HubFolder,
+    file: &HubFile,
+) -> Result<Vec<String>, Failure> {
+    let (server, cert, key) = (args.server.clone(), args.cert.clone(), args.key.clone());
+    let context = as_admin(&AdminArgs { server, cert, key }, folder, file).await?;
     let mut told = Vec::new();
     for plan in file.stream_plans() {
         let before = context.get_stream(plan.stream.as_str()).await.ok();

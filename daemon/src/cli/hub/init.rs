@@ -101,7 +101,7 @@ fn stream(text: &str) -> Result<HubStream, crate::names::NameError> {
             Takes::Plants(plants.collect::<Result<_, _>>()?)
         }
     };
-    Ok(HubStream { name: Name::new(name)?, takes, max_bytes: None, max_age: None })
+    Ok(HubStream { name: Name::new(name)?, takes, max_bytes: None, max_age: None, mirrors: None })
 }
 
 pub(super) fn run(args: &InitArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
@@ -197,6 +197,9 @@ fn file_of(args: &InitArgs) -> Result<HubFile, Failure> {
         nodes,
         streams: args.stream.clone(),
         gateways: Vec::new(),
+        sites: Vec::new(),
+        mirrors: Vec::new(),
+        regions: Vec::new(),
         people,
     })
 }

@@ -17,6 +17,7 @@ mod replace;
 mod revoke;
 mod rotate;
 mod token;
+mod promote;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ pub enum HubCommand {
     Rotate(rotate::RotateArgs),
     /// The hub's own authority, for labs and pilots
     Ca(ca::CaArgs),
+    /// Have a mirror take frames in place of the stream that it mirrored: its hub is gone for good
+    Promote(promote::PromoteArgs),
 }
 
 /// Where a hub's files are.
@@ -88,5 +91,6 @@ pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
         HubCommand::Audit(args) => audit::run(args, with),
         HubCommand::Rotate(args) => rotate::run(args, with),
         HubCommand::Ca(args) => ca::run(args, with),
+        HubCommand::Promote(args) => promote::run(args, with),
     }
 }

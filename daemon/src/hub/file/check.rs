@@ -4,11 +4,54 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::values::{Reader, Section};
-use super::{HubFile, HubGateway, HubNode, HubStream, Person, Takes};
+use super::{
+    HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSite, HubStream, Person, Takes,
+};
 use crate::config::{Mistake, Place, format_size};
 use crate::hub::{LAST_VALUES, Role};
 
+/// What has to do with other tiers, each with its section.
+pub(super) struct Tiers<'s, 'a> {
+    pub(super) nodes: &'s [(Section<'a>, HubNode)],
+    pub(super) streams: &'s [(Section<'a>, HubStream)],
+    pub(super) gateways: &'s [(Section<'a>, HubGateway)],
+    pub(super) sites: &'s [(Section<'a>, HubSite)],
+    pub(super) mirrors: &'s [(Section<'a>, HubMirror)],
+    pub(super) regions: &'s [(Section<'a>, HubRegion)],
+}
+
 impl<'a> Reader<'a> {
+    pub(super) fn check_tiers(&mut self, tiers: &Tiers<'_, 'a>) {
+        let Tiers { nodes, streams, gateways, sites, mirrors, regions } = tiers;
+        let servers = nodes.iter().map(|(it, node)| (it, "name", node.name.to_string()));
+        let sites_names = sites.iter().map(|(it, site)| (it, "name", site.name.to_string()));
+        // Servers that are named twice were told already.
+        let mut seen = HashSet::new();
+        let servers = servers.filter(|(_, _, name)| seen.insert(name.clone()));
+        let mirrors_names = mirrors.iter().map(|(it, one)| (it, "name", one.name.to_string()));
+        self.once(servers.chain(sites_names).chain(mirrors_names));
+        self.once(regions.iter().map(|(it, region)| (it, "name", region.name.to_string())));
+        for (section, gateway) in *gateways {
+            let mut serving = sites.iter().filter(|(_, site)| site.serves(&gateway.id));
+            if let (Some(first), Some(second)) = (serving.next(), serving.next()) {
+                let message = format!(
+                    "{} is served by {} and by {}, and can connect to one only",
+                    gateway.id, first.1.name, second.1.name
+                );
+                self.refuse(Mistake::new(section.path_of("id"), section.place_of("id"), message));
+            }
+        }
+        for (section, stream) in *streams {
+            let Some(region) = &stream.mirrors else { continue };
+            if !regions.iter().any(|(_, it)| it.name == *region) {
+                let message = format!("there is no region {region}");
+                let place = section.place_of("mirrors");
+                let mistake = Mistake::new(section.path_of("mirrors"), place, message);
+                self.refuse(mistake.legal("the name of a [[region]]"));
+            }
+        }
+    }
+
     pub(super) fn check(
         &mut self,
         nodes: &[(Section<'a>, HubNode)],

@@ -39,6 +39,12 @@ pub struct HubFile {
     pub streams: Vec<HubStream>,
     /// Who may deliver.
     pub gateways: Vec<HubGateway>,
+    /// Servers between some gateways and this hub.
+    pub sites: Vec<HubSite>,
+    /// Hubs that may mirror this one's streams.
+    pub mirrors: Vec<HubMirror>,
+    /// Hubs whose streams are mirrored here.
+    pub regions: Vec<HubRegion>,
     /// Who may administrate, operate and read.
     pub people: Vec<Person>,
 }
@@ -103,6 +109,43 @@ pub struct HubStream {
     pub max_bytes: Option<u64>,
     /// The longest that it keeps a frame; `None` is for ever.
     pub max_age: Option<Duration>,
+    /// The region whose stream of the same name it mirrors, until it is promoted.
+    pub mirrors: Option<Name>,
+}
+
+/// A server of its own between some gateways and this hub, such as one for a plant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubSite {
+    /// Unique among servers.
+    pub name: Name,
+    /// The names and addresses in its certificate; its gateways are told the first.
+    pub hosts: Vec<String>,
+    /// Where people of the site watch live values.
+    pub client: SocketAddr,
+    /// Where its gateways connect.
+    pub leaf: SocketAddr,
+    /// The gateways that it serves. They connect nowhere else.
+    pub gateways: Vec<Share>,
+    /// The subject of its certificate as RFC 2253 writes it, where that is not the usual one.
+    pub subject: Option<String>,
+}
+
+/// A hub that may mirror this one's streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubMirror {
+    /// Its name.
+    pub name: Name,
+    /// The subject of its certificate as RFC 2253 writes it, where that is not the usual one.
+    pub subject: Option<String>,
+}
+
+/// A hub whose streams are mirrored here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubRegion {
+    /// Its name.
+    pub name: Name,
+    /// Its servers' leaf ports, as `tls://HOST:PORT`.
+    pub urls: Vec<String>,
 }
 
 /// Whose frames a stream collects.
@@ -194,6 +237,12 @@ impl HubFile {
         own.try_fold(0_u64, |sum, gateway| Some(sum.saturating_add(gateway.bytes?)))
     }
 
+    /// The site that serves a gateway, where one does.
+    #[must_use]
+    pub fn site_of(&self, id: &GatewayId) -> Option<&HubSite> {
+        self.sites.iter().find(|site| site.serves(id))
+    }
+
     /// The people of a role.
     pub fn people_of(&self, role: Role) -> impl Iterator<Item = &Person> {
         self.people.iter().filter(move |person| person.role == role)
@@ -251,6 +300,33 @@ impl HubGateway {
     pub fn subject(&self) -> String {
         self.subject.clone().unwrap_or_else(|| gateway_subject(&self.id.to_string()))
     }
+}
+
+impl HubSite {
+    /// Whether a gateway connects here.
+    #[must_use]
+    pub fn serves(&self, id: &GatewayId) -> bool {
+        self.gateways.iter().any(|share| share.holds(id))
+    }
+
+    /// The subject of its certificate as RFC 2253 writes it: its user name at the hub.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.subject.clone().unwrap_or_else(|| server_subject(&self.name))
+    }
+}
+
+impl HubMirror {
+    /// The subject of its certificate as RFC 2253 writes it: its user name at the hub.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.subject.clone().unwrap_or_else(|| server_subject(&self.name))
+    }
+}
+
+/// The subject that the lab authority gives a server, as RFC 2253 writes it.
+fn server_subject(name: &Name) -> String {
+    format!("CN={name},O=Tidegate hub")
 }
 
 impl Person {

@@ -2,7 +2,9 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::{HubFile, HubGateway, HubNode, HubStream, Ocsp, Person, Takes};
+use super::{
+    HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSite, HubStream, Ocsp, Person, Takes,
+};
 
 const HEAD: &str = "\
 # What this hub is, who may deliver to it and who may read there. `tidegate hub` reads and writes
@@ -36,6 +38,15 @@ impl HubFile {
         }
         for stream in &self.streams {
             out.push_str(&stream.print());
+        }
+        for region in &self.regions {
+            out.push_str(&region.print());
+        }
+        for mirror in &self.mirrors {
+            out.push_str(&mirror.print());
+        }
+        for site in &self.sites {
+            out.push_str(&site.print());
         }
         for person in &self.people {
             out.push_str(&person.print());
@@ -79,6 +90,44 @@ impl HubStream {
         if let Some(age) = self.max_age {
             // Writing to a String cannot fail.
             let _ = writeln!(out, "max-age-days = {}", age.as_secs() / 86_400);
+        }
+        if let Some(region) = &self.mirrors {
+            text(&mut out, "mirrors", region);
+        }
+        out
+    }
+}
+
+impl HubRegion {
+    fn print(&self) -> String {
+        let mut out = "\n[[region]]\n".to_owned();
+        text(&mut out, "name", &self.name);
+        texts(&mut out, "urls", &self.urls);
+        out
+    }
+}
+
+impl HubMirror {
+    fn print(&self) -> String {
+        let mut out = "\n[[mirror]]\n".to_owned();
+        text(&mut out, "name", &self.name);
+        if let Some(subject) = &self.subject {
+            text(&mut out, "subject", subject);
+        }
+        out
+    }
+}
+
+impl HubSite {
+    fn print(&self) -> String {
+        let mut out = "\n[[site]]\n".to_owned();
+        text(&mut out, "name", &self.name);
+        texts(&mut out, "hosts", &self.hosts);
+        text(&mut out, "client", self.client);
+        text(&mut out, "leaf", self.leaf);
+        texts(&mut out, "gateways", &self.gateways);
+        if let Some(subject) = &self.subject {
+            text(&mut out, "subject", subject);
         }
         out
     }

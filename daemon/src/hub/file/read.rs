@@ -7,9 +7,11 @@ use std::time::Duration;
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 
+use super::check::Tiers;
 use super::values::{Reader, Section};
 use super::{
-    HubFile, HubGateway, HubNode, HubSettings, HubStream, Mistakes, Ocsp, Person, Share, Takes,
+    HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSettings, HubSite, HubStream, Mistakes,
+    Ocsp, Person, Share, Takes,
 };
 use crate::config::{Mistake, Place, parse_size, repair};
 use crate::hub::Role;
@@ -30,7 +32,10 @@ const APPLICATIONS: &str = "a subject such as \"orders.>\", not below tide, uns,
 const HUB: [&str; 7] =
     ["name", "domain", "store-dir", "max-store", "conf-dir", "last-values", "ocsp"];
 const NODE: [&str; 6] = ["name", "hosts", "client", "leaf", "websocket", "cluster"];
-const STREAM: [&str; 5] = ["name", "plants", "gateways", "max-bytes", "max-age-days"];
+const STREAM: [&str; 6] = ["name", "plants", "gateways", "max-bytes", "max-age-days", "mirrors"];
+const SITE: [&str; 6] = ["name", "hosts", "client", "leaf", "gateways", "subject"];
+const MIRROR: [&str; 2] = ["name", "subject"];
+const REGION: [&str; 2] = ["name", "urls"];
 const GATEWAY_KEYS: [&str; 7] =
     ["id", "prefixes", "bytes", "shares", "app-publish", "app-subscribe", "subject"];
 const USER: [&str; 3] = ["name", "role", "subject"];
@@ -71,7 +76,7 @@ fn empty() -> Toml<'static> {
 
 impl<'a> Reader<'a> {
     fn file(&mut self, root: &'a Toml<'a>) -> Option<HubFile> {
-        self.root(root, &["hub", "node", "stream", "gateway", "user"]);
+        self.root(root, &["hub", "node", "stream", "gateway", "user", "site", "mirror", "region"]);
         for name in ["node", "stream", "user"] {
             self.at_least_one(root, name);
         }
@@ -81,6 +86,17 @@ impl<'a> Reader<'a> {
         let streams = self.each(root, "stream", &STREAM, Self::stream);
         let gateways = self.each(root, "gateway", &GATEWAY_KEYS, Self::gateway);
         let people = self.each(root, "user", &USER, Self::person);
+        let sites = self.each(root, "site", &SITE, Self::site);
+        let mirrors = self.each(root, "mirror", &MIRROR, Self::mirror);
+        let regions = self.each(root, "region", &REGION, Self::region);
+        self.check_tiers(&Tiers {
+            nodes: &nodes,
+            streams: &streams,
+            gateways: &gateways,
+            sites: &sites,
+            mirrors: &mirrors,
+            regions: &regions,
+        });
         self.check(&nodes, &streams, &gateways, &people);
         let only = |list: Vec<(Section<'a>, HubNode)>| list.into_iter().map(|(_, it)| it).collect();
         let file = HubFile {
@@ -89,6 +105,9 @@ impl<'a> Reader<'a> {
             streams: streams.into_iter().map(|(_, it)| it).collect(),
             gateways: gateways.into_iter().map(|(_, it)| it).collect(),
             people: people.into_iter().map(|(_, it)| it).collect(),
+            sites: sites.into_iter().map(|(_, it)| it).collect(),
+            mirrors: mirrors.into_iter().map(|(_, it)| it).collect(),
+            regions: regions.into_iter().map(|(_, it)| it).collect(),
         };
         self.check_room(&section?, &file);
         Some(file)
@@ -165,6 +184,7 @@ impl<'a> Reader<'a> {
             self.refuse(Mistake::new(it.path_of("gateways"), place, message));
         }
         let max_bytes = self.text(it, "max-bytes", SIZE, size);
+        let mirrors = self.text(it, "mirrors", "the name of a [[region]]", name_of);
         let days = self.number(it, "max-age-days", 1..=36_500);
         let max_age = days.and_then(|days| u64::try_from(days).ok());
         let takes = match (plants, gateways) {
@@ -177,6 +197,7 @@ impl<'a> Reader<'a> {
             takes,
             max_bytes,
             max_age: max_age.map(|days| Duration::from_secs(days * 86_400)),
+            mirrors,
         })
     }
 
@@ -185,9 +206,7 @@ impl<'a> Reader<'a> {
         let prefix = |text: &str| TagPath::new(text).map_err(|error| error.to_string());
         let prefixes = self.list(it, "prefixes", "tag paths such as \"PlantA/Line3\"", prefix);
         let bytes = self.text(it, "bytes", SIZE, size);
-        let shares = self.list(it, "shares", "\"PLANT/NAME\" or \"PLANT/*\"", |text| {
-            text.parse::<Share>().map_err(|error| error.to_string())
-        });
+        let shares = self.list(it, "shares", "\"PLANT/NAME\" or \"PLANT/*\"", share);
         let mut subjects = |key| self.list(it, key, APPLICATIONS, of_applications);
         let (app_publish, app_subscribe) = (subjects("app-publish"), subjects("app-subscribe"));
         let subject = self.text(it, "subject", "the subject of its certificate", subject);
@@ -200,6 +219,39 @@ impl<'a> Reader<'a> {
             app_subscribe: app_subscribe.unwrap_or_default(),
             subject,
         })
+    }
+
+    fn site(&mut self, it: &Section<'a>) -> Option<HubSite> {
+        let site_name = self.required(it, "name", NAME, name);
+        let hosts = self.list(it, "hosts", "names and addresses without ports", host);
+        if hosts.as_ref().is_none_or(Vec::is_empty) {
+            self.missing(it, "hosts", "the names and addresses by which its gateways reach it");
+        }
+        let client = self.required(it, "client", ADDRESS, address);
+        let leaf = self.required(it, "leaf", ADDRESS, address);
+        let gateways = self.list(it, "gateways", "\"PLANT/NAME\" or \"PLANT/*\"", share);
+        if gateways.as_ref().is_none_or(Vec::is_empty) {
+            self.missing(it, "gateways", "the gateways that connect there");
+        }
+        let subject = self.text(it, "subject", "the subject of its certificate", subject);
+        let (name, hosts, client, leaf) = (site_name?, hosts?, client?, leaf?);
+        Some(HubSite { name, hosts, client, leaf, gateways: gateways?, subject })
+    }
+
+    fn mirror(&mut self, it: &Section<'a>) -> Option<HubMirror> {
+        let mirror_name = self.required(it, "name", NAME, name);
+        let subject = self.text(it, "subject", "the subject of its certificate", subject);
+        Some(HubMirror { name: mirror_name?, subject })
+    }
+
+    fn region(&mut self, it: &Section<'a>) -> Option<HubRegion> {
+        let region_name = self.required(it, "name", NAME, name);
+        let legal = "\"tls://HOST:7422\", one for each of its servers";
+        let urls = self.list(it, "urls", legal, url);
+        if urls.as_ref().is_none_or(Vec::is_empty) {
+            self.missing(it, "urls", "where its servers take leaf nodes");
+        }
+        Some(HubRegion { name: region_name?, urls: urls? })
     }
 
     fn person(&mut self, it: &Section<'a>) -> Option<Person> {
@@ -227,6 +279,10 @@ fn name_of(text: &str) -> Result<Name, String> {
     Name::new(text).map_err(|_| "it is no name".to_owned())
 }
 
+fn share(text: &str) -> Result<Share, String> {
+    text.parse::<Share>().map_err(|error| error.to_string())
+}
+
 fn gateway(text: &str) -> Result<GatewayId, String> {
     text.parse().map_err(|error: crate::names::GatewayIdError| error.to_string())
 }
@@ -245,6 +301,16 @@ fn path(text: &str) -> Result<PathBuf, String> {
         return Err("it is no path".to_owned());
     }
     Ok(text.into())
+}
+
+/// Where a region takes leaf nodes.
+fn url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("tls://").ok_or("it does not begin with tls://")?;
+    match crate::config::host_and_port(host, 7422) {
+        Ok((host, port)) if host.contains(':') => Ok(format!("tls://[{host}]:{port}")),
+        Ok((host, port)) => Ok(format!("tls://{host}:{port}")),
+        Err(why) => Err(format!("it {why}")),
+    }
 }
 
 fn host(text: &str) -> Result<String, String> {

@@ -2,10 +2,12 @@
 //!
 //! # Invariants
 //! - Only what is durable is signed, so a signature never speaks of frames that a power cut takes.
+//! - Only a certificate that bears this gateway's name signs.
 //! - A checkpoint that cannot be made costs that checkpoint and nothing else; the next one covers
 //!   what it would have.
 
 use tidegate_identity::Identity;
+use tidegate_identity::lab::gateway_subject;
 use tidegate_journal::Kind;
 use tidegate_record::Checkpoint;
 
@@ -16,6 +18,13 @@ use crate::names::GatewayId;
 impl Writer {
     /// Signs everything durable with the gateway's key, and records that.
     pub(super) fn seal(&mut self, identity: &Identity) {
+        let gateway = self.board.gateway();
+        let own = gateway_subject(&gateway.to_string());
+        if identity.facts().subject != own {
+            // Whoever proves would have to take it for a forgery.
+            tracing::debug!(subject = identity.facts().subject, own, "no checkpoint");
+            return;
+        }
         if self.journal.is_carrying() {
             return;
         }
