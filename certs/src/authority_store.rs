@@ -20,26 +20,28 @@
 //! - Whoever calls says what time it is.
 
 mod book;
+mod error;
+mod shared;
 mod tokens;
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509CertificationRequest};
 
 pub use book::{Entry, Holder, How};
+pub use error::{AuthorityStoreError, Refusal};
 
 use crate::authority::Token;
 use crate::certificate::{CertificateFacts, rfc2253};
-use crate::disk::{io_at, read_file, steps, write_file};
+use crate::disk::{io_at, read_file};
 use crate::generations::StoreError;
-use crate::lab::{self, IssueError, Issued, LabCa, Lifetime, SignError, gateway_subject};
+use crate::lab::{self, Issued, LabCa, Lifetime, SignError, gateway_subject};
 use crate::owner::{adopt, make_folder};
 use book::Revoked;
+use shared::{lock, write};
 use tokens::Tokens;
 
 const CERTIFICATE: &str = "ca.pem";
@@ -48,15 +50,11 @@ const ISSUED: &str = "issued.jsonl";
 const TOKENS: &str = "tokens.json";
 const REVOKED: &str = "revoked.json";
 const CRL: &str = "crl.pem";
-const LOCK: &str = ".lock";
 
 /// A quarter of a kilobyte each: a hundred thousand certificates.
 const MAX_ISSUED: u64 = 64 << 20;
 const MAX_STATE: u64 = 16 << 20;
 const MAX_PEM: u64 = 64 << 10;
-
-/// A change takes some fsyncs; a disk that needs longer is broken.
-const LOCK_WITHIN: Duration = Duration::from_secs(10);
 
 /// A clock that differs a little between two machines must not refuse a fresh certificate.
 const BACKDATED: Duration = Duration::from_secs(300);
@@ -68,87 +66,6 @@ const CRL_LASTS: Duration = Duration::from_secs(7 * 86_400);
 pub struct AuthorityStore {
     dir: PathBuf,
     ca: LabCa,
-}
-
-/// Why the folder cannot be used, or nothing was issued.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthorityStoreError {
-    /// The file system refused, or a file is not what belongs there.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// There is no authority in the folder.
-    #[error("{dir} holds no authority; make one with tidegate hub init", dir = dir.display())]
-    Missing {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// There is one already.
-    #[error("{dir} holds an authority already, and another one would cut off everybody who trusts it", dir = dir.display())]
-    Exists {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// Its files are damaged.
-    #[error("the authority in {dir} cannot be used; restore its files from a backup", dir = dir.display())]
-    Broken {
-        /// The folder.
-        dir: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: lab::ReadError,
-    },
-    /// It could not be issued.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// No random numbers.
-    #[error("the system gives no random numbers")]
-    Random,
-    /// More tokens than an authority has reason to hold.
-    #[error("{most} tokens wait to be used; revoke some, or wait until they end")]
-    TooManyTokens {
-        /// How many there may be.
-        most: usize,
-    },
-}
-
-/// Why somebody gets no certificate.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The token is unknown, used or too old: which of them, an attacker need not know.
-    #[error("the token is unknown, used, or too old; ask for a new one")]
-    Token,
-    /// The certificate was not issued here, or not to a gateway.
-    #[error("the certificate of {subject} is not one that is renewed here")]
-    NotOurs {
-        /// Whose it is.
-        subject: String,
-    },
-    /// It was revoked.
-    #[error("the certificate of {subject} is revoked")]
-    Revoked {
-        /// Whose it is.
-        subject: String,
-    },
-    /// The request bears another name than whoever asks.
-    #[error("{asks} asks for a certificate of {asked}; only its own is given")]
-    OtherName {
-        /// Who asks.
-        asks: String,
-        /// Whose it wants.
-        asked: String,
-    },
-    /// The request cannot be signed.
-    #[error(transparent)]
-    Request(#[from] SignError),
-    /// The authority is out of order.
-    #[error(transparent)]
-    Store(#[from] AuthorityStoreError),
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 impl AuthorityStore {
@@ -552,33 +469,6 @@ fn unreadable(path: &Path) -> StoreError {
         path: path.to_owned(),
         why: "what was just issued cannot be read".to_owned(),
         remedy: "report this as a bug",
-    }
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), StoreError> {
-    let mut before = |_| Ok(());
-    write_file(path, content, &mut steps(&mut before))
-}
-
-/// Waits for other processes that change the folder, but not for ever.
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join(LOCK);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(io_at("open", &path))?;
-    adopt(&path, dir);
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WITHIN => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Busy { dir: dir.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(io_at("lock", &path)(error)),
-        }
     }
 }
 

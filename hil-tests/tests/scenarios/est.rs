@@ -1,14 +1,17 @@
 //! Certificates by EST: our client against an authority by other hands, and our authority against a
 //! client by other hands.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
-use tidegate_hil_tests::est::Est;
+use tidegate_hil_tests::est::{Est, Wanted};
 use tidegate_hil_tests::family::{Family, Process};
+use tidegate_hil_tests::server::Server;
 use tidegate_hil_tests::{is_long, tools, wait};
 
 const GATEWAY: &str = "PlantA/gw-line3";
@@ -279,4 +282,135 @@ async fn our_authority_gets_on_with_a_client_by_other_hands_and_gives_it_nothing
     let log = ca.process.printed_since(0).unwrap();
     assert!(log.contains("issued a certificate") && log.contains("refused"), "{log}");
     assert!(!log.contains(&token) && !log.contains("guessed"), "{log}");
+}
+
+/// A leaf server of a gateway; whether what its applications publish reaches the hub.
+struct Leaf {
+    config: PathBuf,
+    log: PathBuf,
+    subject: String,
+    serial: String,
+    server: Option<Server>,
+}
+
+impl Leaf {
+    async fn new(dir: &Path, name: &str, hub: SocketAddr, est: &Est) -> Self {
+        let wanted = Wanted { name: format!("PlantA/{name}"), ..Wanted::default() };
+        let papers = est.issue(name, &wanted).await.unwrap();
+        let config = dir.join(format!("{name}.conf"));
+        let (ca, cert, key) = (est.root(), papers.cert, papers.key);
+        let text = format!(
+            "server_name: {name}\nlisten: 127.0.0.1:-1\nleafnodes {{\n  reconnect: 1s\n  remotes: \
+             [ {{ urls: [\"tls://{hub}\"]\n    tls {{ ca_file: {ca:?}\n cert_file: {cert:?}\n \
+             key_file: {key:?} }} }} ]\n}}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let log = dir.join(format!("{name}.log"));
+        Self { config, log, subject: format!("t.{name}"), serial: papers.serial, server: None }
+    }
+
+    async fn start(&mut self, family: &Arc<Family>) {
+        if let Some(server) = self.server.take() {
+            server.stop().await.unwrap();
+        }
+        self.server = Some(Server::start(family, &self.config, &self.log).await.unwrap());
+    }
+
+    async fn client(&self) -> async_nats::Client {
+        let address = self.server.as_ref().unwrap().clients();
+        async_nats::connect(format!("nats://{address}")).await.unwrap()
+    }
+
+    async fn reaches(&self, heard: &mut async_nats::Subscriber) {
+        let client = self.client().await;
+        let subject = self.subject.as_str();
+        let heard = tokio::sync::Mutex::new(heard);
+        wait::until(wait::SOON, "the hub hears the gateway", || async {
+            client.publish(subject.to_owned(), "1".into()).await?;
+            client.flush().await?;
+            let next = async {
+                let mut heard = heard.lock().await;
+                while heard.next().await.is_some_and(|message| message.subject.as_str() != subject)
+                {
+                }
+            };
+            let within = std::time::Duration::from_millis(200);
+            Ok(tokio::time::timeout(within, next).await.ok())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+/// A hub asks the authority about each gateway that comes: who was revoked stays outside, and the
+/// others come in. A link that stands is not cut by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_is_refused_by_a_hub_that_asks_the_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let family = Family::new().unwrap();
+    let est = Est::start(&family, &dir.join("est")).await.unwrap();
+    let wanted = Wanted {
+        name: "hub-1".to_owned(),
+        organisation: "Tidegate hub".to_owned(),
+        hosts: vec!["127.0.0.1".to_owned()],
+        ..Wanted::default()
+    };
+    let own = est.issue("hub", &wanted).await.unwrap();
+    let (ca, cert, key) = (est.root(), own.cert, own.key);
+    let (config, log) = (dir.join("hub.conf"), dir.join("hub.log"));
+    let text = format!(
+        "server_name: hub-1\nlisten: 127.0.0.1:-1\nocsp_cache: {{ type: none }}\nleafnodes {{\n  \
+         listen: 127.0.0.1:-1\n  tls {{ ca_file: {ca:?}\n cert_file: {cert:?}\n key_file: {key:?}\n \
+         verify_and_map: true\n min_version: \"1.3\"\n ocsp_peer: {{ verify: true }} }}\n}}\n\
+         accounts {{ G {{ users: [ {{ user: reader, password: reader }}, {{ user: \
+         \"CN=PlantA/one,O=Tidegate\" }}, {{ user: \"CN=PlantA/two,O=Tidegate\" }} ] }} }}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let hub = Server::start(&family, &config, &log).await.unwrap();
+    let options = async_nats::ConnectOptions::with_user_and_password(
+        "reader".to_owned(),
+        "reader".to_owned(),
+    );
+    let reader = options.connect(format!("nats://{}", hub.clients())).await.unwrap();
+    let mut heard = reader.subscribe("t.>").await.unwrap();
+    reader.flush().await.unwrap();
+
+    let leafs = hub.leafs().unwrap();
+    let mut one = Leaf::new(dir, "one", leafs, &est).await;
+    let mut two = Leaf::new(dir, "two", leafs, &est).await;
+    for leaf in [&mut one, &mut two] {
+        leaf.start(&family).await;
+        leaf.reaches(&mut heard).await;
+    }
+    est.revoke(&one.serial).await.unwrap();
+    one.reaches(&mut heard).await;
+
+    let refused =
+        || std::fs::read_to_string(&log).unwrap().matches("client not OCSP valid").count();
+    assert_eq!(refused(), 0);
+    one.start(&family).await;
+    two.start(&family).await;
+    two.reaches(&mut heard).await;
+    wait::until(wait::SOON, "the hub refuses again and again", || async {
+        Ok((refused() >= 2).then_some(()))
+    })
+    .await
+    .unwrap();
+    let (refused_one, other) = (one.client().await, two.client().await);
+    refused_one.publish(one.subject.clone(), "1".into()).await.unwrap();
+    refused_one.flush().await.unwrap();
+    other.publish(two.subject.clone(), "last".into()).await.unwrap();
+    other.flush().await.unwrap();
+    // What comes after it, from the other one, is heard; so it would have been.
+    let next = async {
+        loop {
+            let message = heard.next().await.unwrap();
+            assert_ne!(message.subject.as_str(), one.subject);
+            if message.payload == "last" {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(wait::SOON, next).await.unwrap();
 }
