@@ -81,6 +81,13 @@ pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
     if let Some(cluster) = &plan.cluster {
         conf.block("cluster", |conf| routes(conf, cluster));
     }
+    if plan.ocsp != Ocsp::Off {
+        // Its own choice would be where the configuration is, which it may not write.
+        conf.block("ocsp_cache", |conf| {
+            conf.text("type", "local");
+            conf.text("local_store", text_of(&plan.store_dir.join("ocsp")));
+        });
+    }
     conf.text("system_account", SYSTEM);
     if plan.anonymous.is_some() {
         conf.text("no_auth_user", ANONYMOUS);
