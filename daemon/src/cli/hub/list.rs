@@ -167,7 +167,7 @@ pub(super) async fn look(
             (HashMap::new(), Values::new())
         }
     };
-    let mut roll = roll_call(reach.file(), &links.answers, &heads, &values, now);
+    let mut roll = roll_call(reach.file(), &reach.users()?, &links.answers, &heads, &values, now);
     match reach.signed() {
         Ok(signed) => roll.add_certificates(&signed, now),
         Err(failure) => notes.push(format!("certificates are not known: {}", failure.text())),

@@ -13,11 +13,11 @@ use tidegate_identity::StoreError;
 use tidegate_identity::authority_store::AuthorityStore;
 use zeroize::Zeroizing;
 
-use super::super::exit::{DISK, Failure, PEER, USAGE};
+use super::super::exit::{DISK, Failure, NO, PEER, USAGE};
 use super::FolderArgs;
 use crate::causes::chain;
 use crate::hub::operate::roll::Signed;
-use crate::hub::operate::{OperateError, System, Taken, digest, take_over};
+use crate::hub::operate::{OperateError, System, Taken, digest, take_over, users};
 use crate::hub::{HubFile, HubFolder, HubNode, HubText, Role};
 use crate::hubread::Access;
 use crate::names::Name;
@@ -185,16 +185,30 @@ impl<'a> Reach<'a> {
 
     /// The digest of what each server should run.
     pub(super) fn digests(&self) -> Result<Vec<(String, String)>, Failure> {
-        let digests = self.file().nodes.iter().map(|node| {
-            let path = self.folder.conf(&node.name);
-            let said = |error: &dyn std::fmt::Display| {
-                Failure::new(DISK, format!("{} cannot be used: {error}", path.display()))
-            };
-            let conf = Zeroizing::new(fs::read_to_string(&path).map_err(|error| said(&error))?);
-            let digest = digest(&conf).map_err(|error| said(&error))?;
-            Ok((node.name.to_string(), digest))
+        let digests = self.confs()?.into_iter().map(|(node, conf)| {
+            let digest = digest(&conf).map_err(|error| Failure::new(NO, error.to_string()))?;
+            Ok((node, digest))
         });
         digests.collect()
+    }
+
+    /// Whom the servers should let in.
+    pub(super) fn users(&self) -> Result<HashSet<String>, Failure> {
+        Ok(self.confs()?.iter().flat_map(|(_, conf)| users(conf)).collect())
+    }
+
+    /// The configuration of each server, as it was printed.
+    fn confs(&self) -> Result<Vec<(String, Zeroizing<String>)>, Failure> {
+        let confs = self.file().nodes.iter().map(|node| {
+            let path = self.folder.conf(&node.name);
+            let conf = fs::read_to_string(&path).map_err(|error| {
+                let text =
+                    format!("{} cannot be read: {error}; run tidegate hub apply", path.display());
+                Failure::new(DISK, text)
+            })?;
+            Ok((node.name.to_string(), Zeroizing::new(conf)))
+        });
+        confs.collect()
     }
 
     /// What to tell of the servers, one line each; whether all of them run what they should.

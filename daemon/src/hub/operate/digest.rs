@@ -48,6 +48,13 @@ pub fn digest(config: &str) -> Result<String, NoDigest> {
     Ok(text)
 }
 
+/// The users whom a configuration lets in, as its server names them.
+#[must_use]
+pub fn users(config: &str) -> Vec<String> {
+    let values = config.lines().filter_map(|line| line.trim().strip_prefix("user: "));
+    values.filter_map(unquoted).collect()
+}
+
 struct Lines<'a> {
     lines: std::iter::Enumerate<std::str::Lines<'a>>,
     at: usize,
@@ -246,6 +253,12 @@ mod tests {
     #[test]
     fn every_configuration_that_is_written_has_a_digest() {
         assert!(digest(include_str!("../../../vectors/hub/field.conf")).is_ok());
+    }
+
+    #[test]
+    fn the_users_of_a_configuration_are_those_that_its_server_knows() {
+        let users = users(include_str!("../../../vectors/hub/digest.conf"));
+        assert_eq!(users, ["CN=admin,O=Example\\, Ltd"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod take_over;
 
 pub use connections::{Connection, End, Which};
 pub use cut::{Cut, cut};
-pub use digest::{NoDigest, digest};
+pub use digest::{NoDigest, digest, users};
 pub use events::{Event, EventKind, Events};
 pub use handshake::{HandshakeError, shown};
 pub use servers::{Served, Server};

@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //! - Every admitted gateway has a row, also one that never came.
-//! - Every connection of the gateways' account is in a row or among the strangers.
+//! - Every leaf link is a gateway's, of another user whom the configurations let in, or a stranger's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use tidegate_journal::frame;
@@ -115,17 +115,19 @@ pub struct Signed {
 pub struct Roll {
     /// The admitted gateways, in the order of `hub.toml`.
     pub rows: Vec<Row>,
-    /// Links of users who are not in `hub.toml`.
+    /// Links of users who are in no configuration.
     pub strangers: Vec<Connection>,
 }
 
 /// What a gateway says of itself, by the last part of the subject.
 pub type Values = HashMap<String, serde_json::Value>;
 
-/// Puts together what servers and streams say.
+/// Puts together what servers and streams say. `users` are those whom the servers' configurations
+/// let in: more than the gateways, where there are leaf links of other kinds.
 #[must_use]
 pub fn roll_call(
     file: &HubFile,
+    users: &HashSet<String>,
     links: &[Connection],
     heads: &HashMap<GatewayId, Head>,
     values: &Values,
@@ -164,8 +166,10 @@ pub fn roll_call(
             journals: head.map_or(0, |head| head.epochs),
         });
     }
-    let known = |link: &&Connection| by_user.contains_key(link.user.as_str());
-    roll.strangers = links.iter().filter(|link| link.is_leaf).filter(known).cloned().collect();
+    let strange = |link: &&Connection| {
+        link.is_leaf && by_user.contains_key(link.user.as_str()) && !users.contains(&link.user)
+    };
+    roll.strangers = links.iter().filter(strange).cloned().collect();
     roll
 }
 
@@ -322,13 +326,15 @@ mod tests {
             link("P/a", 2, "2026-01-01T00:00:03Z"),
             link("P/b", 3, "2026-01-01T00:00:00Z"),
             link("P/gone", 4, "2026-01-01T00:00:00Z"),
+            link("P/site", 6, "2026-01-01T00:00:00Z"),
             person,
         ];
         let heads = heads_of(&[stored("tide.P.c.e1.frames", 7)]);
         let mut values = Values::new();
         values.insert("uns.P._gateways.a.certificate.days-left".to_owned(), 12.5.into());
         values.insert("uns.P._gateways.a.backlog.frames".to_owned(), 3.into());
-        let roll = roll_call(&file(), &links, &heads, &values, Timestamp::UNIX_EPOCH);
+        let users = HashSet::from(["CN=P/site,O=Tidegate".to_owned()]);
+        let roll = roll_call(&file(), &users, &links, &heads, &values, Timestamp::UNIX_EPOCH);
         let presence: Vec<_> = roll.rows.iter().map(|row| row.presence).collect();
         let expected =
             [Presence::Connected, Presence::Partly, Presence::Absent, Presence::NeverSeen];
@@ -352,7 +358,8 @@ mod tests {
             until: Timestamp::from_second(days * 86_400).unwrap(),
             is_revoked,
         };
-        let mut roll = roll_call(&file(), &links, &HashMap::new(), &Values::new(), now);
+        let mut roll =
+            roll_call(&file(), &HashSet::new(), &links, &HashMap::new(), &Values::new(), now);
         roll.add_certificates(
             &[
                 signed("P/a", "01", "aa", 3, true),
