@@ -11,8 +11,9 @@ use super::words::{self, Said};
 use crate::causes::chain;
 use crate::leaf::ShowError;
 
-/// How long a certificate that is not valid yet is waited for.
-const EARLY: Duration = Duration::from_secs(3_600);
+/// How long a certificate that is not valid yet is waited for: more than two clocks of the field
+/// differ by, and nobody is asked for another one meanwhile.
+const EARLY: Duration = Duration::from_secs(300);
 /// What must be left of the identity in use for an untried one to wait for the hub: a hundredth of
 /// its lifetime for each look that could be missed.
 const RESERVE: u32 = 10;
