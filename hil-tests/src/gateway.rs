@@ -63,6 +63,8 @@ pub struct Wishes {
     pub certificates: Certificates,
     /// The `[[device]]` tables, in place of the device that counts and what is beside it.
     pub devices: Option<String>,
+    /// What stands in `[identity]`, in place of the certificate files of the hub.
+    pub identity: Option<String>,
 }
 
 impl Wishes {
@@ -97,6 +99,7 @@ impl Default for Wishes {
             around: Vec::new(),
             certificates: Certificates::default(),
             devices: None,
+            identity: None,
         }
     }
 }
@@ -456,6 +459,10 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let host = |hub: &SocketAddr| wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string());
     let urls: Vec<_> =
         hubs.iter().map(|hub| format!("tls://{}:{}", host(hub), hub.port())).collect();
+    let (tls, identity) = match &wishes.identity {
+        Some(identity) => (String::new(), format!("[identity]\n{identity}")),
+        None => (format!("tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}"), String::new()),
+    };
     let hub = if urls.is_empty() {
         String::new()
     } else {
@@ -463,7 +470,7 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
             r#"
 [hub]
 urls = {urls:?}
-tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}
+{tls}
 stream = "{stream}"
 domain = "{domain}"
 "#
@@ -494,6 +501,8 @@ socket = "control.sock"
 
 [opcua]
 dir = "opcua"
+
+{identity}
 "#,
     );
     match &wishes.devices {

@@ -26,6 +26,7 @@ mod hub_purge;
 mod hub_rollback;
 mod hub_sigkill;
 mod hub_two_gateways;
+mod identity;
 mod injection;
 mod journal_too_small;
 mod leaf_sigkill;
