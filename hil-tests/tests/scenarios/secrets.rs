@@ -190,7 +190,6 @@ async fn system_writes_cores(family: &Arc<Family>, place: &Path) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "a control that shows nothing is told")]
 async fn no_key_password_or_token_is_in_a_log_an_answer_a_bundle_or_a_core() {
     let place = tempfile::Builder::new().prefix("tidegate-rig-").tempdir().unwrap();
     let place = place.path();
