@@ -87,6 +87,12 @@ pub const EVERY_ASK: &str = "ask.*.*.q.>";
 /// Where questions that came through the hub are answered: subjects of the server's own making.
 pub const ANSWERS: &str = "_R_.>";
 
+/// The inboxes of applications at the hub.
+pub const HUB_APPS_INBOXES: &str = "_INBOX.apps.>";
+
+/// The inboxes of applications beside any gateway.
+pub const EVERY_APPS_INBOX: &str = "_INBOX.*.*.apps.>";
+
 /// Where the last value of any tag is asked for, by its live subject appended (imported from direct
 /// gets of the stream of last values).
 pub const LAST_OF_ALL: &str = "tidelast.>";
@@ -199,6 +205,8 @@ mod tests {
         every_ask: String,
         answers: String,
         last_of_all: String,
+        hub_apps_inboxes: String,
+        every_apps_inbox: String,
         not_live: Vec<String>,
     }
 
@@ -224,6 +232,8 @@ mod tests {
         assert_eq!(EVERY_ASK, v.every_ask);
         assert_eq!(ANSWERS, v.answers);
         assert_eq!(LAST_OF_ALL, v.last_of_all);
+        assert_eq!(HUB_APPS_INBOXES, v.hub_apps_inboxes);
+        assert_eq!(EVERY_APPS_INBOX, v.every_apps_inbox);
     }
 
     #[test]

@@ -31,6 +31,7 @@
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod est;
 pub mod family;
 pub mod field;
 pub mod fleet;

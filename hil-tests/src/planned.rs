@@ -4,6 +4,8 @@
 //! - Nothing is written into a server's folder but the certificates that the binary asks for.
 //! - Every port is reserved for as long as the hub exists.
 
+mod ops;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -122,7 +124,7 @@ impl PlannedHub {
             let (cert, key) = (node.folder.join("cert.pem"), node.folder.join("key.pem"));
             planned.authority.issue("hub", "Rig hub", true, &both, &cert, &key)?;
         }
-        for person in ["admin", "operator", "reader"] {
+        for person in ["admin", "operator", "reader", "orders"] {
             let credentials = planned.person(person);
             let dir = credentials.cert.parent().context("no folder")?;
             std::fs::create_dir_all(dir)?;
@@ -164,28 +166,6 @@ impl PlannedHub {
         let both = [ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         self.authority.issue(name, "Tidegate hub", true, &both, &cert, &key)?;
         Ok(Credentials { ca, cert, key })
-    }
-
-    /// A command of `tidegate hub` about this hub: whether it succeeded, and what it said.
-    ///
-    /// # Errors
-    /// When the binary does not start.
-    pub fn command(&self, words: &[&str]) -> anyhow::Result<(bool, String)> {
-        let mut command = self.family.command(tools::gateway()?);
-        let output = command.arg("hub").args(words).arg("--dir").arg(&self.folder).output()?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
-    }
-
-    /// SIGKILL to all servers.
-    ///
-    /// # Errors
-    /// When one has ended by itself.
-    pub fn kill9(&mut self) -> anyhow::Result<()> {
-        for node in &mut self.nodes {
-            node.server.take().context("the server is down")?.kill9()?;
-        }
-        Ok(())
     }
 
     /// The values of one tag that the hub holds of a gateway, in its order, read by `tidegate tap`

@@ -416,7 +416,17 @@ impl Rig {
     /// # Errors
     /// When it says nothing.
     pub async fn prove_at(&self, hub: &Hub) -> anyhow::Result<(Value, bool)> {
-        reader::report(&self.family, &hub.reader_url()?, self.gateway.id()).await
+        reader::report(&self.family, &hub.reader_url()?, self.gateway.id(), None).await
+    }
+
+    /// [`Rig::prove_at`], with the lab's authority vouching for signatures.
+    ///
+    /// # Errors
+    /// When the hub is down or the proof prints no JSON.
+    pub async fn prove_signed_at(&self, hub: &Hub) -> anyhow::Result<(Value, bool)> {
+        let authority = self.hub.credentials(self.gateway.id())?.ca;
+        let url = hub.reader_url()?;
+        reader::report(&self.family, &url, self.gateway.id(), Some(&authority)).await
     }
 
     /// Another hub that admits the same gateway and is empty.

@@ -10,10 +10,11 @@ use toml_span::Value as Toml;
 use super::device::linked;
 use super::fields::{Checker, Fields, Table};
 use super::keys::Section;
-use super::list::{NO_LISTS, Source};
+use super::list::{NO_LISTS, Noted, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
-    Config, Device, Hub, Journal, Leaf, LeafMode, Metrics, OpcUa, TlsFiles, Uplink, WhenFull,
+    Config, Device, Hub, HubScheme, IdentityConfig, Journal, Leaf, LeafMode, Metrics, OpcUa,
+    TlsFiles, Uplink, WhenFull,
 };
 use super::settings::{Argument, Settings};
 use super::{piecemeal, suggest, syntax, value};
@@ -52,6 +53,23 @@ pub fn parse_with_list(
     let directory = file.parent().unwrap_or(Path::new(""));
     let lists = Source { instead: Some(instead), ..NO_LISTS };
     parse_in(directory, file, text, Vec::new(), &[], &lists)
+}
+
+/// The same with tag lists from wherever `read` finds them, and with those that were asked for.
+///
+/// # Errors
+/// With every mistake of the file and of the lists.
+pub fn parse_with_lists(
+    file: &Path,
+    text: &str,
+    read: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Result<(Config, Vec<PathBuf>), Mistakes> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let noted = Noted::new(read);
+    let noting = |path: &Path| noted.read(path);
+    let lists = Source { read: &noting, instead: None };
+    let loaded = parse_in(directory, file, text, Vec::new(), &[], &lists)?;
+    Ok((loaded.config, noted.paths()))
 }
 
 /// A configuration with what only whoever edits it wants to know.
@@ -142,6 +160,11 @@ pub(super) struct Sections {
     metrics: Option<Option<(Metrics, Fields)>>,
     control: Option<(PathBuf, Fields)>,
     opcua: Option<(OpcUa, Fields)>,
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is about mistakes, the inner about absence"
+    )]
+    identity: Option<Option<(IdentityConfig, Fields)>>,
 }
 
 impl Sections {
@@ -155,6 +178,7 @@ impl Sections {
             metrics: self.metrics?.map(|(metrics, _)| metrics),
             control_socket: self.control?.0,
             opcua: self.opcua?.0,
+            identity: self.identity?.map(|(identity, _)| identity),
             devices: devices?,
         })
     }
@@ -172,18 +196,32 @@ impl Checker<'_> {
         let directory = self.directory;
         self.unknown_sections(root);
         let gateway = self.gateway(root);
+        let identity = self.identity(child(root, "identity"));
+        // One with a mistake in it is there all the same.
+        let has_identity = !matches!(identity, Some(None));
         let sections = Sections {
             opcua: self.opcua(child(root, "opcua"), gateway.as_ref()),
             gateway,
-            hub: self.hub(root, directory),
+            hub: self.hub(root, directory, has_identity),
             leaf: self.leaf(root, directory),
             journal: self.journal(root, directory),
             uplink: self.uplink(root),
             metrics: self.metrics(root),
             control: self.control(root, directory),
+            identity,
         };
-        let Sections { leaf, journal, metrics, control, opcua, .. } = &sections;
-        self.places_that_meet(leaf, journal, metrics, control, opcua);
+        let Sections { leaf, journal, metrics, control, opcua, identity, .. } = &sections;
+        let others = [
+            leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir")),
+            control.as_ref().map(|(socket, fields)| (socket, fields, "socket")),
+            opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir")),
+            identity.as_ref().and_then(Option::as_ref).map(|(id, fields)| (&id.dir, fields, "dir")),
+        ];
+        if let (Some(Some(hub)), Some((_, fields))) = (&sections.hub, leaf) {
+            self.domains_that_meet(&hub.domain, fields);
+        }
+        self.inside_the_journal(journal, others.into_iter().flatten());
+        self.one_port_twice(leaf, metrics);
         sections
     }
 
@@ -242,7 +280,12 @@ impl Checker<'_> {
         clippy::option_option,
         reason = "the outer one is about mistakes, the inner about absence"
     )]
-    fn hub(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Option<Hub>> {
+    fn hub(
+        &mut self,
+        root: &Toml<'_>,
+        directory: &Path,
+        has_identity: bool,
+    ) -> Option<Option<Hub>> {
         let table = child(root, "hub");
         let touched = self.settings.touch(Section::Hub) || self.settings.touch(Section::HubTls);
         if table.is_none() && !touched {
@@ -264,15 +307,19 @@ impl Checker<'_> {
         for (index, (url, place)) in urls.iter().enumerate() {
             let path = format!("hub.urls[{index}]");
             let shown = url.to_string();
-            if url.tls && tls.is_none() && !tls_is_wrong {
-                let message = format!("{shown} needs certificates, and there is no tls in [hub]");
-                let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub]"#;
+            if url.scheme.is_tls() && tls.is_none() && !tls_is_wrong && !has_identity {
+                let message = format!(
+                    "{shown} needs certificates, and there is neither tls in [hub] nor [identity]"
+                );
+                let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub], or [identity]"#;
                 let mistake = Mistake::new(path, place.clone(), message).value(shown);
                 self.mistakes.push(mistake.legal(legal));
-            } else if !url.tls && !value::is_loopback(&url.host) && !fields.flag("allow-plaintext")
+            } else if !url.scheme.is_tls()
+                && !value::is_loopback(&url.host)
+                && !fields.flag("allow-plaintext")
             {
                 let message = format!("{shown} would cross the network in plaintext");
-                let tls = super::HubUrl { tls: true, ..url.clone() };
+                let tls = super::HubUrl { scheme: HubScheme::Tls, ..url.clone() };
                 let legal = format!(
                     "\"{tls}\", or allow-plaintext = true in [hub] to accept that anyone on the way \
                      can read and change it"
@@ -289,9 +336,17 @@ impl Checker<'_> {
                 );
             }
         }
-        let urls = urls.iter().map(|(url, _)| url.clone()).collect();
-        let stream = fields.text("stream")?.to_owned();
-        Some(Some(Hub { urls, tls, stream, domain: fields.text("domain")?.to_owned() }))
+        self.one_kind_of_url(urls);
+        self.fail_back(&fields, urls.len());
+        let hub = Hub {
+            proxy: self.proxy(&fields, urls, directory),
+            urls: urls.iter().map(|(url, _)| url.clone()).collect(),
+            tls,
+            stream: fields.text("stream")?.to_owned(),
+            domain: fields.text("domain")?.to_owned(),
+            fail_back_after: fields.duration("fail-back-after-ms"),
+        };
+        Some(Some(hub))
     }
 
     fn tls_files(&mut self, fields: &Fields, directory: &Path) -> Option<TlsFiles> {
@@ -311,7 +366,8 @@ impl Checker<'_> {
         };
         let nats_server = fields.file("nats-server").map(|path| directory.join(path));
         let dir = directory.join(fields.file("dir")?);
-        Some((Leaf { mode, listen, nats_server, dir }, fields))
+        let local = self.local_apps(&fields);
+        Some((Leaf { mode, listen, nats_server, dir, local }, fields))
     }
 
     fn journal(&mut self, root: &Toml<'_>, directory: &Path) -> Option<(Journal, Fields)> {
@@ -334,6 +390,7 @@ impl Checker<'_> {
             send_every: fields.duration("send-every-ms")?,
             max_message: usize::try_from(fields.size("max-message")?).ok()?,
             backfill_limit: fields.size("backfill-limit-per-s"),
+            limit: fields.size("limit-per-s"),
         })
     }
 
@@ -377,28 +434,27 @@ impl Checker<'_> {
         Some(listen)
     }
 
-    /// Two things in one directory, or on one port.
-    fn places_that_meet(
+    /// Other things in the journal's directory: a path with the table and the key it stands in.
+    fn inside_the_journal<'p>(
+        &mut self,
+        journal: &Option<(Journal, Fields)>,
+        others: impl Iterator<Item = (&'p PathBuf, &'p Fields, &'static str)>,
+    ) {
+        let Some((journal, own)) = journal else { return };
+        let legal = format!("a path outside of {}", journal.dir.display());
+        let message = "nothing else may live in the journal's directory";
+        for (_, fields, key) in others.filter(|(path, ..)| path.starts_with(&journal.dir)) {
+            let mistake = fields.mistake(key, message).legal(legal.clone());
+            self.mistakes.push(mistake.other(own.place("dir"), "the journal's directory"));
+        }
+    }
+
+    /// Two listeners on one port.
+    fn one_port_twice(
         &mut self,
         leaf: &Option<(Leaf, Fields)>,
-        journal: &Option<(Journal, Fields)>,
         metrics: &Option<Option<(Metrics, Fields)>>,
-        control: &Option<(PathBuf, Fields)>,
-        opcua: &Option<(OpcUa, Fields)>,
     ) {
-        if let Some((journal, own)) = journal {
-            let legal = format!("a path outside of {}", journal.dir.display());
-            let message = "nothing else may live in the journal's directory";
-            let leaf = leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir"));
-            let control = control.as_ref().map(|(socket, fields)| (socket, fields, "socket"));
-            let opcua = opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir"));
-            for (path, fields, key) in leaf.into_iter().chain(control).chain(opcua) {
-                if path.starts_with(&journal.dir) {
-                    let mistake = fields.mistake(key, message).legal(legal.clone());
-                    self.mistakes.push(mistake.other(own.place("dir"), "the journal's directory"));
-                }
-            }
-        }
         if let (Some((leaf, leaf_fields)), Some(Some((metrics, fields)))) = (leaf, metrics) {
             let same_ip = leaf.listen.ip() == metrics.listen.ip()
                 || leaf.listen.ip().is_unspecified()

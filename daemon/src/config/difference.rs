@@ -72,16 +72,35 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     fn text(value: &dyn Debug) -> String {
         format!("{value:?}")
     }
-    let Config { gateway, hub, leaf, journal, uplink, metrics, control_socket, opcua, devices: _ } =
-        config;
+    let Config {
+        gateway,
+        hub,
+        leaf,
+        journal,
+        uplink,
+        metrics,
+        control_socket,
+        opcua,
+        identity,
+        devices: _,
+    } = config;
+    let identity = identity.as_ref();
     let hub = hub.as_ref();
     let tls = hub.and_then(|hub| hub.tls.as_ref());
+    let proxy = hub.and_then(|hub| hub.proxy.as_ref());
+    let proxy_user = proxy.and_then(|proxy| proxy.user.as_ref());
+    let local = &leaf.local;
+    let jetstream = local.jetstream.as_ref();
     vec![
         ("gateway.plant", text(&gateway.plant)),
         ("gateway.name", text(&gateway.name)),
         ("hub.urls", text(&hub.map(|hub| &hub.urls))),
         ("hub.stream", text(&hub.map(|hub| &hub.stream))),
         ("hub.domain", text(&hub.map(|hub| &hub.domain))),
+        ("hub.proxy", text(&proxy.map(|proxy| (&proxy.host, proxy.port)))),
+        ("hub.proxy-user", text(&proxy_user.map(|user| &user.name))),
+        ("hub.proxy-password-file", text(&proxy_user.map(|user| &user.password_file))),
+        ("hub.fail-back-after-ms", text(&hub.map(|hub| hub.fail_back_after))),
         ("hub.tls.ca", text(&tls.map(|tls| &tls.ca))),
         ("hub.tls.cert", text(&tls.map(|tls| &tls.cert))),
         ("hub.tls.key", text(&tls.map(|tls| &tls.key))),
@@ -89,6 +108,10 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("leaf.listen", text(&leaf.listen)),
         ("leaf.nats-server", text(&leaf.nats_server)),
         ("leaf.dir", text(&leaf.dir)),
+        ("leaf.local-publish", text(&local.publish)),
+        ("leaf.local-subscribe", text(&local.subscribe)),
+        ("leaf.jetstream-domain", text(&jetstream.map(|jetstream| &jetstream.domain))),
+        ("leaf.jetstream-max-bytes", text(&jetstream.map(|jetstream| jetstream.max_bytes))),
         ("journal.dir", text(&journal.dir)),
         ("journal.max-bytes", text(&journal.max_bytes)),
         ("journal.commit-every-ms", text(&journal.commit_every)),
@@ -96,11 +119,21 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("uplink.send-every-ms", text(&uplink.send_every)),
         ("uplink.max-message", text(&uplink.max_message)),
         ("uplink.backfill-limit-per-s", text(&uplink.backfill_limit)),
+        ("uplink.limit-per-s", text(&uplink.limit)),
         ("metrics.listen", text(&metrics.as_ref().map(|metrics| metrics.listen))),
         ("control.socket", text(control_socket)),
         ("opcua.dir", text(&opcua.dir)),
         ("opcua.application-uri", text(&opcua.application_uri)),
         ("opcua.key-bits", text(&opcua.key_bits)),
+        ("identity.dir", text(&identity.map(|identity| &identity.dir))),
+        ("identity.est", text(&identity.map(|identity| &identity.est))),
+        ("identity.ca-pins", text(&identity.map(|identity| &identity.ca_pins))),
+        ("identity.token-file", text(&identity.map(|identity| &identity.token_file))),
+        ("identity.longest-offline-days", text(&identity.map(|it| it.longest_offline))),
+        ("identity.crl", text(&identity.map(|identity| &identity.crl))),
+        ("identity.crl-max-age-hours", text(&identity.map(|it| it.crl_max_age))),
+        ("identity.when-crl-stale", text(&identity.map(|it| it.when_crl_stale))),
+        ("identity.checkpoint-every-ms", text(&identity.map(|it| it.checkpoint_every))),
     ]
 }
 

@@ -18,7 +18,6 @@ use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 use toml_span::value::Table as TomlTable;
 
-use super::HubUrl;
 use super::check::Origin;
 use super::keys::{self, Default, Family, Key, Section};
 use super::list::{self, Row};
@@ -28,6 +27,7 @@ use super::settings::Settings;
 use super::suggest;
 use super::syntax::Repaired;
 use super::value::{self, Raw, Value};
+use super::{HttpsUrl, HubUrl};
 use crate::shared::Recent;
 
 /// What all sections share while a file is checked.
@@ -513,6 +513,13 @@ impl Fields {
         }
     }
 
+    pub(crate) fn https(&self, key: &str) -> Option<&HttpsUrl> {
+        match self.value(key)? {
+            Value::Https(url) => Some(url),
+            _ => None,
+        }
+    }
+
     pub(crate) fn thumbprints(&self, key: &str) -> &[Thumbprint] {
         match self.value(key) {
             Some(Value::Thumbprints(list)) => list,
@@ -544,6 +551,21 @@ impl Fields {
         match self.value(key)? {
             Value::Urls(urls) => Some(urls),
             _ => None,
+        }
+    }
+
+    /// Host and port of a proxy.
+    pub(crate) fn proxy(&self, key: &str) -> Option<(&str, u16)> {
+        match self.value(key)? {
+            Value::Proxy(host, port) => Some((host, *port)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn subjects(&self, key: &str) -> &[Box<str>] {
+        match self.value(key) {
+            Some(Value::Subjects(list)) => list,
+            _ => &[],
         }
     }
 

@@ -13,6 +13,7 @@ mod difference;
 pub mod estimate;
 mod fields;
 mod gather;
+mod identity;
 pub mod keys;
 mod link;
 pub(crate) mod list;
@@ -31,23 +32,26 @@ mod settings;
 mod share;
 pub(crate) mod size;
 mod states;
+mod subject;
 mod suggest;
 mod syntax;
 pub(crate) mod tag;
 mod value;
+mod wan;
 pub mod warnings;
 
 pub(crate) use address::parse as register_address;
-pub use check::{Loaded, Origin, parse, parse_with_list};
+pub use check::{Loaded, Origin, parse, parse_with_list, parse_with_lists};
 pub use difference::{ChangedDevice, Difference};
 pub(crate) use link::tls_files;
 pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
-pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
+pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with, load_with_lists};
 pub use mistake::Mistakes;
 pub(crate) use mistake::{Mistake, Place, shorten};
 pub use model::{
-    Config, Deadband, Device, Driver, Hub, HubUrl, Journal, Leaf, LeafMode, Manner, Metrics, OpcUa,
-    RecordMode, Tag, TlsFiles, Uplink, WhenFull,
+    Config, Deadband, Device, Driver, HttpsUrl, Hub, HubScheme, HubUrl, IdentityConfig, Journal,
+    Leaf, LeafMode, LocalApps, LocalJetStream, Manner, Metrics, OpcUa, Proxy, ProxyUser,
+    RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use size::{format as format_size, parse as parse_size};

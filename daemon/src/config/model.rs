@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_opcua::Thumbprint;
 use tidegate_translator::{TagPath, ValueKind};
 
 use crate::names::GatewayId;
@@ -30,6 +31,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// What the gateway is to OPC UA servers.
     pub opcua: OpcUa,
+    /// The gateway's own certificate; without it there are the files of `hub.tls`, or none.
+    pub identity: Option<IdentityConfig>,
     /// What is polled.
     pub devices: Vec<Device>,
 }
@@ -45,24 +48,99 @@ pub struct Hub {
     pub stream: String,
     /// The JetStream domain whose acknowledgements count.
     pub domain: String,
+    /// Through which all of the URLs are reached; they are WebSockets then.
+    pub proxy: Option<Proxy>,
+    /// How long the first URL must have been reachable before the links go back to it; `None` is
+    /// never.
+    pub fail_back_after: Option<Duration>,
+}
+
+/// An HTTP proxy that is asked to CONNECT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Who asks; `None` where anybody may.
+    pub user: Option<ProxyUser>,
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", Authority(&self.host, self.port))
+    }
+}
+
+/// Whom a proxy knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyUser {
+    /// The name.
+    pub name: String,
+    /// A file with the password alone.
+    pub password_file: PathBuf,
+}
+
+/// `host:port`, an IPv6 address in brackets.
+struct Authority<'a>(&'a str, u16);
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(host, port) = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// One leaf-node URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HubUrl {
-    /// `true` for `tls://`, `false` for `nats://` or `nats-leaf://`.
-    pub tls: bool,
+    /// What is spoken there.
+    pub scheme: HubScheme,
     /// Host name or address.
     pub host: String,
-    /// Port; 7422 when not written.
+    /// Port; 7422 when not written, for a WebSocket 443.
     pub port: u16,
+}
+
+/// What is spoken at a leaf-node URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubScheme {
+    /// `tls://`
+    Tls,
+    /// `wss://`: a WebSocket inside TLS.
+    WebSocket,
+    /// `nats://` or `nats-leaf://`
+    Plain,
+}
+
+impl HubScheme {
+    /// Whether it is inside TLS.
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::WebSocket)
+    }
+
+    /// The port when none is written: that of nats-server's leaf nodes, or of HTTPS.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::WebSocket => 443,
+            Self::Tls | Self::Plain => 7422,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::WebSocket => "wss",
+            Self::Plain => "nats",
+        }
+    }
 }
 
 impl fmt::Display for HubUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "tls" } else { "nats" };
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{scheme}://{open}{}{close}:{}", self.host, self.port)
+        write!(f, "{}://{}", self.scheme.word(), Authority(&self.host, self.port))
     }
 }
 
@@ -88,6 +166,36 @@ pub struct Leaf {
     pub nats_server: Option<PathBuf>,
     /// Where its generated configuration and the local password live.
     pub dir: PathBuf,
+    /// What local applications may do beside listening to live values.
+    pub local: LocalApps,
+}
+
+/// What local applications may do beside listening to live values.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalApps {
+    /// Where they may publish, here and toward the hub.
+    pub publish: Vec<Box<str>>,
+    /// Where they may listen, here and toward the hub.
+    pub subscribe: Vec<Box<str>>,
+    /// JetStream of their own.
+    pub jetstream: Option<LocalJetStream>,
+}
+
+impl LocalApps {
+    /// Whether they may only listen to live values.
+    #[must_use]
+    pub fn only_listen(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// JetStream for local applications.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalJetStream {
+    /// Its domain, which is not the hub's.
+    pub domain: String,
+    /// What its streams may hold on disk together, in bytes.
+    pub max_bytes: u64,
 }
 
 /// Who runs the leaf.
@@ -130,6 +238,8 @@ pub struct Uplink {
     pub max_message: usize,
     /// Bytes per second for back-fill; `None` is no limit.
     pub backfill_limit: Option<u64>,
+    /// Bytes per second of the whole record, back-fill or not; `None` is no limit.
+    pub limit: Option<u64>,
 }
 
 /// Metrics and health over HTTP.
@@ -148,6 +258,56 @@ pub struct OpcUa {
     pub application_uri: String,
     /// Bits of the RSA key of the next certificate.
     pub key_bits: u16,
+}
+
+/// The gateway's own certificate: where it is kept, who signs it, and when it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityConfig {
+    /// Keys, certificates, trusted roots and requests.
+    pub dir: PathBuf,
+    /// Who signs; `None` where certificates are dropped as files.
+    pub est: Option<HttpsUrl>,
+    /// The roots that are trusted; not empty where there is an `est`.
+    pub ca_pins: Vec<Thumbprint>,
+    /// The token for an enrolment, where it is not in the folder.
+    pub token_file: Option<PathBuf>,
+    /// The longest time without hub and authority that is expected.
+    pub longest_offline: Duration,
+    /// The list of revoked certificates, where it is not in the folder.
+    pub crl: Option<PathBuf>,
+    /// How old that list may be.
+    pub crl_max_age: Duration,
+    /// What happens when it is older.
+    pub when_crl_stale: WhenCrlStale,
+    /// How often the record is signed.
+    pub checkpoint_every: Duration,
+}
+
+/// What happens when the list of revoked certificates is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenCrlStale {
+    /// An alarm, and everything goes on.
+    Accept,
+    /// The link to the hub is taken down.
+    Refuse,
+}
+
+/// A server that is reached over HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpsUrl {
+    /// Host name or address.
+    pub host: String,
+    /// Port; 443 when not written.
+    pub port: u16,
+    /// The path, without a `/` at its end.
+    pub path: String,
+}
+
+impl fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "https://{open}{}{close}:{}{}", self.host, self.port, self.path)
+    }
 }
 
 /// One device: what its translator needs, and what the daemon does with each of its tags.

@@ -137,6 +137,12 @@ fn mistakes_of_addresses_on_the_network_read_as_they_should() {
 }
 
 #[test]
+fn mistakes_about_the_way_to_the_hub_and_local_applications_read_as_they_should() {
+    assert_snapshot("wan.txt", &report("wan.toml").to_string());
+    assert_snapshot("direct.txt", &report("direct.toml").to_string());
+}
+
+#[test]
 fn mistakes_of_variables_and_arguments_name_them() {
     let environment = [
         ("TIDEGATE_CFG_JOURNAL__MAX_BYTES", "many"),
@@ -168,6 +174,7 @@ fn a_minimal_file_gets_every_default() {
             listen: SocketAddr::from(([127, 0, 0, 1], 4222)),
             nats_server: None,
             dir: "/var/lib/tidegate/leaf".into(),
+            local: LocalApps::default(),
         },
         journal: Journal {
             dir: "/var/lib/tidegate/journal".into(),
@@ -179,6 +186,7 @@ fn a_minimal_file_gets_every_default() {
             send_every: Duration::from_secs(2),
             max_message: 256 << 10,
             backfill_limit: None,
+            limit: None,
         },
         metrics: None,
         control_socket: "/run/tidegate/control.sock".into(),
@@ -187,6 +195,7 @@ fn a_minimal_file_gets_every_default() {
             application_uri: "urn:tidegate:PlantA:gw-line3".into(),
             key_bits: 2048,
         },
+        identity: None,
         devices: vec![Device {
             driver: Driver::Modbus(Arc::new(DeviceSpec {
                 name: "press-1".into(),
@@ -232,7 +241,11 @@ const EVERYTHING: &str = r#"
 plant = "Werk1"
 name = "gw-9"
 [hub]
-urls = ["tls://hub-1.example.com", "nats://[2001:db8::1]:7423"]
+urls = ["wss://hub-1.example.com", "wss://[2001:db8::1]:7423"]
+proxy = "http://[2001:db8::8]:3128"
+proxy-user = "me"
+proxy-password-file = "proxy.password"
+fail-back-after-ms = 60000
 stream = "FLEET"
 domain = "central"
 allow-plaintext = true
@@ -243,6 +256,10 @@ listen = "0.0.0.0:4333"
 allow-remote = true
 nats-server = "bin/nats-server"
 dir = "leaf"
+local-publish = ["site.orders.*", "site.log"]
+local-subscribe = ["site.>"]
+jetstream-domain = "line3"
+jetstream-max-bytes = "1 GiB"
 [journal]
 dir = "journal"
 max-bytes = "1.5 GiB"
@@ -252,6 +269,7 @@ when-full = "stop-recording"
 send-every-ms = 500
 max-message = "128 KiB"
 backfill-limit-per-s = "1 MB"
+limit-per-s = "2 MB"
 [metrics]
 listen = "[::]:9000"
 allow-remote = true
@@ -261,6 +279,16 @@ socket = "control.sock"
 dir = "pki"
 application-uri = "urn:werk1:gw-9"
 key-bits = 3072
+[identity]
+dir = "identity"
+est = "https://ca.example.com:8443/est"
+ca-pins = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
+token-file = "token"
+longest-offline-days = 30
+crl = "crl.pem"
+crl-max-age-hours = 24
+when-crl-stale = "refuse"
+checkpoint-every-ms = 60000
 [[device]]
 name = "meter"
 protocol = "modbus-tcp"
@@ -442,13 +470,12 @@ fn every_key_that_is_written_reaches_the_configuration() {
     let config = parse_text(&text).unwrap();
     let dir = Path::new("/etc/tidegate");
     assert_eq!(config.gateway.to_string(), "Werk1/gw-9");
+    let wss =
+        |host: &str, port| HubUrl { scheme: HubScheme::WebSocket, host: host.to_owned(), port };
     assert_eq!(
         config.hub.unwrap(),
         Hub {
-            urls: vec![
-                HubUrl { tls: true, host: "hub-1.example.com".into(), port: 7422 },
-                HubUrl { tls: false, host: "2001:db8::1".into(), port: 7423 },
-            ],
+            urls: vec![wss("hub-1.example.com", 443), wss("2001:db8::1", 7423),],
             tls: Some(TlsFiles {
                 ca: dir.join("ca.pem"),
                 cert: "/abs/gw.pem".into(),
@@ -456,6 +483,15 @@ fn every_key_that_is_written_reaches_the_configuration() {
             }),
             stream: "FLEET".into(),
             domain: "central".into(),
+            proxy: Some(Proxy {
+                host: "2001:db8::8".into(),
+                port: 3128,
+                user: Some(ProxyUser {
+                    name: "me".into(),
+                    password_file: dir.join("proxy.password"),
+                }),
+            }),
+            fail_back_after: Some(Duration::from_secs(60)),
         }
     );
     assert_eq!(
@@ -465,6 +501,11 @@ fn every_key_that_is_written_reaches_the_configuration() {
             listen: "0.0.0.0:4333".parse().unwrap(),
             nats_server: Some(dir.join("bin/nats-server")),
             dir: dir.join("leaf"),
+            local: LocalApps {
+                publish: vec!["site.orders.*".into(), "site.log".into()],
+                subscribe: vec!["site.>".into()],
+                jetstream: Some(LocalJetStream { domain: "line3".into(), max_bytes: 1 << 30 }),
+            },
         }
     );
     assert_eq!(
@@ -482,6 +523,7 @@ fn every_key_that_is_written_reaches_the_configuration() {
             send_every: Duration::from_millis(500),
             max_message: 128 << 10,
             backfill_limit: Some(1_000_000),
+            limit: Some(2_000_000),
         }
     );
     assert_eq!(config.metrics, Some(Metrics { listen: "[::]:9000".parse().unwrap() }));
@@ -688,6 +730,21 @@ fn an_argument_wins_over_a_variable_and_a_variable_over_the_file() {
     assert_eq!(config.journal.max_bytes, 2 << 30);
     assert_eq!(config.journal.commit_every, Duration::from_millis(300));
     assert_eq!(config.metrics, Some(Metrics { listen: "127.0.0.1:9000".parse().unwrap() }));
+}
+
+#[test]
+fn the_port_of_a_hub_is_that_of_its_scheme() {
+    let urls = ["tls://a", "nats://b", "nats-leaf://127.0.0.1:1", "wss://c/", "wss://[::1]:8443"];
+    let read = urls.map(|url| {
+        let text = format!(
+            "[hub]\nurls = [{url:?}]\nallow-plaintext = true\n\
+             tls = {{ ca = \"a\", cert = \"b\", key = \"c\" }}\n{MINIMAL}"
+        );
+        parse_text(&text).unwrap().hub.unwrap().urls[0].to_string()
+    });
+    let expected =
+        ["tls://a:7422", "nats://b:7422", "nats://127.0.0.1:1", "wss://c:443", "wss://[::1]:8443"];
+    assert_eq!(read, expected);
 }
 
 #[test]

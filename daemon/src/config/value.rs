@@ -13,7 +13,7 @@ use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HubUrl, patterns, size, states, suggest};
+use super::{HttpsUrl, HubScheme, HubUrl, patterns, size, states, subject, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,10 +29,14 @@ pub(crate) enum Value {
     Path(PathBuf),
     Listen(SocketAddr),
     Urls(Vec<(HubUrl, Place)>),
+    /// Host and port.
+    Proxy(String, u16),
+    Subjects(Vec<Box<str>>),
     /// What each entry says is up to whoever asks.
     Texts(Vec<(String, Place)>),
     TagPath(TagPath),
     States(Arc<States>),
+    Https(HttpsUrl),
     Thumbprints(Vec<Thumbprint>),
     Patterns(Vec<Box<str>>),
 }
@@ -165,6 +169,7 @@ pub(crate) fn read(kind: &Kind, raw: Raw<'_>) -> Result<Value, Wrong> {
         Kind::Ranges => texts(raw).map(Value::Texts),
         Kind::Thumbprints => each(raw, MOST_THUMBPRINTS, thumbprint).map(Value::Thumbprints),
         Kind::Patterns => each(raw, MOST_RANGES, patterns::pattern).map(Value::Patterns),
+        Kind::Subjects => each(raw, MOST_SUBJECTS, subject::local).map(Value::Subjects),
         Kind::States => states::read(raw),
         _ => read_one(kind, raw).map_err(|illegal| vec![(None, illegal)]),
     }
@@ -313,11 +318,13 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             text if is_host(text) => Ok(Value::Text(text.to_owned())),
             _ => Err(Illegal::new(format!("{} names no host", raw.shown()), raw.shown())),
         },
+        Kind::Proxy => proxy(text()?),
         Kind::TagPath => tag_path(text()?).map(Value::TagPath),
         Kind::Uri => match uri(text()?) {
             Ok(text) => Ok(Value::Text(text.to_owned())),
             Err(why) => Err(Illegal::new(format!("{} {why}", raw.shown()), raw.shown())),
         },
+        Kind::HttpsUrl => https_url(text()?).map(Value::Https),
         Kind::IndexRange => match patterns::index_range(text()?) {
             Ok(()) => Ok(Value::Text(text()?.to_owned())),
             Err(why) => Err(Illegal::new(format!("{} {why}", raw.shown()), raw.shown())),
@@ -326,6 +333,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
         Kind::Address
         | Kind::DeviceAddress
         | Kind::Urls
+        | Kind::Subjects
         | Kind::Ranges
         | Kind::States
         | Kind::Thumbprints
@@ -459,6 +467,42 @@ fn uri(text: &str) -> Result<&str, &'static str> {
     }
 }
 
+/// The port of HTTPS when none is written.
+const HTTPS_PORT: u16 = 443;
+/// RFC 7030, 3.2.2: where an EST server has its services when no path is written.
+const EST_PATH: &str = "/.well-known/est";
+
+fn https_url(text: &str) -> Result<HttpsUrl, Illegal> {
+    let shown = format!("{:?}", shorten(text));
+    let illegal = |why: &str| Illegal::new(format!("{shown} {why}"), shown.clone());
+    if text.contains('@') {
+        // What stands before it must not be repeated in a log.
+        let mut illegal = Illegal::new("the URL carries credentials", "");
+        illegal.value = None;
+        illegal.legal = Some("the URL alone; a token is kept in token-file".to_owned());
+        return Err(illegal);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(illegal("has no scheme").suggest(Some(&format!("https://{text}"))));
+    };
+    if scheme != "https" {
+        let near = format!("https://{rest}");
+        return Err(illegal("is not protected by TLS").suggest(Some(&near)));
+    }
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = (rest.get(..at).unwrap_or(rest), rest.get(at..).unwrap_or_default());
+    let (host, port) = host_and_port(authority, HTTPS_PORT).map_err(illegal)?;
+    let path = match path.trim_end_matches('/') {
+        "" => EST_PATH,
+        path => path,
+    };
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(legal) {
+        return Err(illegal("holds a character that no path can have, a question or a fragment"));
+    }
+    Ok(HttpsUrl { host, port, path: path.to_owned() })
+}
+
 /// Certificates that one device may have.
 const MOST_THUMBPRINTS: usize = 64;
 
@@ -551,8 +595,38 @@ fn urls(raw: Raw<'_>) -> Result<Value, Wrong> {
     if wrong.is_empty() { Ok(Value::Urls(out)) } else { Err(wrong) }
 }
 
-/// The port of leaf-node connections when none is written.
-const LEAF_PORT: u16 = 7422;
+/// Subjects of local applications: nobody has that many kinds of messages.
+const MOST_SUBJECTS: usize = 64;
+
+/// Checks the URL of a proxy. There is no usual port, so it must be written.
+fn proxy(text: &str) -> Result<Value, Illegal> {
+    let shown = format!("{:?}", shorten(text));
+    let illegal = |why: &str| Illegal::new(format!("{shown} {why}"), shown.clone());
+    if text.contains('@') {
+        // The password must not be repeated in a log.
+        let message = "the URL carries credentials";
+        let mut illegal = Illegal::new(message, "");
+        illegal.value = None;
+        illegal.legal =
+            Some("\"http://host:port\", with proxy-user and proxy-password-file".to_owned());
+        return Err(illegal);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(illegal("has no scheme").suggest(Some(&format!("http://{text}"))));
+    };
+    if scheme != "http" {
+        return Err(illegal("is no HTTP proxy"));
+    }
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = host_and_port(rest, NO_PORT_WRITTEN).map_err(illegal)?;
+    match port {
+        NO_PORT_WRITTEN => Err(illegal("has no port")),
+        port => Ok(Value::Proxy(host, port)),
+    }
+}
+
+/// A port that cannot be written.
+const NO_PORT_WRITTEN: u16 = 0;
 
 fn hub_url(text: &str) -> Result<HubUrl, Illegal> {
     let shown = format!("{:?}", shorten(text));
@@ -567,19 +641,23 @@ fn hub_url(text: &str) -> Result<HubUrl, Illegal> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(illegal("has no scheme").suggest(Some(&format!("tls://{text}"))));
     };
-    let tls = match scheme {
-        "tls" => true,
-        "nats" | "nats-leaf" => false,
-        "ws" | "wss" => return Err(illegal("is a WebSocket, which is not yet in this version")),
+    let scheme = match scheme {
+        "tls" => HubScheme::Tls,
+        "wss" => HubScheme::WebSocket,
+        "nats" | "nats-leaf" => HubScheme::Plain,
+        "ws" => {
+            let meant = format!("wss://{rest}");
+            return Err(illegal("is a WebSocket without TLS").suggest(Some(&meant)));
+        }
         _ => {
-            let near = suggest::nearest(scheme, ["tls", "nats"]);
+            let near = suggest::nearest(scheme, ["tls", "nats", "wss"]);
             let near = near.map(|scheme| format!("{scheme}://{rest}"));
             return Err(illegal("has an unknown scheme").suggest(near.as_deref()));
         }
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = host_and_port(rest, LEAF_PORT).map_err(illegal)?;
-    Ok(HubUrl { tls, host, port })
+    let (host, port) = host_and_port(rest, scheme.port()).map_err(illegal)?;
+    Ok(HubUrl { scheme, host, port })
 }
 
 #[cfg(test)]
@@ -624,6 +702,24 @@ mod tests {
         ] {
             assert!(host_and_port(text, 502).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_url_of_an_authority_is_https_and_has_the_usual_port_and_path() {
+        for (text, whole) in [
+            ("https://ca.example.com", "https://ca.example.com:443/.well-known/est"),
+            ("https://ca:8443/", "https://ca:8443/.well-known/est"),
+            ("https://[::1]:9/est/plant-a/", "https://[::1]:9/est/plant-a"),
+        ] {
+            assert_eq!(https_url(text).unwrap().to_string(), whole, "{text}");
+            assert_eq!(https_url(whole).unwrap().to_string(), whole, "{text}");
+        }
+        for text in ["ca.example.com", "http://ca", "https://", "https://ca/a?b", "https://ca/a b"]
+        {
+            assert!(https_url(text).is_err(), "{text}");
+        }
+        let said = format!("{:?}", https_url("https://me:secret@ca").unwrap_err());
+        assert!(!said.contains("secret"), "{said}");
     }
 
     #[test]

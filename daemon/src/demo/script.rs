@@ -193,6 +193,8 @@ struct Stage<'a> {
     launcher: Launcher,
     _hub: Player,
     client_url: String,
+    /// Who vouches for the gateway's signatures.
+    authority: PathBuf,
     gateway: Option<Player>,
     config: PathBuf,
     wan: Wan,
@@ -247,6 +249,7 @@ impl<'a> Stage<'a> {
             launcher,
             _hub: hub,
             client_url,
+            authority: lab.ca.clone(),
             gateway: None,
             config,
             wan,
@@ -360,6 +363,7 @@ impl<'a> Stage<'a> {
             from: None,
             to: None,
             journal: Some(self.config.with_file_name("journal")),
+            authority: Some(self.authority.clone()),
             json: false,
         };
         prove::look(&args).await

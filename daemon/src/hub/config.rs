@@ -1,5 +1,7 @@
 //! The hub's nats-server configuration, from a plan.
 
+use std::collections::BTreeSet;
+
 use super::plan::{
     Admitted, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
 };
@@ -138,6 +140,9 @@ fn gateways(conf: &mut Conf, plan: &HubPlan) {
     conf.array("users", |conf| {
         gateway_users(conf, &plan.gateways, kinds);
         site_users(conf, &plan.sites, kinds);
+        for user in plan.users.iter().filter(|user| user.role == Role::Application) {
+            known_user(conf, user, |conf| application(conf, plan));
+        }
     });
     let live: &[_] = if plan.last_values.is_some() { &[READERS, STORE] } else { &[READERS] };
     conf.array("exports", |conf| {
@@ -173,11 +178,23 @@ pub(super) fn gateway_users(conf: &mut Conf, gateways: &[Admitted], kinds: &[&st
         conf.element(|conf| {
             conf.text("user", &admitted.subject);
             only_over(conf, kinds);
-            let publish = may_publish(admitted);
-            let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
-            permissions(conf, &publish, &[inbox, subjects::questions(&admitted.gateway)]);
+            permissions(conf, &may_publish(admitted), &may_hear(admitted));
         });
     }
+}
+
+/// What applications beside gateways may publish it hears, what they may hear it publishes. It may
+/// not answer wherever it is told to: that could be a record.
+fn application(conf: &mut Conf, plan: &HubPlan) {
+    let sorted = |subjects: fn(&Admitted) -> &[String], inboxes: &str| {
+        let at_sites = plan.sites.iter().flat_map(|site| &site.gateways);
+        let all = plan.gateways.iter().chain(at_sites);
+        let subjects = all.flat_map(subjects).map(String::as_str);
+        subjects.chain([inboxes]).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let publish = sorted(|it| &it.app_subscribe, subjects::EVERY_APPS_INBOX);
+    let subscribe = sorted(|it| &it.app_publish, subjects::HUB_APPS_INBOXES);
+    permissions(conf, &Vec::from_iter(publish), &Vec::from_iter(subscribe));
 }
 
 /// Whoever asks in this account's name gets the answers under a subject of the server's making, so
@@ -199,6 +216,14 @@ fn ask(conf: &mut Conf) {
     });
 }
 
+/// A gateway hears answers, its own questions, and what its applications may.
+pub(super) fn may_hear(admitted: &Admitted) -> Vec<String> {
+    let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
+    let mut subscribe = vec![inbox, subjects::questions(&admitted.gateway)];
+    subscribe.extend(admitted.app_subscribe.iter().cloned());
+    subscribe
+}
+
 /// A gateway writes its own record, looks at its own head, speaks below its own prefixes, answers
 /// questions, and asks whom it may.
 pub(super) fn may_publish(admitted: &Admitted) -> Vec<String> {
@@ -214,6 +239,11 @@ pub(super) fn may_publish(admitted: &Admitted) -> Vec<String> {
     publish.push(format!("uns.{plant}._gateways.{name}.>"));
     publish.push(subjects::ANSWERS.to_owned());
     publish.extend(admitted.asks.iter().map(subjects::ask));
+    publish.extend(admitted.app_publish.iter().cloned());
+    if !admitted.app_subscribe.is_empty() {
+        // Whoever hears questions may answer them.
+        publish.push(subjects::HUB_APPS_INBOXES.to_owned());
+    }
     publish
 }
 
@@ -406,6 +436,8 @@ mod tests {
             subject: format!("CN={id},O=Tidegate"),
             stream: Name::new("TIDE").unwrap(),
             asks: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
         }
     }
 

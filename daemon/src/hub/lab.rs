@@ -148,6 +148,8 @@ pub fn write_lab(
             subject,
             stream: name("TIDE")?,
             asks: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
         });
     }
     let (admin, reader, operator) = (user("admin")?, user("reader")?, user("operator")?);

@@ -12,9 +12,11 @@
 //! - The accounts are migration to change: `vectors/hub/` holds the generated text.
 
 mod config;
+pub mod est;
 mod file;
 mod folder;
 mod lab;
+pub mod operate;
 mod plan;
 mod printed;
 mod read;

@@ -113,6 +113,10 @@ pub struct Admitted {
     pub stream: Name,
     /// Whom it may ask.
     pub asks: Vec<GatewayId>,
+    /// Subjects that applications beside it may publish.
+    pub app_publish: Vec<String>,
+    /// Subjects that applications beside it may hear.
+    pub app_subscribe: Vec<String>,
 }
 
 /// Somebody at the hub who is no gateway.
@@ -167,6 +171,8 @@ pub enum Role {
     Reader,
     /// Reloads the server, cuts connections, hears who connects.
     System,
+    /// Speaks with applications beside gateways, on the subjects that these have for that.
+    Application,
 }
 
 impl Role {
@@ -177,6 +183,7 @@ impl Role {
             Self::Admin => "admin",
             Self::Reader => "reader",
             Self::System => "operator",
+            Self::Application => "application",
         }
     }
 }

@@ -134,6 +134,8 @@ impl HubFile {
             subject: gateway.subject(),
             stream: self.stream_of(&gateway.id)?.name.clone(),
             asks,
+            app_publish: gateway.app_publish.clone(),
+            app_subscribe: gateway.app_subscribe.clone(),
         })
     }
 }
@@ -468,7 +470,9 @@ mod tests {
              [[user]]\nname = \"admin\"\nrole = \"admin\"\n\
              [[user]]\nname = \"operator\"\nrole = \"operator\"\n\
              [[user]]\nname = \"historian\"\nrole = \"reader\"\n\
+             [[user]]\nname = \"orders\"\nrole = \"application\"\n\
              [[gateway]]\nid = \"PlantA/gw1\"\nprefixes = [\"PlantA/Line3\"]\nshares = [\"PlantB/*\"]\n\
+             app-publish = [\"orders.*.new\"]\napp-subscribe = [\"recipes.>\"]\n\
              [[gateway]]\nid = \"PlantB/gw1\"\nbytes = \"1 GiB\"\n\
              [[gateway]]\nid = \"PlantB/gw2\"\nbytes = \"2 GiB\"\n",
         );

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::Credentials;
-use crate::config::{Config, HubUrl, TlsFiles};
+use crate::config::{Config, HubScheme, HubUrl, TlsFiles};
 use crate::hub::MAX_PAYLOAD;
 use crate::names::GatewayId;
 use crate::nats_conf::{Conf, listen_text, text_of};
@@ -14,7 +14,7 @@ use crate::subjects;
 /// The account of live values, questions and local applications.
 const LIVE: &str = "LIVE";
 /// The account of the record: the daemon alone.
-const RECORD: &str = "RECORD";
+pub(super) const RECORD: &str = "RECORD";
 /// The user behind local connections without credentials.
 const LOCAL: &str = "local";
 
@@ -44,7 +44,8 @@ pub struct LeafPlan {
 pub struct HubLink {
     /// Leaf-node URLs of one hub.
     pub urls: Vec<HubUrl>,
-    /// Whom to trust and who we are; `None` only where plaintext is legal.
+    /// Whom to trust and who we are. Without it only URLs in plaintext are dialled: there may be no
+    /// certificate yet.
     pub tls: Option<TlsFiles>,
     /// The stream that collects frames.
     pub stream: String,
@@ -69,6 +70,13 @@ pub enum LeafPlanError {
     /// A hub without an address.
     #[error("hub without URL; write at least one into [hub] urls")]
     NoUrl,
+}
+
+impl HubLink {
+    /// Those of the URLs that can be dialled with what there is.
+    fn dialled_urls(&self) -> impl Iterator<Item = &HubUrl> {
+        self.urls.iter().filter(|url| !url.scheme.is_tls() || self.tls.is_some())
+    }
 }
 
 impl LeafPlan {
@@ -140,7 +148,11 @@ pub(super) fn generate_again(
             // Live values that fill a thin link are waited for, not answered by cutting it.
             conf.text("write_deadline", "30s");
             conf.text("write_timeout", "retry");
+            // What is not dialled yet is added by a reload, which needs a list to be there.
             conf.array("remotes", |conf| {
+                if hub.dialled_urls().next().is_none() {
+                    return;
+                }
                 conf.element(|conf| {
                     remote(conf, &plan.gateway, hub, LIVE, dialled.live);
                     // The record has a link of its own, and a frame that came through here would
@@ -206,7 +218,8 @@ fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, di
     // A remote that nats-server has given up stays given up under the URLs that it had, for the
     // whole life of the process. A path means nothing to a leaf link, and makes another remote.
     let path = if dialled == 0 { String::new() } else { format!("/{dialled}") };
-    let mut urls = spread(gateway, &hub.urls);
+    let dialled_urls: Vec<HubUrl> = hub.dialled_urls().cloned().collect();
+    let mut urls = spread(gateway, &dialled_urls);
     // A server that hangs takes connections and says nothing: the next one goes first.
     let next = usize::try_from(dialled).unwrap_or_default().checked_rem(urls.len());
     urls.rotate_left(next.unwrap_or_default());
@@ -246,7 +259,11 @@ fn spread(gateway: &GatewayId, urls: &[HubUrl]) -> Vec<String> {
 }
 
 fn url_text(url: &HubUrl) -> String {
-    let scheme = if url.tls { "tls" } else { "nats-leaf" };
+    let scheme = match url.scheme {
+        HubScheme::Tls => "tls",
+        HubScheme::WebSocket => "wss",
+        HubScheme::Plain => "nats-leaf",
+    };
     let host = &url.host;
     if host.contains(':') && !host.starts_with('[') {
         format!("{scheme}://[{host}]:{}", url.port)
@@ -268,7 +285,8 @@ mod tests {
     use super::*;
 
     fn url(host: &str, tls: bool) -> HubUrl {
-        HubUrl { tls, host: host.to_owned(), port: 7422 }
+        let scheme = if tls { HubScheme::Tls } else { HubScheme::Plain };
+        HubUrl { scheme, host: host.to_owned(), port: 7422 }
     }
 
     fn plan(gateway: &str) -> LeafPlan {
@@ -303,6 +321,19 @@ mod tests {
         let plan = LeafPlan { hub: None, ..plan("P/g") };
         let text = generate(&plan, &credentials()).unwrap();
         assert!(!text.contains("leafnodes") && !text.contains("tideinfo"), "{text}");
+    }
+
+    #[test]
+    fn a_leaf_without_a_certificate_dials_only_what_needs_none() {
+        let mut without = plan("P/g");
+        let hub = without.hub.as_mut().unwrap();
+        hub.tls = None;
+        hub.urls.push(url("127.0.0.1", false));
+        let text = generate(&without, &credentials()).unwrap();
+        assert!(text.contains("nats-leaf://127.0.0.1") && !text.contains("tls://"), "{text}");
+        without.hub.as_mut().unwrap().urls.pop();
+        let text = generate(&without, &credentials()).unwrap();
+        assert!(text.contains("leafnodes") && !text.contains("account: \"RECORD\""), "{text}");
     }
 
     #[test]

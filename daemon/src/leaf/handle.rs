@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::credentials::Credentials;
+use super::papers::{ShowError, Showing};
+use crate::config::TlsFiles;
 
 /// How the leaf is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub struct LeafHandle {
     pub(super) complaint: watch::Receiver<Option<String>>,
     pub(super) hub: watch::Receiver<Option<String>>,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) showing: Showing,
 }
 
 impl LeafHandle {
@@ -89,6 +92,16 @@ impl LeafHandle {
     /// nothing changed asks again.
     pub fn dial_anew(&self, live: bool, record: bool, reason: &str) {
         let _ = self.orders.try_send(Order::Dial { live, record, reason: reason.to_owned() });
+    }
+
+    /// Has both links made anew with other certificate files, and waits until they are; `None` takes
+    /// down every link that needs some. Every later start of the leaf uses the newest files that
+    /// were asked for, also after an error. Dropping the future withdraws nothing.
+    ///
+    /// # Errors
+    /// When the leaf refuses them, does not run, or a link is not made within the time.
+    pub async fn show(&self, files: Option<TlsFiles>, within: Duration) -> Result<(), ShowError> {
+        self.showing.show(files, within).await
     }
 
     /// Waits until it listens and says where; `None` when it was stopped. Cancel safe.

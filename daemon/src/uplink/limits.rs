@@ -62,6 +62,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::config::HubScheme;
 
     /// As nats-server 2.15.1 sends it to whoever connects as a leaf node.
     const REAL: &[u8] = br#"INFO {"server_id":"NAPZ7XXCL3FTNTEDZ56VQNJ4UDJCVERAGDQRI4YGSWELD6MUHJ5LHLSC","server_name":"hub-1","version":"2.15.1","proto":3,"git_commit":"b2fd3ef","go":"go1.27.2","host":"127.0.0.1","port":45347,"headers":true,"auth_required":true,"tls_required":true,"tls_verify":true,"max_payload":8192,"jetstream":true,"ip":"127.0.0.1:45347","client_id":11,"nonce":"py-rol77iHS1Ej8","domain":"hub","compression":"s2_better","api_lvl":5,"info_on_connect":true} 
@@ -80,7 +81,7 @@ mod tests {
                 held.push(connection);
             }
         });
-        HubUrl { tls: true, host: "127.0.0.1".to_owned(), port }
+        HubUrl { scheme: HubScheme::Tls, host: "127.0.0.1".to_owned(), port }
     }
 
     #[tokio::test]

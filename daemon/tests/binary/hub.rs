@@ -144,6 +144,8 @@ impl Hub {
             subject: gateway_subject(gateway),
             stream: plan.streams[0].clone(),
             asks: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
         });
         self.reload_as(&plan, |text| text);
     }

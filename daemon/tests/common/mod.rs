@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
-use tidegate::config::{HubUrl, TlsFiles};
+use tidegate::config::{HubScheme, HubUrl, TlsFiles};
 use tidegate::hub::{
     Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Ocsp, Role, StreamPlan,
     ensure_stream, generate,
@@ -225,6 +225,8 @@ impl Hub {
                     subject: gateway_subject(gateway),
                     stream: Name::new("TIDE").unwrap(),
                     asks: Vec::new(),
+                    app_publish: Vec::new(),
+                    app_subscribe: Vec::new(),
                 })
                 .into(),
             users: vec![user(Role::Admin, "admin", ADMIN), user(Role::System, "system", SYSTEM)],
@@ -270,7 +272,7 @@ impl Hub {
 
     pub(crate) fn url(&self) -> HubUrl {
         let leaf = self.server.leaf.unwrap();
-        HubUrl { tls: true, host: leaf.ip().to_string(), port: leaf.port() }
+        HubUrl { scheme: HubScheme::Tls, host: leaf.ip().to_string(), port: leaf.port() }
     }
 
     /// A leaf in the hands of somebody who holds a certificate and keeps to no rule of ours:

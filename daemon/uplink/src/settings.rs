@@ -23,6 +23,8 @@ pub struct Settings {
     pub max_message: usize,
     /// Bytes per second while more than one message waits; `None` is no limit.
     pub backfill_limit: Option<u64>,
+    /// Bytes per second of everything that is sent, repeats included; `None` is no limit.
+    pub limit: Option<u64>,
     /// Differs from start to start (random), so that a message id of an earlier run never meets
     /// one of this run inside the hub's dedupe window.
     pub incarnation: u64,
@@ -39,6 +41,7 @@ impl Settings {
             send_every: Duration::from_secs(2),
             max_message: 256 * 1024,
             backfill_limit: None,
+            limit: None,
             incarnation,
         }
     }

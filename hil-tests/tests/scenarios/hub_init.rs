@@ -25,10 +25,15 @@ id = "PlantA/gw-a"
 prefixes = ["PlantA/Area"]
 bytes = "20 MiB"
 shares = ["PlantB/*"]
+app-publish = ["orders.>"]
 
 [[gateway]]
 id = "PlantB/gw-b"
 prefixes = ["PlantB"]
+
+[[user]]
+name = "orders"
+role = "application"
 "#;
 
 fn place() -> TempDir {
@@ -46,6 +51,18 @@ async fn frames(admin: &async_nats::Client, stream: &str) -> Value {
 
 async fn local(server: &tidegate_hil_tests::server::Server) -> async_nats::Client {
     async_nats::connect(server.clients().to_string()).await.unwrap()
+}
+
+/// Answers every question on a subject.
+async fn answer(client: async_nats::Client, subject: &'static str) {
+    let mut questions = client.queue_subscribe(subject, "desk".to_owned()).await.unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            let to = question.reply.unwrap();
+            client.publish(to, "the answer".into()).await.unwrap();
+        }
+    });
 }
 
 /// What gets no answer, whether for want of a right or of somebody who listens.
@@ -93,27 +110,23 @@ async fn a_cluster_made_by_hub_init_takes_records_answers_questions_and_lets_nob
     let url = format!("tls://{}", hub.leaf(0));
     let leaf_b = hub.leaf_of("leaf-b", &url, &hub.gateway("PlantB/gw-b").unwrap()).await.unwrap();
     let (at_a, at_b) = (local(&leaf_a).await, local(&leaf_b).await);
-    let mut questions = at_b.subscribe("tide.PlantB.gw-b.q.>").await.unwrap();
-    let responder = at_b.clone();
-    tokio::spawn(async move {
-        while let Some(question) = questions.next().await {
-            let to = question.reply.unwrap();
-            responder.publish(to, "the answer".into()).await.unwrap();
-        }
-    });
+    answer(at_b.clone(), "tide.PlantB.gw-b.q.>").await;
+    let desk = hub.client(1, "orders").await.unwrap();
+    answer(desk, "orders.>").await;
     let reader = hub.client(2, "reader").await.unwrap();
-    let ask = |client: async_nats::Client, inbox: &'static str| async move {
-        let request = async_nats::Request::new().inbox(format!("{inbox}.{}", client.new_inbox()));
-        let request = request.timeout(Some(Duration::from_secs(1))).payload("?".into());
-        let answer = client.send_request("ask.PlantB.gw-b.q.history", request).await;
-        Ok(answer.ok().filter(|answer| answer.payload == "the answer"))
-    };
-    until(CATCH_UP, "a gateway answers another one", || ask(at_a.clone(), "_INBOX.PlantA.gw-a"))
+    let question = "ask.PlantB.gw-b.q.history";
+    for (who, client, subject, inbox) in [
+        ("a gateway answers another one", &at_a, question, "_INBOX.PlantA.gw-a"),
+        ("a gateway answers a reader", &reader, question, "_INBOX.reader"),
+        ("an application at the hub answers", &at_a, "orders.new", "_INBOX.PlantA.gw-a.apps"),
+    ] {
+        until(CATCH_UP, who, || async {
+            Ok((!unanswered(client, subject, &format!("{inbox}.{}", client.new_inbox())).await)
+                .then_some(()))
+        })
         .await
         .unwrap();
-    until(CATCH_UP, "a gateway answers a reader", || ask(reader.clone(), "_INBOX.reader"))
-        .await
-        .unwrap();
+    }
     // Who shares nothing asks in vain; nobody is asked past the hub's names.
     assert!(unanswered(&at_b, "ask.PlantA.gw-a.q.x", "_INBOX.PlantB.gw-b.1").await);
     assert!(unanswered(&at_a, "tide.PlantB.gw-b.q.x", "_INBOX.PlantA.gw-a.1").await);
@@ -131,6 +144,7 @@ async fn a_cluster_made_by_hub_init_takes_records_answers_questions_and_lets_nob
     let victim = "tide.PlantA.gw-line3.00000000000000000000000000000000.frames";
     for (subject, payload) in [
         ("ask.PlantB.gw-b.q.history", "?"),
+        ("orders.new", "?"),
         ("tideinfo.TIDE", ""),
         ("uns.PlantA.Area.t", "8"),
         ("tide.PlantA.gw-a.00000000000000000000000000000001.frames", "mine"),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::super::exit::{self, CONFIG, Failure, NO, OK, PEER, USAGE};
-use super::{FolderArgs, Surroundings};
+use super::{FolderArgs, Surroundings, papers};
 use crate::causes::chain;
 use crate::hub::{HubFile, HubFolder, HubFolderError, Role, drift, ensure_stream};
 use crate::hubread::Access;
@@ -39,6 +39,10 @@ pub(super) fn run(args: &ApplyArgs, with: &mut Surroundings<'_>) -> io::Result<u
         }
         Err(error) => return Failure::from(error).tell(with.err),
     };
+    // Servers and people who were added since.
+    if let Err(failure) = papers::complete(&folder, &read.file, with.now) {
+        return failure.tell(with.err);
+    }
     let changed = match folder.print(&read.file) {
         Ok(changed) => changed,
         Err(error) => return Failure::from(error).tell(with.err),

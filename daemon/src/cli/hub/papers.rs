@@ -1,40 +1,100 @@
-//! Certificates of the hub's servers and people, from a lab authority.
+//! Certificates of the hub's servers and people, from its lab authority.
+//!
+//! # Invariants
+//! - What is there is never replaced: a certificate is renewed by `tidegate hub rotate`, on purpose.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use tidegate_identity::lab::{LabCa, Lifetime};
+use tidegate_identity::authority_store::{AuthorityStore, AuthorityStoreError};
+use tidegate_identity::lab::Issued;
 
 use super::super::exit::{DISK, Failure};
 use crate::hub::{HubFile, HubFolder, Secrecy};
 
-/// A clock that differs a little between two machines must not refuse a fresh certificate.
-const BACKDATED: Duration = Duration::from_secs(300);
-/// Long enough for a pilot; `tidegate hub rotate` renews the servers' before.
+/// Long enough for a pilot; `tidegate hub audit` tells when one ends soon.
 const A_YEAR: Duration = Duration::from_secs(366 * 86_400);
 
-/// Makes an authority, and certificates for everybody in `file`.
+/// Makes an authority where there is none, and certificates for everybody in `file`.
 pub(super) fn issue(folder: &HubFolder, file: &HubFile, now: SystemTime) -> Result<(), Failure> {
-    let failed = |error: tidegate_identity::lab::IssueError| {
-        Failure::new(DISK, crate::causes::chain(&error))
-    };
-    let lifetime = Lifetime::from(now - BACKDATED);
     let name = format!("Tidegate lab CA {}", file.hub.name);
-    let authority = LabCa::new(&name, lifetime.lasting(A_YEAR * 10)).map_err(failed)?;
+    let authority = match AuthorityStore::open(folder.authority()) {
+        Err(AuthorityStoreError::Missing { .. }) => {
+            AuthorityStore::create(folder.authority(), &name, A_YEAR * 10, now)
+        }
+        opened => opened,
+    };
+    let authority = authority.map_err(refused)?;
     folder.write(&folder.ca(), authority.certificate_pem().as_bytes(), Secrecy::Open)?;
+    issue_missing(folder, file, &authority, now)
+}
+
+/// Makes the certificates that are not there, where the hub has a lab authority.
+pub(super) fn complete(folder: &HubFolder, file: &HubFile, now: SystemTime) -> Result<(), Failure> {
+    match AuthorityStore::open(folder.authority()) {
+        Ok(authority) => issue_missing(folder, file, &authority, now),
+        // Somebody else signs.
+        Err(AuthorityStoreError::Missing { .. }) => Ok(()),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn issue_missing(
+    folder: &HubFolder,
+    file: &HubFile,
+    authority: &AuthorityStore,
+    now: SystemTime,
+) -> Result<(), Failure> {
     for node in &file.nodes {
-        let hosts = node.certified_hosts();
-        let issued = authority.hub(node.name.as_str(), &hosts, lifetime.lasting(A_YEAR));
-        let issued = issued.map_err(failed)?;
         let own = folder.node(&node.name);
-        folder.write(&own.join("key.pem"), issued.key_pem.as_bytes(), Secrecy::Secret)?;
-        folder.write(&own.join("cert.pem"), issued.certificate_pem.as_bytes(), Secrecy::Open)?;
+        let (cert, key) = (own.join("cert.pem"), own.join("key.pem"));
+        if !cert.exists() || !key.exists() {
+            let hosts = node.certified_hosts();
+            let issued = authority.server(node.name.as_str(), &hosts, A_YEAR, now);
+            keep(folder, &cert, &key, &issued.map_err(refused)?)?;
+        }
+    }
+    // Whose subject is another one has a certificate from somewhere else.
+    for site in file.sites.iter().filter(|site| site.subject.is_none()) {
+        let own = folder.site(&site.name);
+        let (cert, key) = (own.join("cert.pem"), own.join("key.pem"));
+        if !cert.exists() || !key.exists() {
+            let issued = authority.server(site.name.as_str(), &site.hosts, A_YEAR, now);
+            keep(folder, &cert, &key, &issued.map_err(refused)?)?;
+        }
+    }
+    // To be brought to the hub that mirrors this one.
+    for mirror in file.mirrors.iter().filter(|mirror| mirror.subject.is_none()) {
+        let own = folder.mirror(&mirror.name);
+        let (cert, key) = (own.join("cert.pem"), own.join("key.pem"));
+        if !cert.exists() || !key.exists() {
+            let nowhere: [String; 0] = [];
+            let issued = authority.server(mirror.name.as_str(), &nowhere, A_YEAR, now);
+            keep(folder, &cert, &key, &issued.map_err(refused)?)?;
+            folder.write(
+                &own.join("ca.pem"),
+                authority.certificate_pem().as_bytes(),
+                Secrecy::Open,
+            )?;
+        }
     }
     for person in file.people.iter().filter(|person| person.subject.is_none()) {
-        let issued = authority.reader(person.name.as_str(), lifetime.lasting(A_YEAR));
-        let issued = issued.map_err(failed)?;
         let (cert, key) = (folder.user_cert(&person.name), folder.user_key(&person.name));
-        folder.write(&key, issued.key_pem.as_bytes(), Secrecy::Secret)?;
-        folder.write(&cert, issued.certificate_pem.as_bytes(), Secrecy::Open)?;
+        if !cert.exists() || !key.exists() {
+            let issued = authority.person(person.name.as_str(), A_YEAR, now);
+            keep(folder, &cert, &key, &issued.map_err(refused)?)?;
+        }
     }
     Ok(())
+}
+
+fn keep(folder: &HubFolder, cert: &Path, key: &Path, issued: &Issued) -> Result<(), Failure> {
+    // Both are missing or neither counts, so the key goes first.
+    folder.write(key, issued.key_pem.as_bytes(), Secrecy::Secret)?;
+    folder.write(cert, issued.certificate_pem.as_bytes(), Secrecy::Open)?;
+    Ok(())
+}
+
+fn refused(error: AuthorityStoreError) -> Failure {
+    Failure::new(DISK, crate::causes::chain(&error))
 }

@@ -93,6 +93,8 @@ pub enum Section {
     Control,
     /// `[opcua]`
     OpcUa,
+    /// `[identity]`
+    Identity,
     /// `[[device]]`
     Device,
     /// `[device.tls]`
@@ -109,7 +111,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Gateway,
         Self::Hub,
         Self::HubTls,
@@ -119,6 +121,7 @@ impl Section {
         Self::Metrics,
         Self::Control,
         Self::OpcUa,
+        Self::Identity,
         Self::Device,
         Self::DeviceTls,
         Self::Tag,
@@ -140,6 +143,7 @@ impl Section {
             Self::Metrics => "metrics",
             Self::Control => "control",
             Self::OpcUa => "opcua",
+            Self::Identity => "identity",
             Self::Device => "device",
             Self::DeviceTls => "device.tls",
             Self::Tag => "device.tag",
@@ -202,6 +206,11 @@ impl Section {
                 "What this gateway is to OPC UA servers, and whom it trusts; see `tidegate identity \
                  opcua` and `tidegate identity trust`. Nothing of it is used without a device that \
                  speaks `opcua`."
+            }
+            Self::Identity => {
+                "The key and the certificate of this gateway, made, renewed and watched by the gateway \
+                 itself; see `tidegate identity`. An empty section is enough where certificates are \
+                 dropped as files. `[hub.tls]` names other files instead, and wins."
             }
             Self::Device => "One device that is polled; written once for each.",
             Self::DeviceTls => {
@@ -329,6 +338,10 @@ pub enum Kind {
     Host,
     /// A list of leaf-node URLs.
     Urls,
+    /// The URL of an HTTP proxy.
+    Proxy,
+    /// A list of subjects of local applications.
+    Subjects,
     /// Segments joined by `/`.
     TagPath,
     /// Table and number, such as `holding:100`, or an OPC UA node: the protocol decides.
@@ -339,6 +352,8 @@ pub enum Kind {
     States,
     /// A URI, such as `urn:plant:press-1`.
     Uri,
+    /// The URL of a server that is reached over HTTPS.
+    HttpsUrl,
     /// A list of SHA-256 thumbprints of certificates.
     Thumbprints,
     /// A list of patterns over browse names.
@@ -409,7 +424,7 @@ impl Key {
     /// The environment variable that sets it; `None` for lists, devices and tags.
     #[must_use]
     pub fn variable(&self) -> Option<String> {
-        if self.section.is_of_many() || self.kind == Kind::Urls {
+        if self.section.is_of_many() || self.kind.is_list() {
             return None;
         }
         let section = self.section.path().replace('.', "__");
@@ -444,6 +459,15 @@ pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {
 }
 
 impl Kind {
+    /// Whether it is a list, which only a file can hold.
+    #[must_use]
+    pub const fn is_list(&self) -> bool {
+        matches!(
+            self,
+            Self::Urls | Self::Subjects | Self::Ranges | Self::Thumbprints | Self::Patterns
+        )
+    }
+
     /// What is legal, in words that end an error message: `10 to 60000 (milliseconds)`.
     #[must_use]
     pub fn legal(&self) -> String {
@@ -478,8 +502,12 @@ impl Kind {
             }
             Self::DeviceAddress => format!("{HOSTS}; for opcua {URLS}"),
             Self::Host => "a host name or an IP address, without a port".to_owned(),
-            Self::Urls => "a list of 1 to 16 of \"tls://host:port\" (\"nats://host:port\" for \
-                           plaintext); the port is 7422 when left out"
+            Self::Urls => "a list of 1 to 16 of \"tls://host:port\", the port is 7422 when left \
+                           out; or of \"wss://host\", or \"nats://host:port\" for plaintext"
+                .to_owned(),
+            Self::Proxy => "\"http://host:port\"".to_owned(),
+            Self::Subjects => "a list of 1 to 64 subjects such as \"site.work.>\", none of which \
+                               begins with tide, uns, ask, $ or _"
                 .to_owned(),
             Self::TagPath => {
                 "segments joined by '/', such as \"Line3/Press1/temperature\"".to_owned()
@@ -492,6 +520,9 @@ impl Kind {
                              of 1 to 64 characters"
                 .to_owned(),
             Self::Uri => "a URI of 3 to 512 characters, such as \"urn:plant:press-1\"".to_owned(),
+            Self::HttpsUrl => "\"https://host:port/path\"; the port is 443 and the path \
+                               /.well-known/est when left out"
+                .to_owned(),
             Self::Thumbprints => "a list of 1 to 64 SHA-256 thumbprints, each of 64 hexadecimal \
                                   digits"
                 .to_owned(),
@@ -524,11 +555,14 @@ impl Kind {
             Self::DeviceAddress => "host and port, serial port, or URL",
             Self::Host => "host",
             Self::Urls => "list of URLs",
+            Self::Proxy => "URL",
+            Self::Subjects => "list of subjects",
             Self::TagPath => "tag path",
             Self::Address => "register or node address",
             Self::Ranges => "list of register ranges",
             Self::States => "numbers and names",
             Self::Uri => "URI",
+            Self::HttpsUrl => "URL",
             Self::Thumbprints => "list of thumbprints",
             Self::Patterns => "list of patterns",
             Self::IndexRange => "index range",

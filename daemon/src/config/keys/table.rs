@@ -126,7 +126,43 @@ pub const KEYS: &[Key] = &[
         Default::Required,
         r#"["tls://hub-1.example.com:7422", "tls://hub-2.example.com:7422"]"#,
         "Leaf-node URLs of one hub. All of them must lead to the same stream; the order in which \
-         they are tried is spread by gateway name.",
+         they are tried is spread by gateway name. `wss://` is a WebSocket, for networks that let \
+         nothing but HTTPS out; its port is 443 when left out, and either all of them are one or \
+         none is.",
+    ),
+    fixed(
+        Section::Hub,
+        "proxy",
+        Kind::Proxy,
+        Default::Unset("the URLs are reached directly"),
+        r#""http://proxy.example.com:3128""#,
+        "The HTTP proxy that is asked to CONNECT to the URLs, which must be `wss://` then.",
+    ),
+    fixed(
+        Section::Hub,
+        "proxy-user",
+        Kind::Text { max: 128 },
+        Default::Unset("the proxy asks for nobody"),
+        r#""gateways""#,
+        "Who asks the proxy. Name and password cross the network to the proxy readable, as its \
+         protocol has it.",
+    ),
+    fixed(
+        Section::Hub,
+        "proxy-password-file",
+        Kind::Path,
+        Default::Unset("the proxy asks for nobody"),
+        r#""proxy.password""#,
+        "A file that holds the password of `proxy-user` alone, read at every start.",
+    ),
+    fixed(
+        Section::Hub,
+        "fail-back-after-ms",
+        Kind::Millis { min: 1000, max: DAY_MS },
+        Default::Unset("the links stay where they are until they break"),
+        "600000",
+        "How long the URL that this gateway begins with must be reachable again, without a break, \
+         before its links go back to it from another one.",
     ),
     fixed(
         Section::Hub,
@@ -222,6 +258,41 @@ pub const KEYS: &[Key] = &[
         "Where the server's generated configuration and the local password are kept.",
     ),
     fixed(
+        Section::Leaf,
+        "local-publish",
+        Kind::Subjects,
+        Default::Unset("local applications only listen"),
+        r#"["site.orders.>"]"#,
+        "Subjects on which local applications may publish and ask, without credentials. They reach \
+         the hub too, over a link of their own, as far as the hub permits it to this gateway.",
+    ),
+    fixed(
+        Section::Leaf,
+        "local-subscribe",
+        Kind::Subjects,
+        Default::Unset("local applications hear live values only"),
+        r#"["site.work.>"]"#,
+        "Subjects on which local applications may listen and answer, beside live values. Of a queue \
+         group those on this gateway are served first, and the hub's when there is none.",
+    ),
+    fixed(
+        Section::Leaf,
+        "jetstream-domain",
+        Kind::Name { max: 32 },
+        Default::Unset("no JetStream on the gateway"),
+        r#""line3""#,
+        "Gives local applications JetStream of their own on the gateway, under this domain. It must \
+         not be the hub's. The record does not go through it.",
+    ),
+    fixed(
+        Section::Leaf,
+        "jetstream-max-bytes",
+        Kind::Size { min: 1 << 20, max: 16 << 40 },
+        Default::Derived("256 MiB where there is a `jetstream-domain`"),
+        r#""1 GiB""#,
+        "What the streams of local applications may hold on disk together, below `dir`.",
+    ),
+    fixed(
         Section::Journal,
         "dir",
         Kind::Path,
@@ -288,6 +359,15 @@ pub const KEYS: &[Key] = &[
         "How many bytes of backlog are sent per second after an outage.",
     ),
     fixed(
+        Section::Uplink,
+        "limit-per-s",
+        Kind::Size { min: 1 << 10, max: 1 << 40 },
+        Default::Unset("no limit"),
+        r#""64 KiB""#,
+        "How many bytes of the record are sent per second at most, backlog or not. Less than what is \
+         recorded lets the backlog grow for ever.",
+    ),
+    fixed(
         Section::Metrics,
         "listen",
         Kind::Listen,
@@ -337,6 +417,88 @@ pub const KEYS: &[Key] = &[
         "3072",
         "The length of the RSA key of the next application certificate. Some servers take no more \
          than 2048.",
+    ),
+    fixed(
+        Section::Identity,
+        "dir",
+        Kind::Path,
+        Default::Text("/var/lib/tidegate/identity"),
+        r#""/var/lib/tidegate/identity""#,
+        "Where keys, certificates, the trusted roots and the requests are kept.",
+    ),
+    fixed(
+        Section::Identity,
+        "est",
+        Kind::HttpsUrl,
+        Default::Unset("certificates are dropped as files"),
+        r#""https://ca.example.com/.well-known/est""#,
+        "The EST server (RFC 7030) that certificates are asked of. Needs `ca-pins`.",
+    ),
+    fixed(
+        Section::Identity,
+        "ca-pins",
+        Kind::Thumbprints,
+        Default::Unset("roots come from `tidegate identity enrol` or from an operator's file"),
+        r#"["F1:CC:3D:9A:52:0E:77:14:D6:0B:8F:25:E3:41:9C:AA:06:7D:58:B2:13:EF:90:64:2C:85:D7:3B:1A:F8:40:96"]"#,
+        "The SHA-256 thumbprints of the root certificates that are trusted as authority and hub. \
+         Nothing is trusted because it was seen first.",
+    ),
+    fixed(
+        Section::Identity,
+        "token-file",
+        Kind::Path,
+        Default::Unset("`token` in `dir`"),
+        r#""/run/credentials/tidegate.service/enrolment-token""#,
+        "A file with the token of a single use for the first certificate, and for a new one after \
+         the last has expired. It is removed once it was used, where that is possible.",
+    ),
+    fixed(
+        Section::Identity,
+        "longest-offline-days",
+        Kind::Integer { min: 0, max: 3_650 },
+        Default::Integer(7),
+        "30",
+        "The longest time that this gateway is expected to be without its hub and authority. \
+         A certificate is renewed so early that three such times are left, and after two thirds of \
+         its life at the latest.",
+    ),
+    fixed(
+        Section::Identity,
+        "crl",
+        Kind::Path,
+        Default::Unset("`crl.pem` in `dir`, where there is one"),
+        r#""/etc/tidegate/crl.pem""#,
+        "The list of certificates that the authority revoked.",
+    ),
+    fixed(
+        Section::Identity,
+        "crl-max-age-hours",
+        Kind::Integer { min: 1, max: 87_600 },
+        Default::Integer(168),
+        "168",
+        "How old that list, and those of OPC UA, may be before they count as stale, whatever they say of themselves.",
+    ),
+    fixed(
+        Section::Identity,
+        "when-crl-stale",
+        Kind::Word(&[
+            word("accept", "an alarm is raised, and everything goes on with the list as it is"),
+            word(
+                "refuse",
+                "the link to the hub is taken down until there is a fresh list, and servers of OPC UA whose authority's list is stale are not spoken to",
+            ),
+        ]),
+        Default::Text("accept"),
+        r#""accept""#,
+        "What happens when the list is stale, unreadable or missing although `crl` names one.",
+    ),
+    fixed(
+        Section::Identity,
+        "checkpoint-every-ms",
+        Kind::Millis { min: 1_000, max: DAY_MS },
+        Default::Integer(3_600_000),
+        "3600000",
+        "How often the gateway signs its record, so that a copy of it can be proved to be its own.",
     ),
     device(
         Section::Device,

@@ -92,6 +92,9 @@ fn sample(section: Section) -> String {
     for key in super::keys::of(section).filter(|key| !excluded_from_sample(key)) {
         out.push_str(&format!("{} = {}\n", key.name, key.example));
     }
+    if section == Section::Hub {
+        out.push_str(BEHIND_A_PROXY);
+    }
     if section == Section::Device {
         out = format!("{out}\n{apart}\n{OPCUA_DEVICE}");
     }
@@ -101,6 +104,14 @@ fn sample(section: Section) -> String {
     }
     out
 }
+
+const BEHIND_A_PROXY: &str = r#"
+# Where only HTTPS through a proxy gets out:
+# urls = ["wss://hub-1.example.com", "wss://hub-2.example.com"]
+# proxy = "http://proxy.example.com:3128"
+# proxy-user = "gateways"
+# proxy-password-file = "proxy.password"
+"#;
 
 const SERIAL_DEVICE: &str = r#"[[device]]
 name = "drive-3"
@@ -196,7 +207,10 @@ unit = "rpm"
 
 /// What stands in an example of its own, and what weakens.
 fn excluded_from_sample(key: &Key) -> bool {
-    const APART: [&str; 10] = [
+    const APART: [&str; 13] = [
+        "proxy",
+        "proxy-user",
+        "proxy-password-file",
         "deadband-percent",
         "length",
         "states",

@@ -189,7 +189,14 @@ fn kind(kind: &Kind) -> Value {
             "type": "array",
             "minItems": 1,
             "maxItems": 16,
-            "items": { "type": "string", "pattern": "^(tls|nats|nats-leaf)://[^@]+$" },
+            "items": { "type": "string", "pattern": "^(tls|wss|nats|nats-leaf)://[^@]+$" },
+        }),
+        Kind::Proxy => json!({ "type": "string", "pattern": "^http://[^@/]+:[0-9]{1,5}/?$" }),
+        Kind::Subjects => json!({
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 64,
+            "items": { "type": "string", "pattern": "^[^$_*>. ][^ ]*$" },
         }),
         Kind::Ranges => json!({
             "type": "array",
@@ -206,6 +213,7 @@ fn kind(kind: &Kind) -> Value {
         }),
         Kind::TagPath => json!({ "type": "string", "pattern": "^[^/]+(/[^/]+)*$" }),
         Kind::Uri => json!({ "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$" }),
+        Kind::HttpsUrl => json!({ "type": "string", "pattern": "^https://[^@?#]+$" }),
         Kind::Thumbprints => json!({
             "type": "array",
             "minItems": 1,

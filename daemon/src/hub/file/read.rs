@@ -27,6 +27,8 @@ const SIZE: &str = "a size such as \"50 GiB\"";
 const ADDRESS: &str = "an address with its port, such as \"0.0.0.0:7422\"";
 const GATEWAY: &str = "\"PLANT/NAME\"";
 
+const APPLICATIONS: &str = "a subject such as \"orders.>\", not below tide, uns, ask, $… or _…";
+
 const HUB: [&str; 7] =
     ["name", "domain", "store-dir", "max-store", "conf-dir", "last-values", "ocsp"];
 const NODE: [&str; 6] = ["name", "hosts", "client", "leaf", "websocket", "cluster"];
@@ -34,7 +36,8 @@ const STREAM: [&str; 6] = ["name", "plants", "gateways", "max-bytes", "max-age-d
 const SITE: [&str; 6] = ["name", "hosts", "client", "leaf", "gateways", "subject"];
 const MIRROR: [&str; 2] = ["name", "subject"];
 const REGION: [&str; 2] = ["name", "urls"];
-const GATEWAY_KEYS: [&str; 5] = ["id", "prefixes", "bytes", "shares", "subject"];
+const GATEWAY_KEYS: [&str; 7] =
+    ["id", "prefixes", "bytes", "shares", "app-publish", "app-subscribe", "subject"];
 const USER: [&str; 3] = ["name", "role", "subject"];
 
 impl HubFile {
@@ -204,9 +207,18 @@ impl<'a> Reader<'a> {
         let prefixes = self.list(it, "prefixes", "tag paths such as \"PlantA/Line3\"", prefix);
         let bytes = self.text(it, "bytes", SIZE, size);
         let shares = self.list(it, "shares", "\"PLANT/NAME\" or \"PLANT/*\"", share);
+        let mut subjects = |key| self.list(it, key, APPLICATIONS, of_applications);
+        let (app_publish, app_subscribe) = (subjects("app-publish"), subjects("app-subscribe"));
         let subject = self.text(it, "subject", "the subject of its certificate", subject);
-        let prefixes = prefixes.unwrap_or_default();
-        Some(HubGateway { id: id?, prefixes, bytes, shares: shares.unwrap_or_default(), subject })
+        Some(HubGateway {
+            id: id?,
+            prefixes: prefixes.unwrap_or_default(),
+            bytes,
+            shares: shares.unwrap_or_default(),
+            app_publish: app_publish.unwrap_or_default(),
+            app_subscribe: app_subscribe.unwrap_or_default(),
+            subject,
+        })
     }
 
     fn site(&mut self, it: &Section<'a>) -> Option<HubSite> {
@@ -244,7 +256,7 @@ impl<'a> Reader<'a> {
 
     fn person(&mut self, it: &Section<'a>) -> Option<Person> {
         let person_name = self.required(it, "name", NAME, name);
-        let legal = "\"admin\", \"operator\" or \"reader\"";
+        let legal = "\"admin\", \"operator\", \"reader\" or \"application\"";
         let role = self.required(it, "role", legal, |text| {
             role(text).ok_or_else(|| "there is no such role".to_owned())
         });
@@ -255,7 +267,8 @@ impl<'a> Reader<'a> {
 
 /// The role of that name.
 fn role(text: &str) -> Option<Role> {
-    [Role::Admin, Role::System, Role::Reader].into_iter().find(|role| role.word() == text)
+    let mut all = [Role::Admin, Role::System, Role::Reader, Role::Application].into_iter();
+    all.find(|role| role.word() == text)
 }
 
 fn name(text: &str) -> Result<Name, String> {
@@ -309,6 +322,28 @@ fn host(text: &str) -> Result<String, String> {
         Ok(_) => Err("it has a port, and ports stand elsewhere".to_owned()),
         Err(why) => Err(format!("it {why}")),
     }
+}
+
+/// A subject that is neither the product's nor a server's.
+fn of_applications(text: &str) -> Result<String, String> {
+    const OURS: [&str; 7] = ["tide", "uns", "ask", "tidehead", "tideinfo", "tideread", "tidelast"];
+    let tokens: Vec<_> = text.split('.').collect();
+    let plain = |token: &str| {
+        !token.is_empty()
+            && !token.chars().any(|c| c.is_control() || c.is_whitespace() || c == '*' || c == '>')
+    };
+    let Some((first, rest)) = tokens.split_first() else { return Err("it is empty".to_owned()) };
+    if !plain(first) || first.starts_with(['$', '_']) || OURS.contains(first) {
+        return Err("its first word is a wildcard, or not for applications".to_owned());
+    }
+    let last = rest.len().saturating_sub(1);
+    let legal = |(at, token): (usize, &&str)| {
+        plain(token) || *token == "*" || (*token == ">" && at == last)
+    };
+    if !rest.iter().enumerate().all(legal) {
+        return Err("it is no subject".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn subject(text: &str) -> Result<String, String> {

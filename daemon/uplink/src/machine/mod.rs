@@ -126,6 +126,7 @@ pub struct Uplink {
     backoff: Backoff,
     pace: Pace,
     bucket: Bucket,
+    limit: Bucket,
     drain: Drain,
     waiting_since: Option<Duration>,
     wake: Option<Duration>,
@@ -144,6 +145,7 @@ impl Uplink {
     pub fn new(settings: Settings, remembered: Vec<Cursor>) -> Self {
         let backoff = Backoff::new(&settings.gateway);
         let bucket = Bucket::new(settings.backfill_limit);
+        let limit = Bucket::new(settings.limit);
         let is_ours = |cursor: &Cursor| {
             cursor.hub.domain == settings.domain && cursor.hub.stream == settings.stream
         };
@@ -180,6 +182,7 @@ impl Uplink {
             backoff,
             pace: Pace::new(),
             bucket,
+            limit,
             drain: Drain::default(),
             waiting_since: None,
             wake: None,

@@ -180,12 +180,15 @@ impl Uplink {
             return true;
         }
         self.clear(AlarmKind::TooLarge);
+        let mut free = self.limit.free_at(self.now);
         if more {
-            let free = self.bucket.free_at(self.now);
-            if free > self.now {
-                self.wake_at(free);
-                return true;
-            }
+            free = free.max(self.bucket.free_at(self.now));
+        }
+        if free > self.now {
+            self.wake_at(free);
+            return true;
+        }
+        if more {
             self.bucket.take(run.bytes);
         }
         // What is sent because the hub lost something meets no id from before.

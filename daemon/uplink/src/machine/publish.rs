@@ -41,6 +41,7 @@ impl Uplink {
         message.attempt = message.attempt.saturating_add(1);
         message.phase = Phase::InFlight;
         let deadline = self.pace.deadline(message.run.bytes, message.attempt);
+        self.limit.take(message.run.bytes);
         self.counters.published += 1;
         self.counters.repeats += u64::from(message.attempt > 1);
         self.actions.push(Action::Publish(Publish {

@@ -575,6 +575,29 @@ fn back_fill_keeps_to_its_rate_and_what_is_new_is_not_held_back() {
 }
 
 #[test]
+fn the_whole_record_keeps_to_its_rate_with_what_is_new_and_what_is_sent_again() {
+    let mut world = World::new();
+    world.settings.limit = Some(20_000);
+    world.uplink = Uplink::new(world.settings.clone(), Vec::new());
+    world.append(400, 4_000);
+    world.fates = vec![Fate::RequestLost; 3];
+    world.link_up();
+    world.run_secs(60);
+    let sent: usize = world.sent.iter().map(|publish| publish.bytes).sum();
+    assert!((900_000..1_350_000).contains(&sent), "{sent} bytes in 60 s");
+    world.run_secs(60);
+    assert_eq!(world.backlog(), 0);
+    // What is new finds the same limit: 60 frames a second of 4 kB are far too many for it.
+    let before: usize = world.sent.iter().map(|publish| publish.bytes).sum();
+    for _ in 0..20 {
+        world.append(60, 4_000);
+        world.run_secs(1);
+    }
+    let sent = world.sent.iter().map(|publish| publish.bytes).sum::<usize>() - before;
+    assert!((200_000..520_000).contains(&sent), "{sent} bytes in 20 s");
+}
+
+#[test]
 fn a_link_that_is_cut_at_every_message_still_ends_with_each_frame_once() {
     let mut world = World::new().started();
     world.append(60, 3_000);

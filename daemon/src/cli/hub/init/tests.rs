@@ -80,3 +80,19 @@ fn an_authority_of_ones_own_is_taken_and_what_it_has_to_sign_is_named() {
     assert!(err.contains("cert.pem is missing") && err.contains("key.pem is missing"), "{err}");
     assert!(!own.join("users").exists() && own.join("hub-1/ca.pem").exists());
 }
+
+#[test]
+fn whoever_is_added_to_the_file_gets_a_certificate_and_nobody_gets_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(init(dir.path(), &["--host", "a"]).0, OK);
+    let folder = HubFolder::at(dir.path());
+    let before = std::fs::read(folder.dir().join("hub-1/cert.pem")).unwrap();
+    let toml = std::fs::read_to_string(folder.hub_toml()).unwrap();
+    let toml = format!("{toml}\n[[user]]\nname = \"historian\"\nrole = \"reader\"\n");
+    std::fs::write(folder.hub_toml(), toml).unwrap();
+    let file = folder.load().unwrap().file;
+    papers::complete(&folder, &file, std::time::SystemTime::now()).unwrap();
+    let name = Name::new("historian").unwrap();
+    assert!(folder.user_cert(&name).exists() && folder.user_key(&name).exists());
+    assert_eq!(std::fs::read(folder.dir().join("hub-1/cert.pem")).unwrap(), before);
+}
