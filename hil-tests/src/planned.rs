@@ -168,28 +168,6 @@ impl PlannedHub {
         Ok(Credentials { ca, cert, key })
     }
 
-    /// A command of `tidegate hub` about this hub: whether it succeeded, and what it said.
-    ///
-    /// # Errors
-    /// When the binary does not start.
-    pub fn command(&self, words: &[&str]) -> anyhow::Result<(bool, String)> {
-        let mut command = self.family.command(tools::gateway()?);
-        let output = command.arg("hub").args(words).arg("--dir").arg(&self.folder).output()?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
-    }
-
-    /// SIGKILL to all servers.
-    ///
-    /// # Errors
-    /// When one has ended by itself.
-    pub fn kill9(&mut self) -> anyhow::Result<()> {
-        for node in &mut self.nodes {
-            node.server.take().context("the server is down")?.kill9()?;
-        }
-        Ok(())
-    }
-
     /// The values of one tag that the hub holds of a gateway, in its order, read by `tidegate tap`
     /// as the reader.
     ///

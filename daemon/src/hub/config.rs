@@ -179,31 +179,29 @@ fn gateways(conf: &mut Conf, plan: &HubPlan) {
     });
 }
 
-/// What applications beside gateways may publish it hears, what they may hear it publishes. It may
-/// not answer wherever it is told to: that could be a record.
-fn application(conf: &mut Conf, plan: &HubPlan) {
-    let sorted = |subjects: fn(&Admitted) -> &[String], inboxes: &str| {
-        let subjects = plan.gateways.iter().flat_map(subjects).map(String::as_str);
-        subjects.chain([inboxes]).map(str::to_owned).collect::<BTreeSet<_>>()
-    };
-    let publish = sorted(|it| &it.app_subscribe, subjects::EVERY_APPS_INBOX);
-    let subscribe = sorted(|it| &it.app_publish, subjects::HUB_APPS_INBOXES);
-    permissions(conf, &Vec::from_iter(publish), &Vec::from_iter(subscribe));
-}
-
 /// The users that are gateways; `kinds` are the connections that they may come by.
 pub(super) fn gateway_users(conf: &mut Conf, gateways: &[Admitted], kinds: &[&str]) {
     for admitted in gateways {
         conf.element(|conf| {
             conf.text("user", &admitted.subject);
             only_over(conf, kinds);
-            let publish = may_publish(admitted);
-            let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
-            let mut subscribe = vec![inbox, subjects::questions(&admitted.gateway)];
-            subscribe.extend(admitted.app_subscribe.iter().cloned());
-            permissions(conf, &publish, &subscribe);
+            permissions(conf, &may_publish(admitted), &may_hear(admitted));
         });
     }
+}
+
+/// What applications beside gateways may publish it hears, what they may hear it publishes. It may
+/// not answer wherever it is told to: that could be a record.
+fn application(conf: &mut Conf, plan: &HubPlan) {
+    let sorted = |subjects: fn(&Admitted) -> &[String], inboxes: &str| {
+        let at_sites = plan.sites.iter().flat_map(|site| &site.gateways);
+        let all = plan.gateways.iter().chain(at_sites);
+        let subjects = all.flat_map(subjects).map(String::as_str);
+        subjects.chain([inboxes]).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let publish = sorted(|it| &it.app_subscribe, subjects::EVERY_APPS_INBOX);
+    let subscribe = sorted(|it| &it.app_publish, subjects::HUB_APPS_INBOXES);
+    permissions(conf, &Vec::from_iter(publish), &Vec::from_iter(subscribe));
 }
 
 /// Whoever asks in this account's name gets the answers under a subject of the server's making, so
@@ -223,6 +221,14 @@ fn ask(conf: &mut Conf) {
     conf.array("imports", |conf| {
         import(conf, "service", GATEWAYS, subjects::EVERY_QUESTION, None);
     });
+}
+
+/// A gateway hears answers, its own questions, and what its applications may.
+pub(super) fn may_hear(admitted: &Admitted) -> Vec<String> {
+    let inbox = format!("{}.>", subjects::inbox(&admitted.gateway));
+    let mut subscribe = vec![inbox, subjects::questions(&admitted.gateway)];
+    subscribe.extend(admitted.app_subscribe.iter().cloned());
+    subscribe
 }
 
 /// A gateway writes its own record, looks at its own head, speaks below its own prefixes, answers

@@ -10,6 +10,7 @@
 //! DIR/NODE/nats-server.service      the systemd unit
 //! DIR/NODE/regions/NAME/…           what it shows to a hub whose streams it mirrors, and whom it trusts
 //! DIR/sites/NAME/…                  the same for a site's server: configuration, certificates, unit
+//! DIR/mirrors/NAME/…                what a hub that mirrors this one shows here
 //! DIR/users/NAME.{pem,key}          the people's certificates
 //! DIR/ca/                           the lab authority, where the hub has one
 //! ```
@@ -145,6 +146,12 @@ impl HubFolder {
     #[must_use]
     pub fn site(&self, site: &Name) -> PathBuf {
         self.dir.join("sites").join(site.as_str())
+    }
+
+    /// What a hub that mirrors this one shows here; to be brought there.
+    #[must_use]
+    pub fn mirror(&self, hub: &Name) -> PathBuf {
+        self.dir.join("mirrors").join(hub.as_str())
     }
 
     /// The configuration of a site's server.

@@ -197,6 +197,13 @@ async fn forging_fails(
     assert!(of_ours >= 9, "{of_ours}");
 }
 
+/// `tidegate hub promote`: whether it did it, and what it said.
+fn promote(hub: &PlannedHub, words: &[&str]) -> (bool, String) {
+    let output = hub.command("promote", words).unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
 /// A hub above two regions; the mirror of one takes its place after it had fallen behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_above_two_regions_is_promoted_and_gateways_send_again_what_it_had_not_got() {
@@ -246,10 +253,10 @@ async fn a_mirror_above_two_regions_is_promoted_and_gateways_send_again_what_it_
     mirrors_write_nothing(&family, &folder("unruly"), &eu, &global).await;
 
     // Whoever promotes has to have said so in hub.toml, and the region has to be gone.
-    let (done, said) = global.command(&["promote", "EU"]).unwrap();
+    let (done, said) = promote(&global, &["EU"]);
     assert!(!done && said.contains("remove its key mirrors"), "{said}");
     global.edit("mirrors = \"eu\"\n", "").unwrap();
-    let (done, said) = global.command(&["promote", "EU"]).unwrap();
+    let (done, said) = promote(&global, &["EU"]);
     assert!(!done && said.contains("was heard"), "{said}");
 
     between.cut_closed().await.unwrap();
@@ -258,9 +265,9 @@ async fn a_mirror_above_two_regions_is_promoted_and_gateways_send_again_what_it_
     let behind = global.values("EU", GATEWAY, &format!("{BASE_PATH}/counter")).unwrap();
     assert!(*behind.last().unwrap() + 20 < served(&plc), "the mirror has everything");
     link.cut_closed().await.unwrap();
-    eu.kill9().unwrap();
+    eu.kill9(0).unwrap();
 
-    let (done, said) = global.command(&["promote", "EU", "--although-region-lives"]).unwrap();
+    let (done, said) = promote(&global, &["EU", "--although-region-lives"]);
     assert!(done && said.contains("takes frames now"), "{said}");
     link.lead_to(global.leaf(0)).await.unwrap();
     link.restore().await.unwrap();

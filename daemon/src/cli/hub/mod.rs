@@ -12,12 +12,12 @@ mod ca;
 mod init;
 mod list;
 mod papers;
+mod promote;
 mod reach;
 mod replace;
 mod revoke;
 mod rotate;
 mod token;
-mod promote;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,6 +37,8 @@ pub enum HubCommand {
     Init(Box<init::InitArgs>),
     /// Print the servers' files anew from hub.toml, and bring the streams to what it says
     Apply(apply::ApplyArgs),
+    /// Have a mirror take frames in place of the stream that it mirrored: its hub is gone for good
+    Promote(promote::PromoteArgs),
     /// Let a gateway deliver: its name, where its live values may stand, and its budget
     Admit(admit::AdmitArgs),
     /// Shut a gateway out: take it from every server, cut its connections, see that it is gone
@@ -51,8 +53,6 @@ pub enum HubCommand {
     Rotate(rotate::RotateArgs),
     /// The hub's own authority, for labs and pilots
     Ca(ca::CaArgs),
-    /// Have a mirror take frames in place of the stream that it mirrored: its hub is gone for good
-    Promote(promote::PromoteArgs),
 }
 
 /// Where a hub's files are.
@@ -84,6 +84,7 @@ pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     match &args.command {
         HubCommand::Init(args) => init::run(args, with),
         HubCommand::Apply(args) => apply::run(args, with),
+        HubCommand::Promote(args) => promote::run(args, with),
         HubCommand::Admit(args) => admit::run(args, with),
         HubCommand::Revoke(args) => revoke::run(args, with),
         HubCommand::Replace(args) => replace::run(args, with),
@@ -91,6 +92,5 @@ pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
         HubCommand::Audit(args) => audit::run(args, with),
         HubCommand::Rotate(args) => rotate::run(args, with),
         HubCommand::Ca(args) => ca::run(args, with),
-        HubCommand::Promote(args) => promote::run(args, with),
     }
 }

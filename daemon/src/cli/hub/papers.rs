@@ -55,6 +55,29 @@ fn issue_missing(
         }
     }
     // Whose subject is another one has a certificate from somewhere else.
+    for site in file.sites.iter().filter(|site| site.subject.is_none()) {
+        let own = folder.site(&site.name);
+        let (cert, key) = (own.join("cert.pem"), own.join("key.pem"));
+        if !cert.exists() || !key.exists() {
+            let issued = authority.server(site.name.as_str(), &site.hosts, A_YEAR, now);
+            keep(folder, &cert, &key, &issued.map_err(refused)?)?;
+        }
+    }
+    // To be brought to the hub that mirrors this one.
+    for mirror in file.mirrors.iter().filter(|mirror| mirror.subject.is_none()) {
+        let own = folder.mirror(&mirror.name);
+        let (cert, key) = (own.join("cert.pem"), own.join("key.pem"));
+        if !cert.exists() || !key.exists() {
+            let nowhere: [String; 0] = [];
+            let issued = authority.server(mirror.name.as_str(), &nowhere, A_YEAR, now);
+            keep(folder, &cert, &key, &issued.map_err(refused)?)?;
+            folder.write(
+                &own.join("ca.pem"),
+                authority.certificate_pem().as_bytes(),
+                Secrecy::Open,
+            )?;
+        }
+    }
     for person in file.people.iter().filter(|person| person.subject.is_none()) {
         let (cert, key) = (folder.user_cert(&person.name), folder.user_key(&person.name));
         if !cert.exists() || !key.exists() {

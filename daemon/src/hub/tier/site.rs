@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::super::config::{
-    ANONYMOUS, GATEWAYS, READERS, SYSTEM, gateway_users, import, known_user, may_publish,
+    ANONYMOUS, GATEWAYS, READERS, SYSTEM, gateway_users, import, known_user, may_hear, may_publish,
     mutual_tls, only_over, permissions, system_users, tls,
 };
 use super::super::plan::{Admitted, ClientPort, HubUser, LeafPort, MAX_PAYLOAD, Role};
@@ -182,8 +182,7 @@ pub(in crate::hub) fn site_users(conf: &mut Conf, sites: &[Site], kinds: &[&str]
         let (mut publish, mut subscribe) = (BTreeSet::new(), BTreeSet::new());
         for admitted in &site.gateways {
             publish.extend(may_publish(admitted));
-            subscribe.insert(format!("{}.>", subjects::inbox(&admitted.gateway)));
-            subscribe.insert(subjects::questions(&admitted.gateway));
+            subscribe.extend(may_hear(admitted));
         }
         let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
         conf.element(|conf| {
