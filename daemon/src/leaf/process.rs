@@ -354,7 +354,7 @@ impl LeafProcess {
     }
 
     fn hear(&self, line: &str, throttle: &mut Throttle) {
-        let line = Line::parse(&self.credentials.scrub(line));
+        let line = Line::parse(&self.scrub(line));
         if let Some(remote) = line.record_link_made() {
             let urls = self.settings.plan.hub.as_ref().map(|hub| hub.urls.as_slice());
             self.hub.send_replace(Some(url_of(remote, urls.unwrap_or_default())));
@@ -368,6 +368,12 @@ impl LeafProcess {
             }
             line.forward();
         }
+    }
+
+    fn scrub(&self, line: &str) -> String {
+        let line = self.credentials.scrub(line);
+        let proxy = self.settings.plan.hub.as_ref().and_then(|hub| hub.proxy.as_ref());
+        proxy.map_or(line.clone(), |proxy| proxy.scrub(line))
     }
 
     async fn read_last_words(&self, lines: &mut Lines<ChildStderr>, throttle: &mut Throttle) {

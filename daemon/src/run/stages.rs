@@ -132,9 +132,10 @@ pub(super) fn leaf(
     supervisor: &mut Supervisor,
     config: &Config,
     board: Arc<Board>,
+    proxy: Option<Arc<ProxyAccess>>,
 ) -> Result<Leaf, RunError> {
     board.update_link(|link| link.configured = config.hub.is_some());
-    let plan = LeafPlan::of(config);
+    let plan = LeafPlan::of(config, proxy);
     if config.leaf.mode == LeafMode::External {
         let (credentials, changed) = leaf::write_external(&plan, &config.leaf.dir)?;
         if changed {

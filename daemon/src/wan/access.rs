@@ -11,12 +11,13 @@ use tidegate_identity::{load_identity, load_trust};
 use zeroize::Zeroizing;
 
 use crate::causes::chain;
-use crate::config::{Hub, Proxy, TlsFiles};
+use crate::config::{Proxy, TlsFiles};
 
 /// The longest password of a proxy, in bytes.
 const LONGEST_PASSWORD: u64 = 1024;
 
 /// The proxy, with its password.
+#[derive(PartialEq, Eq)]
 pub struct ProxyAccess {
     /// Host name or address.
     pub host: String,
@@ -76,6 +77,20 @@ impl ProxyAccess {
         Ok(Self { host: proxy.host.clone(), port: proxy.port, user })
     }
 
+    #[cfg(test)]
+    pub(crate) fn known(host: &str, port: u16, name: &str, password: &str) -> Self {
+        let user = Some((name.to_owned(), Zeroizing::new(password.to_owned())));
+        Self { host: host.to_owned(), port, user }
+    }
+
+    /// Stars for the password in a line of a log.
+    pub(crate) fn scrub(&self, line: String) -> String {
+        match self.user() {
+            Some((_, password)) if line.contains(password) => line.replace(password, "***"),
+            _ => line,
+        }
+    }
+
     /// Name and password, where somebody is known.
     pub(crate) fn user(&self) -> Option<(&str, &str)> {
         self.user.as_ref().map(|(name, password)| (name.as_str(), password.as_str()))
@@ -107,7 +122,7 @@ fn password_in(path: &std::path::Path, user: &str) -> Result<Zeroizing<String>, 
 /// What a hub is asked with.
 pub struct Access {
     /// The proxy, where there is one.
-    pub proxy: Option<ProxyAccess>,
+    pub proxy: Option<Arc<ProxyAccess>>,
     /// The certificate files that the leaf shows now; `None` while there are none.
     files: Box<dyn Fn() -> Option<TlsFiles> + Send + Sync>,
 }
@@ -119,16 +134,12 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// As the configuration has it. `files` are those that the leaf shows at that time.
-    ///
-    /// # Errors
-    /// When the password of the proxy is not there.
-    pub fn of(
-        hub: &Hub,
+    /// Through a proxy, where there is one. `files` are those that the leaf shows at that time.
+    pub fn new(
+        proxy: Option<Arc<ProxyAccess>>,
         files: impl Fn() -> Option<TlsFiles> + Send + Sync + 'static,
-    ) -> Result<Self, AccessError> {
-        let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?;
-        Ok(Self { proxy, files: Box::new(files) })
+    ) -> Self {
+        Self { proxy, files: Box::new(files) }
     }
 
     /// TLS as the leaf speaks it, with the files as they are now; `None` while there are none.
