@@ -79,6 +79,10 @@ impl Identity {
         &self.chain
     }
 
+    pub(crate) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+
     /// What TLS needs to show this identity.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod opcua;
 mod owner;
 mod request;
+mod sign;
 
 pub use authority::{Answer, Authority, AuthorityError, Enrolled, Token, Warrant};
 pub use certificate::{CertificateError, CertificateFacts, Validity};
@@ -24,3 +25,4 @@ pub use generations::{Generation, GenerationStore, Loaded, StoreError};
 pub use identity::{Identity, IdentityError};
 pub use key::{KeyError, PrivateKey};
 pub use request::{CertificateRequest, NotAccepted, RequestError, uri};
+pub use sign::{SignError, Signature, VerifyError, verify};

@@ -5,7 +5,10 @@ mod opcua;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use tidegate::config::{Config, Deadband, Device, Driver, LeafMode, RecordMode, Tag, WhenFull};
+use tidegate::config::{
+    Config, Deadband, Device, Driver, IdentityConfig, LeafMode, RecordMode, Tag, WhenCrlStale,
+    WhenFull,
+};
 use tidegate_modbus::{
     DataType, DeviceSpec, NanPolicy, Order, Outside, Parity, StopBits, TagSpec, Transport,
 };
@@ -91,6 +94,9 @@ pub(crate) fn write(config: &Config) -> String {
     section(&mut out, "[control]");
     path(&mut out, "socket", &config.control_socket);
     opcua::write_section(&mut out, &config.opcua);
+    if let Some(identity) = &config.identity {
+        write_identity(&mut out, identity);
+    }
     for device in &config.devices {
         match &device.driver {
             Driver::Modbus(spec) => write_device(&mut out, device, spec),
@@ -98,6 +104,33 @@ pub(crate) fn write(config: &Config) -> String {
         }
     }
     out
+}
+
+fn write_identity(out: &mut String, identity: &IdentityConfig) {
+    section(out, "[identity]");
+    path(out, "dir", &identity.dir);
+    if let Some(est) = &identity.est {
+        text(out, "est", &est.to_string());
+    }
+    if !identity.ca_pins.is_empty() {
+        let pins: Vec<_> = identity.ca_pins.iter().map(|pin| quoted(&pin.to_string())).collect();
+        line(out, "ca-pins", &format!("[{}]", pins.join(", ")));
+    }
+    if let Some(file) = &identity.token_file {
+        path(out, "token-file", file);
+    }
+    let days = identity.longest_offline.as_secs() / 86_400;
+    line(out, "longest-offline-days", &days.to_string());
+    if let Some(file) = &identity.crl {
+        path(out, "crl", file);
+    }
+    line(out, "crl-max-age-hours", &(identity.crl_max_age.as_secs() / 3_600).to_string());
+    let stale = match identity.when_crl_stale {
+        WhenCrlStale::Accept => "accept",
+        WhenCrlStale::Refuse => "refuse",
+    };
+    text(out, "when-crl-stale", stale);
+    line(out, "checkpoint-every-ms", &identity.checkpoint_every.as_millis().to_string());
 }
 
 fn write_device(out: &mut String, device: &Device, spec: &DeviceSpec) {

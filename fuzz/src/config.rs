@@ -21,6 +21,8 @@ pub(crate) const TARGET: Target = Target {
         b"[journal]\n",
         b"[leaf]\n",
         b"[metrics]\n",
+        b"[identity]\n",
+        b"est = \"https://ca/est\"\n",
         b" = ",
         b"\"",
         b"\"\"\"",

@@ -6,6 +6,7 @@
 //! - Nothing here panics on what it reads, or takes memory that its input merely claims to need.
 
 pub mod catalog;
+mod checkpoint;
 mod clock;
 mod clock_book;
 pub mod json;
@@ -16,6 +17,7 @@ pub mod samples;
 mod wire;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogPart};
+pub use checkpoint::Checkpoint;
 pub use clock::{ClockEvent, ClockEventKind};
 pub use clock_book::ClockBook;
 pub use moment::{Moment, Span};

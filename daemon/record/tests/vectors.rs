@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may stop anywhere")]
 
 use serde_json::{Value as Json, json};
+use tidegate_journal::{Epoch, FrameHash, Position};
 use tidegate_record::catalog::Snapshot;
-use tidegate_record::{CatalogEntry, CatalogPart, ClockEvent, ClockEventKind};
+use tidegate_record::{CatalogEntry, CatalogPart, Checkpoint, ClockEvent, ClockEventKind};
 use tidegate_translator::{TagId, TagPath, ValueKind};
 
 const KINDS: [ValueKind; 9] = [
@@ -90,4 +91,27 @@ fn bodies_with_bytes_behind_their_end_are_refused() {
     let mut body = part.encode().unwrap();
     body.push(0);
     assert!(CatalogPart::decode(&body).is_err());
+}
+
+#[test]
+fn checkpoint_bodies_and_what_is_signed_are_as_format_version_1_says() {
+    let up_to = Position { frame: 700, next_seq: 70_000, hash: FrameHash([0xab; 32]) };
+    let at = 1_790_000_000_000_000_000;
+    let message = Checkpoint::message("PlantA", "gw-line3", Epoch([0x11; 16]), &up_to, at).unwrap();
+    let checkpoint = Checkpoint {
+        up_to,
+        at,
+        certificate: vec![0x30, 0x82, 1, 2],
+        chain: vec![vec![0x30, 3], vec![0x30, 4]],
+        scheme: 0x0403,
+        signature: vec![0x30, 0x45, 5, 6],
+    };
+    let body = checkpoint.encode().unwrap();
+    let written = json!({
+        "gateway": "PlantA/gw-line3", "epoch": Epoch([0x11; 16]).to_string(),
+        "checkpoint": checkpoint, "message": hex(&message), "body": hex(&body),
+    });
+    let kept = kept("checkpoint", &written);
+    assert_eq!(kept, written);
+    assert_eq!(Checkpoint::decode(&unhex(&kept["body"])).unwrap(), checkpoint);
 }

@@ -13,8 +13,8 @@ use super::keys::Section;
 use super::list::{NO_LISTS, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
-    Config, Device, Hub, HubScheme, Journal, Leaf, LeafMode, Metrics, OpcUa, TlsFiles, Uplink,
-    WhenFull,
+    Config, Device, Hub, HubScheme, IdentityConfig, Journal, Leaf, LeafMode, Metrics, OpcUa,
+    TlsFiles, Uplink, WhenFull,
 };
 use super::settings::{Argument, Settings};
 use super::{piecemeal, suggest, syntax, value};
@@ -143,6 +143,11 @@ pub(super) struct Sections {
     metrics: Option<Option<(Metrics, Fields)>>,
     control: Option<(PathBuf, Fields)>,
     opcua: Option<(OpcUa, Fields)>,
+    #[expect(
+        clippy::option_option,
+        reason = "the outer one is about mistakes, the inner about absence"
+    )]
+    identity: Option<Option<(IdentityConfig, Fields)>>,
 }
 
 impl Sections {
@@ -156,6 +161,7 @@ impl Sections {
             metrics: self.metrics?.map(|(metrics, _)| metrics),
             control_socket: self.control?.0,
             opcua: self.opcua?.0,
+            identity: self.identity?.map(|(identity, _)| identity),
             devices: devices?,
         })
     }
@@ -173,21 +179,32 @@ impl Checker<'_> {
         let directory = self.directory;
         self.unknown_sections(root);
         let gateway = self.gateway(root);
+        let identity = self.identity(child(root, "identity"));
+        // One with a mistake in it is there all the same.
+        let has_identity = !matches!(identity, Some(None));
         let sections = Sections {
             opcua: self.opcua(child(root, "opcua"), gateway.as_ref()),
             gateway,
-            hub: self.hub(root, directory),
+            hub: self.hub(root, directory, has_identity),
             leaf: self.leaf(root, directory),
             journal: self.journal(root, directory),
             uplink: self.uplink(root),
             metrics: self.metrics(root),
             control: self.control(root, directory),
+            identity,
         };
-        let Sections { leaf, journal, metrics, control, opcua, .. } = &sections;
+        let Sections { leaf, journal, metrics, control, opcua, identity, .. } = &sections;
         if let (Some(Some(hub)), Some((_, fields))) = (&sections.hub, leaf) {
             self.domains_that_meet(&hub.domain, fields);
         }
-        self.places_that_meet(leaf, journal, metrics, control, opcua);
+        let others = [
+            leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir")),
+            control.as_ref().map(|(socket, fields)| (socket, fields, "socket")),
+            opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir")),
+            identity.as_ref().and_then(Option::as_ref).map(|(id, fields)| (&id.dir, fields, "dir")),
+        ];
+        self.inside_the_journal(journal, others.into_iter().flatten());
+        self.one_port_twice(leaf, metrics);
         sections
     }
 
@@ -246,7 +263,12 @@ impl Checker<'_> {
         clippy::option_option,
         reason = "the outer one is about mistakes, the inner about absence"
     )]
-    fn hub(&mut self, root: &Toml<'_>, directory: &Path) -> Option<Option<Hub>> {
+    fn hub(
+        &mut self,
+        root: &Toml<'_>,
+        directory: &Path,
+        has_identity: bool,
+    ) -> Option<Option<Hub>> {
         let table = child(root, "hub");
         let touched = self.settings.touch(Section::Hub) || self.settings.touch(Section::HubTls);
         if table.is_none() && !touched {
@@ -268,9 +290,11 @@ impl Checker<'_> {
         for (index, (url, place)) in urls.iter().enumerate() {
             let path = format!("hub.urls[{index}]");
             let shown = url.to_string();
-            if url.scheme.is_tls() && tls.is_none() && !tls_is_wrong {
-                let message = format!("{shown} needs certificates, and there is no tls in [hub]");
-                let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub]"#;
+            if url.scheme.is_tls() && tls.is_none() && !tls_is_wrong && !has_identity {
+                let message = format!(
+                    "{shown} needs certificates, and there is neither tls in [hub] nor [identity]"
+                );
+                let legal = r#"tls = { ca = "ca.pem", cert = "gw.pem", key = "gw.key" } in [hub], or [identity]"#;
                 let mistake = Mistake::new(path, place.clone(), message).value(shown);
                 self.mistakes.push(mistake.legal(legal));
             } else if !url.scheme.is_tls()
@@ -393,28 +417,27 @@ impl Checker<'_> {
         Some(listen)
     }
 
-    /// Two things in one directory, or on one port.
-    fn places_that_meet(
+    /// Other things in the journal's directory: a path with the table and the key it stands in.
+    fn inside_the_journal<'p>(
+        &mut self,
+        journal: &Option<(Journal, Fields)>,
+        others: impl Iterator<Item = (&'p PathBuf, &'p Fields, &'static str)>,
+    ) {
+        let Some((journal, own)) = journal else { return };
+        let legal = format!("a path outside of {}", journal.dir.display());
+        let message = "nothing else may live in the journal's directory";
+        for (_, fields, key) in others.filter(|(path, ..)| path.starts_with(&journal.dir)) {
+            let mistake = fields.mistake(key, message).legal(legal.clone());
+            self.mistakes.push(mistake.other(own.place("dir"), "the journal's directory"));
+        }
+    }
+
+    /// Two listeners on one port.
+    fn one_port_twice(
         &mut self,
         leaf: &Option<(Leaf, Fields)>,
-        journal: &Option<(Journal, Fields)>,
         metrics: &Option<Option<(Metrics, Fields)>>,
-        control: &Option<(PathBuf, Fields)>,
-        opcua: &Option<(OpcUa, Fields)>,
     ) {
-        if let Some((journal, own)) = journal {
-            let legal = format!("a path outside of {}", journal.dir.display());
-            let message = "nothing else may live in the journal's directory";
-            let leaf = leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir"));
-            let control = control.as_ref().map(|(socket, fields)| (socket, fields, "socket"));
-            let opcua = opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir"));
-            for (path, fields, key) in leaf.into_iter().chain(control).chain(opcua) {
-                if path.starts_with(&journal.dir) {
-                    let mistake = fields.mistake(key, message).legal(legal.clone());
-                    self.mistakes.push(mistake.other(own.place("dir"), "the journal's directory"));
-                }
-            }
-        }
         if let (Some((leaf, leaf_fields)), Some(Some((metrics, fields)))) = (leaf, metrics) {
             let same_ip = leaf.listen.ip() == metrics.listen.ip()
                 || leaf.listen.ip().is_unspecified()

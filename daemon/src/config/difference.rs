@@ -72,8 +72,19 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     fn text(value: &dyn Debug) -> String {
         format!("{value:?}")
     }
-    let Config { gateway, hub, leaf, journal, uplink, metrics, control_socket, opcua, devices: _ } =
-        config;
+    let Config {
+        gateway,
+        hub,
+        leaf,
+        journal,
+        uplink,
+        metrics,
+        control_socket,
+        opcua,
+        identity,
+        devices: _,
+    } = config;
+    let identity = identity.as_ref();
     let hub = hub.as_ref();
     let tls = hub.and_then(|hub| hub.tls.as_ref());
     let proxy = hub.and_then(|hub| hub.proxy.as_ref());
@@ -114,6 +125,15 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("opcua.dir", text(&opcua.dir)),
         ("opcua.application-uri", text(&opcua.application_uri)),
         ("opcua.key-bits", text(&opcua.key_bits)),
+        ("identity.dir", text(&identity.map(|identity| &identity.dir))),
+        ("identity.est", text(&identity.map(|identity| &identity.est))),
+        ("identity.ca-pins", text(&identity.map(|identity| &identity.ca_pins))),
+        ("identity.token-file", text(&identity.map(|identity| &identity.token_file))),
+        ("identity.longest-offline-days", text(&identity.map(|it| it.longest_offline))),
+        ("identity.crl", text(&identity.map(|identity| &identity.crl))),
+        ("identity.crl-max-age-hours", text(&identity.map(|it| it.crl_max_age))),
+        ("identity.when-crl-stale", text(&identity.map(|it| it.when_crl_stale))),
+        ("identity.checkpoint-every-ms", text(&identity.map(|it| it.checkpoint_every))),
     ]
 }
 

@@ -18,7 +18,6 @@ use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
 use toml_span::value::Table as TomlTable;
 
-use super::HubUrl;
 use super::check::Origin;
 use super::keys::{self, Default, Family, Key, Section};
 use super::list::{self, Row};
@@ -28,6 +27,7 @@ use super::settings::Settings;
 use super::suggest;
 use super::syntax::Repaired;
 use super::value::{self, Raw, Value};
+use super::{HttpsUrl, HubUrl};
 use crate::shared::Recent;
 
 /// What all sections share while a file is checked.
@@ -510,6 +510,13 @@ impl Fields {
         match self.value(key) {
             Some(Value::Texts(texts)) => texts,
             _ => &[],
+        }
+    }
+
+    pub(crate) fn https(&self, key: &str) -> Option<&HttpsUrl> {
+        match self.value(key)? {
+            Value::Https(url) => Some(url),
+            _ => None,
         }
     }
 

@@ -13,6 +13,7 @@ mod difference;
 pub mod estimate;
 mod fields;
 mod gather;
+mod identity;
 pub mod keys;
 mod link;
 pub(crate) mod list;
@@ -47,9 +48,9 @@ pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
 pub use mistake::Mistakes;
 pub use model::{
-    Config, Deadband, Device, Driver, Hub, HubScheme, HubUrl, Journal, Leaf, LeafMode, LocalApps,
-    LocalJetStream, Manner, Metrics, OpcUa, Proxy, ProxyUser, RecordMode, Tag, TlsFiles, Uplink,
-    WhenFull,
+    Config, Deadband, Device, Driver, HttpsUrl, Hub, HubScheme, HubUrl, IdentityConfig, Journal,
+    Leaf, LeafMode, LocalApps, LocalJetStream, Manner, Metrics, OpcUa, Proxy, ProxyUser,
+    RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use value::{RESERVED_SEGMENT, host_and_port};

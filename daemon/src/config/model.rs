@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_opcua::Thumbprint;
 use tidegate_translator::{TagPath, ValueKind};
 
 use crate::names::GatewayId;
@@ -30,6 +31,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// What the gateway is to OPC UA servers.
     pub opcua: OpcUa,
+    /// The gateway's own certificate; without it there are the files of `hub.tls`, or none.
+    pub identity: Option<IdentityConfig>,
     /// What is polled.
     pub devices: Vec<Device>,
 }
@@ -255,6 +258,56 @@ pub struct OpcUa {
     pub application_uri: String,
     /// Bits of the RSA key of the next certificate.
     pub key_bits: u16,
+}
+
+/// The gateway's own certificate: where it is kept, who signs it, and when it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityConfig {
+    /// Keys, certificates, trusted roots and requests.
+    pub dir: PathBuf,
+    /// Who signs; `None` where certificates are dropped as files.
+    pub est: Option<HttpsUrl>,
+    /// The roots that are trusted; not empty where there is an `est`.
+    pub ca_pins: Vec<Thumbprint>,
+    /// The token for an enrolment, where it is not in the folder.
+    pub token_file: Option<PathBuf>,
+    /// The longest time without hub and authority that is expected.
+    pub longest_offline: Duration,
+    /// The list of revoked certificates, where it is not in the folder.
+    pub crl: Option<PathBuf>,
+    /// How old that list may be.
+    pub crl_max_age: Duration,
+    /// What happens when it is older.
+    pub when_crl_stale: WhenCrlStale,
+    /// How often the record is signed.
+    pub checkpoint_every: Duration,
+}
+
+/// What happens when the list of revoked certificates is stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenCrlStale {
+    /// An alarm, and everything goes on.
+    Accept,
+    /// The link to the hub is taken down.
+    Refuse,
+}
+
+/// A server that is reached over HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpsUrl {
+    /// Host name or address.
+    pub host: String,
+    /// Port; 443 when not written.
+    pub port: u16,
+    /// The path, without a `/` at its end.
+    pub path: String,
+}
+
+impl fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(f, "https://{open}{}{close}:{}{}", self.host, self.port, self.path)
+    }
 }
 
 /// One device: what its translator needs, and what the daemon does with each of its tags.

@@ -195,6 +195,7 @@ fn a_minimal_file_gets_every_default() {
             application_uri: "urn:tidegate:PlantA:gw-line3".into(),
             key_bits: 2048,
         },
+        identity: None,
         devices: vec![Device {
             driver: Driver::Modbus(Arc::new(DeviceSpec {
                 name: "press-1".into(),
@@ -278,6 +279,16 @@ socket = "control.sock"
 dir = "pki"
 application-uri = "urn:werk1:gw-9"
 key-bits = 3072
+[identity]
+dir = "identity"
+est = "https://ca.example.com:8443/est"
+ca-pins = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
+token-file = "token"
+longest-offline-days = 30
+crl = "crl.pem"
+crl-max-age-hours = 24
+when-crl-stale = "refuse"
+checkpoint-every-ms = 60000
 [[device]]
 name = "meter"
 protocol = "modbus-tcp"

@@ -13,7 +13,7 @@ use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HubScheme, HubUrl, patterns, size, states, subject, suggest};
+use super::{HttpsUrl, HubScheme, HubUrl, patterns, size, states, subject, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,7 @@ pub(crate) enum Value {
     Texts(Vec<(String, Place)>),
     TagPath(TagPath),
     States(Arc<States>),
+    Https(HttpsUrl),
     Thumbprints(Vec<Thumbprint>),
     Patterns(Vec<Box<str>>),
 }
@@ -323,6 +324,7 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             Ok(text) => Ok(Value::Text(text.to_owned())),
             Err(why) => Err(Illegal::new(format!("{} {why}", raw.shown()), raw.shown())),
         },
+        Kind::HttpsUrl => https_url(text()?).map(Value::Https),
         Kind::IndexRange => match patterns::index_range(text()?) {
             Ok(()) => Ok(Value::Text(text()?.to_owned())),
             Err(why) => Err(Illegal::new(format!("{} {why}", raw.shown()), raw.shown())),
@@ -463,6 +465,42 @@ fn uri(text: &str) -> Result<&str, &'static str> {
         Some((scheme, _)) if is_scheme(scheme) => Err("holds a character that no URI can have"),
         _ => Err("is no URI: it begins with no scheme, such as \"urn:\""),
     }
+}
+
+/// The port of HTTPS when none is written.
+const HTTPS_PORT: u16 = 443;
+/// RFC 7030, 3.2.2: where an EST server has its services when no path is written.
+const EST_PATH: &str = "/.well-known/est";
+
+fn https_url(text: &str) -> Result<HttpsUrl, Illegal> {
+    let shown = format!("{:?}", shorten(text));
+    let illegal = |why: &str| Illegal::new(format!("{shown} {why}"), shown.clone());
+    if text.contains('@') {
+        // What stands before it must not be repeated in a log.
+        let mut illegal = Illegal::new("the URL carries credentials", "");
+        illegal.value = None;
+        illegal.legal = Some("the URL alone; a token is kept in token-file".to_owned());
+        return Err(illegal);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(illegal("has no scheme").suggest(Some(&format!("https://{text}"))));
+    };
+    if scheme != "https" {
+        let near = format!("https://{rest}");
+        return Err(illegal("is not protected by TLS").suggest(Some(&near)));
+    }
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = (rest.get(..at).unwrap_or(rest), rest.get(at..).unwrap_or_default());
+    let (host, port) = host_and_port(authority, HTTPS_PORT).map_err(illegal)?;
+    let path = match path.trim_end_matches('/') {
+        "" => EST_PATH,
+        path => path,
+    };
+    let legal = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    if !path.bytes().all(legal) {
+        return Err(illegal("holds a character that no path can have, a question or a fragment"));
+    }
+    Ok(HttpsUrl { host, port, path: path.to_owned() })
 }
 
 /// Certificates that one device may have.
@@ -664,6 +702,24 @@ mod tests {
         ] {
             assert!(host_and_port(text, 502).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_url_of_an_authority_is_https_and_has_the_usual_port_and_path() {
+        for (text, whole) in [
+            ("https://ca.example.com", "https://ca.example.com:443/.well-known/est"),
+            ("https://ca:8443/", "https://ca:8443/.well-known/est"),
+            ("https://[::1]:9/est/plant-a/", "https://[::1]:9/est/plant-a"),
+        ] {
+            assert_eq!(https_url(text).unwrap().to_string(), whole, "{text}");
+            assert_eq!(https_url(whole).unwrap().to_string(), whole, "{text}");
+        }
+        for text in ["ca.example.com", "http://ca", "https://", "https://ca/a?b", "https://ca/a b"]
+        {
+            assert!(https_url(text).is_err(), "{text}");
+        }
+        let said = format!("{:?}", https_url("https://me:secret@ca").unwrap_err());
+        assert!(!said.contains("secret"), "{said}");
     }
 
     #[test]

@@ -75,7 +75,8 @@ impl Line {
 
     /// Where the record's link was just made to, as `host:port` or `host:port(address)`.
     pub(super) fn record_link_made(&self) -> Option<&str> {
-        let (remote, rest) = self.text.split_once(" - lid:").or_else(|| self.text.split_once(" - lid_ws:"))?;
+        let (remote, rest) =
+            self.text.split_once(" - lid:").or_else(|| self.text.split_once(" - lid_ws:"))?;
         let (_, account) = rest.split_once("Leafnode connection created for account: ")?;
         account.trim().eq("RECORD").then_some(remote)
     }

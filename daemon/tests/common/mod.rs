@@ -257,12 +257,7 @@ impl Hub {
         let file_name = gateway.replace('/', "-");
         let ca = self.ca.certificate_pem();
         let tls = write_files(self.dir.path(), &file_name, &ca, &issued);
-        HubLink {
-            urls: vec![self.url()],
-            tls: Some(tls),
-            stream: "TIDE".to_owned(),
-            proxy: None,
-        }
+        HubLink { urls: vec![self.url()], tls: Some(tls), stream: "TIDE".to_owned(), proxy: None }
     }
 
     pub(crate) fn url(&self) -> HubUrl {
@@ -308,7 +303,13 @@ pub(crate) struct Gateway {
 pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafSettings {
     let dir = dir.join(format!("leaf-{}", gateway.replace('/', "-")));
     let gateway = gateway.parse().unwrap();
-    let plan = LeafPlan { gateway, listen: any(), ports_dir: dir.clone(), hub, local: LocalApps::default() };
+    let plan = LeafPlan {
+        gateway,
+        listen: any(),
+        ports_dir: dir.clone(),
+        hub,
+        local: LocalApps::default(),
+    };
     let launcher = Launcher::at(env!("CARGO_BIN_EXE_tidegate"));
     LeafSettings::usual(plan, dir, search(), launcher)
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask test`: every check and every test, in the order that finds a mistake soonest.
 //!
 //! # Invariants
-//! - Everything is built with one set of features and flags: checked once by clippy, compiled
-//!   once for binary, tests and rig.
+//! - Everything is built once, with one set of features and flags, for binary, tests and rig, and
+//!   clippy reads it as it is compiled: checking it first would go over every dependency twice.
 //! - A test that did not run is named, and fails the whole unless its reason is written down.
 
 use std::path::PathBuf;
@@ -53,9 +53,6 @@ pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<()> {
     need_component("clippy", "clippy")?;
     shell::run("check the formatting", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     check_arrows(workspace)?;
-    let mut clippy = workspace.cargo();
-    clippy.arg("clippy").args(EVERYTHING).args(["--", "--deny", "warnings"]);
-    shell::run("check the code with clippy", &mut clippy)?;
     build(workspace)?;
     check_generated_docs(workspace)?;
     run_tests(workspace, &tools, Length::Ordinary)
@@ -69,7 +66,16 @@ pub(crate) fn long(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 fn build(workspace: &Workspace) -> anyhow::Result<()> {
-    shell::run("build everything", workspace.cargo().arg("build").args(EVERYTHING))
+    let mut build = linting_cargo(workspace);
+    shell::run("build everything, with clippy", build.arg("build").args(EVERYTHING))
+}
+
+/// A cargo that has the workspace's own packages compiled by clippy, whose warnings are errors. All
+/// steps use the same, so that none compiles anew.
+fn linting_cargo(workspace: &Workspace) -> Command {
+    let mut command = workspace.cargo();
+    command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "--deny=warnings");
+    command
 }
 
 fn check_arrows(workspace: &Workspace) -> anyhow::Result<()> {
@@ -168,7 +174,7 @@ fn with_libtest(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow:
 }
 
 fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {
-    let mut command = workspace.cargo();
+    let mut command = linting_cargo(workspace);
     command
         .env(nats::VARIABLE, &tools.nats_server)
         .env("TIDEGATE_PYTHON", &tools.interpreter)

@@ -15,8 +15,9 @@ use tidegate_journal::{
 use super::Capped;
 use super::bridges::Claim;
 use super::report::Disorder;
+use super::seals::{Notary, Seals};
 use super::window::Window;
-use crate::{CatalogPart, ClockBook, ClockEvent, samples};
+use crate::{CatalogPart, Checkpoint, ClockBook, ClockEvent, samples};
 
 /// The most holes that are kept apart; what lies in further ones can never be explained.
 const MAX_HOLES: usize = 16 * 1024;
@@ -92,6 +93,7 @@ pub(super) struct Chain {
     pub(super) inversions: Capped<(Disorder, (i64, i64))>,
     pub(super) breaks: Capped<(Disorder, (i64, i64))>,
     pub(super) bodies: Capped<(Disorder, (i64, i64))>,
+    pub(super) seals: Seals,
     pub(super) newer: u64,
     pub(super) newer_needs: u8,
     newer_since_tip: u64,
@@ -123,6 +125,7 @@ impl Chain {
             inversions: Capped::default(),
             breaks: Capped::default(),
             bodies: Capped::default(),
+            seals: Seals::default(),
             newer: 0,
             newer_needs: 0,
             newer_since_tip: 0,
@@ -360,7 +363,7 @@ impl Chain {
                 samples::decode(header.codec, header.count, frame.body)
                     .map_err(|error| error.to_string())?;
             }
-            Kind::Checkpoint | Kind::Unknown(_) => {}
+            Kind::Unknown(_) => {}
             _ if header.codec != Codec::Plain => {
                 return Err(format!("body is packed as {:?} instead of plain", header.codec));
             }
@@ -370,6 +373,9 @@ impl Chain {
             Kind::Clock => {
                 ClockEvent::decode(frame.body).map_err(|error| error.to_string())?;
             }
+            Kind::Checkpoint => {
+                Checkpoint::decode(frame.body).map_err(|error| error.to_string())?;
+            }
             Kind::Loss => {
                 let record = crate::whole::<LossRecord>(frame.body);
                 let record = record.ok_or("loss body does not parse")?;
@@ -377,6 +383,13 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// Takes in a checkpoint that was taken in as a frame before.
+    pub(super) fn take_checkpoint(&mut self, frame: &Frame<'_>, notary: Option<&dyn Notary>) {
+        let up_to = Checkpoint::decode(frame.body).ok().map(|it| it.up_to.frame);
+        let hash = up_to.and_then(|number| self.hashes.of(number));
+        self.seals.take(frame, hash, notary);
     }
 
     fn take_loss(&mut self, header: &Header, record: LossRecord) {

@@ -14,6 +14,7 @@
 mod bridges;
 mod chain;
 mod report;
+mod seals;
 mod seam;
 mod text;
 mod verdict;
@@ -21,7 +22,7 @@ mod window;
 
 use std::collections::VecDeque;
 
-use tidegate_journal::{Epoch, FrameError, FrameHash, Position, frame};
+use tidegate_journal::{Epoch, FrameError, FrameHash, Kind, Position, frame};
 
 use crate::moment::Moment;
 pub use bridges::Misfit;
@@ -30,6 +31,7 @@ pub use report::{
     Beginning, Disorder, Duplicate, EpochReport, FORMAT, Foreign, Gap, Listed, Newer, Report,
     SequencedLoss, SequencedLosses, Tail, UnsequencedLoss, UnsequencedLosses, Verdict, Watermark,
 };
+pub use seals::{Notary, Refused, Signatory, Signatures, Signed};
 pub use seam::{Seam, SeamState};
 
 /// The most findings of one sort that a report lists; the rest is counted.
@@ -124,6 +126,7 @@ pub struct Ledger {
     alternating: VecDeque<(Epoch, Epoch)>,
     messages: u64,
     bytes: u64,
+    notary: Option<Box<dyn Notary>>,
 }
 
 impl Ledger {
@@ -140,7 +143,14 @@ impl Ledger {
             alternating: VecDeque::new(),
             messages: 0,
             bytes: 0,
+            notary: None,
         }
+    }
+
+    /// The same, with signatures judged: without a notary they are only counted.
+    #[must_use]
+    pub fn with_notary(self, notary: Box<dyn Notary>) -> Self {
+        Self { notary: Some(notary), ..self }
     }
 
     /// Takes in the next message of the stream.
@@ -207,6 +217,9 @@ impl Ledger {
         let newest = begun(&self.epochs);
         let Some(chain) = self.chain(epoch) else { return };
         let is_new_to_hub = chain.take(frame);
+        if is_new_to_hub && frame.kind == Kind::Checkpoint {
+            self.judge_checkpoint(frame);
+        }
         // An epoch that goes on after another one began is written by a second gateway.
         if let Some(newest) = newest
             && newest != epoch
@@ -216,6 +229,13 @@ impl Ledger {
             && self.alternating.len() < MAX_LISTED
         {
             self.alternating.push_back((epoch, newest));
+        }
+    }
+
+    fn judge_checkpoint(&mut self, frame: &frame::Frame<'_>) {
+        let epoch = frame.header.epoch;
+        if let Some(chain) = self.epochs.iter_mut().find(|chain| chain.epoch == epoch) {
+            chain.take_checkpoint(frame, self.notary.as_deref());
         }
     }
 

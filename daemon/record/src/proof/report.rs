@@ -5,6 +5,7 @@ use tidegate_journal::BridgeCause;
 
 use super::MAX_LISTED;
 use super::bridges::Misfit;
+use super::seals::Signatures;
 use super::seam::Seam;
 use crate::moment::{Moment, Span};
 
@@ -120,6 +121,8 @@ pub struct EpochReport {
     pub misfits: Listed<Misfit>,
     /// Bridges that name frames of which at least one is at the hub, which counts more.
     pub overridden_claims: u64,
+    /// Up to where the gateway signed it.
+    pub signatures: Signatures,
     /// Frames that need a later reader.
     pub newer: Newer,
 }

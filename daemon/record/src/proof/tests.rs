@@ -5,6 +5,7 @@ use tidegate_journal::{
 use tidegate_translator::{Sample, TagId, Timestamp, Value};
 
 use super::*;
+use crate::Checkpoint;
 use crate::samples::Packer;
 
 const SECOND: i64 = 1_000_000_000;
@@ -64,6 +65,19 @@ impl Writer {
     pub(super) fn loss(&mut self, record: &LossRecord) -> Vec<u8> {
         let body = postcard::to_stdvec(record).unwrap();
         self.put(Kind::Loss, self.header(0, Codec::Plain), &body)
+    }
+
+    /// Signed by a scheme that [`Clerk`] knows: the signature is the message.
+    fn checkpoint(&mut self, change: impl FnOnce(&mut Checkpoint)) -> Vec<u8> {
+        let header = self.header(0, Codec::Plain);
+        let frame = header.number.saturating_sub(1);
+        let up_to = Position { frame, next_seq: header.first_seq, hash: header.previous };
+        let signature = Checkpoint::message("P", "g", self.epoch, &up_to, START).unwrap();
+        let certificate = b"of P/g".to_vec();
+        let mut checkpoint =
+            Checkpoint { up_to, at: START, certificate, chain: Vec::new(), scheme: 1, signature };
+        change(&mut checkpoint);
+        self.put(Kind::Checkpoint, header, &checkpoint.encode().unwrap())
     }
 
     pub(super) fn hash_before(&self, number: u64) -> FrameHash {
@@ -815,4 +829,83 @@ fn extreme_headers_never_make_the_ledger_panic() {
         let _ = report.to_string();
         let _ = serde_json::to_string(&report).unwrap();
     });
+}
+
+/// Takes a message for its own signature; vouches for everything that is not signed by scheme 2.
+#[derive(Debug)]
+struct Clerk;
+
+impl Notary for Clerk {
+    fn judge(&self, of: &str, it: &Checkpoint, message: &[u8]) -> Result<Signatory, String> {
+        if it.signature != message || it.certificate != format!("of {of}").into_bytes() {
+            return Err("forged".to_owned());
+        }
+        let not_vouched_for = (it.scheme == 2).then(|| "nobody knows it".to_owned());
+        Ok(Signatory { subject: of.to_owned(), serial: "01".to_owned(), not_vouched_for })
+    }
+}
+
+fn signatures(messages: &[Vec<u8>]) -> (Verdict, Signatures) {
+    let mut ledger = Ledger::new("P", "g", Filter::default()).with_notary(Box::new(Clerk));
+    for (number, bytes) in (1..).zip(messages) {
+        ledger.observe(HubMessage { stream_seq: number, epoch: A, bytes });
+    }
+    let mut report = ledger.report(START, None);
+    (report.epochs[0].verdict, report.epochs.remove(0).signatures)
+}
+
+#[test]
+fn a_signature_covers_what_was_before_it_and_no_more() {
+    let mut writer = Writer::new(A);
+    let mut messages =
+        vec![writer.loss(&predecessor(EpochReason::FirstStart, None, None)), writer.samples(3)];
+    assert_eq!(signatures(&messages).1.up_to, None);
+    messages.push(writer.checkpoint(|_| {}));
+    messages.push(writer.samples(4));
+    let (verdict, said) = signatures(&messages);
+    assert_eq!(verdict, Verdict::BalancedToWatermark);
+    let up_to = said.up_to.unwrap();
+    assert_eq!((up_to.frame, up_to.next_seq, up_to.by.not_vouched_for), (1, 3, None));
+    // One that nobody vouches for does not hide one that somebody does.
+    messages.push(writer.checkpoint(|it| it.scheme = 2));
+    assert_eq!(signatures(&messages).1.up_to.unwrap().frame, 1);
+    messages.push(writer.checkpoint(|_| {}));
+    assert_eq!(signatures(&messages).1.up_to.unwrap().frame, 4);
+}
+
+#[test]
+fn a_signature_that_does_not_fit_the_chain_at_the_hub_unbalances_it() {
+    type Forgery = fn(&mut Checkpoint);
+    let forgeries: [Forgery; 6] = [
+        |it| it.signature.push(0),
+        |it| it.certificate.push(0),
+        |it| it.at += 1,
+        |it| it.up_to.hash = FrameHash([9; 32]),
+        |it| it.up_to.next_seq += 1,
+        |it| it.up_to.frame += 1,
+    ];
+    for forgery in forgeries {
+        let mut writer = Writer::new(A);
+        let begun = writer.loss(&predecessor(EpochReason::FirstStart, None, None));
+        let messages = [begun, writer.samples(3), writer.checkpoint(forgery)];
+        let (verdict, said) = signatures(&messages);
+        assert_eq!((verdict, said.refused.count, said.up_to), (Verdict::Unbalanced, 1, None));
+    }
+}
+
+/// Whoever changes what the hub holds can make hashes and numbers fit again, and the signature not.
+#[test]
+fn a_record_that_was_written_anew_at_the_hub_does_not_fit_its_old_signature() {
+    let mut real = Writer::new(A);
+    let begun = real.loss(&predecessor(EpochReason::FirstStart, None, None));
+    real.samples(3);
+    let signed = real.checkpoint(|_| {});
+    let body = frame::decode(&signed).unwrap().body.to_vec();
+    let mut forger = Writer::new(A);
+    forger.loss(&predecessor(EpochReason::FirstStart, None, None));
+    let changed = forger.samples(2);
+    let header = forger.header(0, Codec::Plain);
+    let again = forger.put(Kind::Checkpoint, header, &body);
+    let (verdict, said) = signatures(&[begun, changed, again]);
+    assert_eq!((verdict, said.refused.count), (Verdict::Unbalanced, 1));
 }

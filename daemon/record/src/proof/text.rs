@@ -70,6 +70,7 @@ impl EpochReport {
         }
         let (frames, samples) = (count(self.frames, "frame"), count(self.samples, "sample"));
         writeln!(f, "  {:<14} {frames}, {samples}, {} bytes", "held", self.bytes)?;
+        self.write_signatures(f)?;
         self.write_losses(f)?;
         write_list(f, "gaps", &self.gaps, write_gap)?;
         write_list(f, "duplicates", &self.duplicates, write_duplicate)?;
@@ -82,6 +83,28 @@ impl EpochReport {
                 "bridge in frame {} over frames {} to {}: {}",
                 m.frame, m.first_frame, m.last_frame, m.why
             )
+        })
+    }
+
+    fn write_signatures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signed = &self.signatures;
+        match &signed.up_to {
+            Some(to) => {
+                let (frame, seq, by) = (to.frame, to.next_seq, &to.by);
+                writeln!(
+                    f,
+                    "  {:<14} up to frame {frame}, sample {seq}, {} by {}, serial {}",
+                    "signed", to.at, by.subject, by.serial
+                )?;
+                if let Some(why) = &by.not_vouched_for {
+                    writeln!(f, "  {:<14} {why}", "but")?;
+                }
+            }
+            None if signed.judged => writeln!(f, "  {:<14} nothing", "signed")?,
+            None => {}
+        }
+        write_list(f, "signatures", &signed.refused, |f, refused| {
+            write!(f, "frame {}: {}", refused.frame, refused.why)
         })
     }
 

@@ -58,7 +58,9 @@ pub(super) fn build(ledger: &Ledger, now: Moment, tail: Option<LocalTail>) -> Re
             });
             let told_elsewhere = &told_elsewhere;
             let filter = ledger.filter;
-            let view = View { chain, seam, is_continued, told_elsewhere, now, filter, tail };
+            let notarised = ledger.notary.is_some();
+            let view =
+                View { chain, seam, is_continued, told_elsewhere, now, filter, tail, notarised };
             view.report(resolved, partners.collect())
         })
         .collect();
@@ -126,6 +128,7 @@ struct View<'a> {
     now: Moment,
     filter: Filter,
     tail: Option<LocalTail>,
+    notarised: bool,
 }
 
 impl View<'_> {
@@ -158,6 +161,7 @@ impl View<'_> {
             bodies: self.disorder(&chain.bodies),
             misfits: Listed::of(resolved.misfits, |_| true),
             overridden_claims: resolved.overridden,
+            signatures: chain.seals.report(self.notarised),
             newer: Newer { frames: chain.newer, needs_version: chain.newer_needs },
         }
     }
@@ -179,6 +183,8 @@ impl View<'_> {
         j.count(bad, breaks, "break in the chain", "breaks in the chain");
         let misfits = resolved.misfits.len() as u64;
         j.count(bad, misfits, "bridge that does not fit", "bridges that do not fit");
+        let forged = chain.seals.refused();
+        j.count(bad, forged, "signature that does not fit", "signatures that do not fit");
         let unsure = Verdict::Unverifiable;
         if chain.newer > 0 {
             let (newer, needs) = (chain.newer, chain.newer_needs);

@@ -93,6 +93,8 @@ pub enum Section {
     Control,
     /// `[opcua]`
     OpcUa,
+    /// `[identity]`
+    Identity,
     /// `[[device]]`
     Device,
     /// `[device.tls]`
@@ -109,7 +111,7 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Gateway,
         Self::Hub,
         Self::HubTls,
@@ -119,6 +121,7 @@ impl Section {
         Self::Metrics,
         Self::Control,
         Self::OpcUa,
+        Self::Identity,
         Self::Device,
         Self::DeviceTls,
         Self::Tag,
@@ -140,6 +143,7 @@ impl Section {
             Self::Metrics => "metrics",
             Self::Control => "control",
             Self::OpcUa => "opcua",
+            Self::Identity => "identity",
             Self::Device => "device",
             Self::DeviceTls => "device.tls",
             Self::Tag => "device.tag",
@@ -202,6 +206,11 @@ impl Section {
                 "What this gateway is to OPC UA servers, and whom it trusts; see `tidegate identity \
                  opcua` and `tidegate identity trust`. Nothing of it is used without a device that \
                  speaks `opcua`."
+            }
+            Self::Identity => {
+                "The key and the certificate of this gateway, made, renewed and watched by the gateway \
+                 itself; see `tidegate identity`. An empty section is enough where certificates are \
+                 dropped as files. `[hub.tls]` names other files instead, and wins."
             }
             Self::Device => "One device that is polled; written once for each.",
             Self::DeviceTls => {
@@ -343,6 +352,8 @@ pub enum Kind {
     States,
     /// A URI, such as `urn:plant:press-1`.
     Uri,
+    /// The URL of a server that is reached over HTTPS.
+    HttpsUrl,
     /// A list of SHA-256 thumbprints of certificates.
     Thumbprints,
     /// A list of patterns over browse names.
@@ -509,6 +520,9 @@ impl Kind {
                              of 1 to 64 characters"
                 .to_owned(),
             Self::Uri => "a URI of 3 to 512 characters, such as \"urn:plant:press-1\"".to_owned(),
+            Self::HttpsUrl => "\"https://host:port/path\"; the port is 443 and the path \
+                               /.well-known/est when left out"
+                .to_owned(),
             Self::Thumbprints => "a list of 1 to 64 SHA-256 thumbprints, each of 64 hexadecimal \
                                   digits"
                 .to_owned(),
@@ -548,6 +562,7 @@ impl Kind {
             Self::Ranges => "list of register ranges",
             Self::States => "numbers and names",
             Self::Uri => "URI",
+            Self::HttpsUrl => "URL",
             Self::Thumbprints => "list of thumbprints",
             Self::Patterns => "list of patterns",
             Self::IndexRange => "index range",

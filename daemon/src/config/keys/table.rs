@@ -418,6 +418,85 @@ pub const KEYS: &[Key] = &[
         "The length of the RSA key of the next application certificate. Some servers take no more \
          than 2048.",
     ),
+    fixed(
+        Section::Identity,
+        "dir",
+        Kind::Path,
+        Default::Text("/var/lib/tidegate/identity"),
+        r#""/var/lib/tidegate/identity""#,
+        "Where keys, certificates, the trusted roots and the requests are kept.",
+    ),
+    fixed(
+        Section::Identity,
+        "est",
+        Kind::HttpsUrl,
+        Default::Unset("certificates are dropped as files"),
+        r#""https://ca.example.com/.well-known/est""#,
+        "The EST server (RFC 7030) that certificates are asked of. Needs `ca-pins`.",
+    ),
+    fixed(
+        Section::Identity,
+        "ca-pins",
+        Kind::Thumbprints,
+        Default::Unset("roots come from `tidegate identity enrol` or from an operator's file"),
+        r#"["F1:CC:3D:9A:52:0E:77:14:D6:0B:8F:25:E3:41:9C:AA:06:7D:58:B2:13:EF:90:64:2C:85:D7:3B:1A:F8:40:96"]"#,
+        "The SHA-256 thumbprints of the root certificates that are trusted as authority and hub. \
+         Nothing is trusted because it was seen first.",
+    ),
+    fixed(
+        Section::Identity,
+        "token-file",
+        Kind::Path,
+        Default::Unset("`token` in `dir`"),
+        r#""/run/credentials/tidegate.service/enrolment-token""#,
+        "A file with the token of a single use for the first certificate, and for a new one after \
+         the last has expired. It is removed once it was used, where that is possible.",
+    ),
+    fixed(
+        Section::Identity,
+        "longest-offline-days",
+        Kind::Integer { min: 0, max: 3_650 },
+        Default::Integer(7),
+        "30",
+        "The longest time that this gateway is expected to be without its hub and authority. \
+         A certificate is renewed so early that three such times are left, and after two thirds of \
+         its life at the latest.",
+    ),
+    fixed(
+        Section::Identity,
+        "crl",
+        Kind::Path,
+        Default::Unset("`crl.pem` in `dir`, where there is one"),
+        r#""/etc/tidegate/crl.pem""#,
+        "The list of certificates that the authority revoked.",
+    ),
+    fixed(
+        Section::Identity,
+        "crl-max-age-hours",
+        Kind::Integer { min: 1, max: 87_600 },
+        Default::Integer(168),
+        "168",
+        "How old that list may be before it counts as stale, whatever it says of itself.",
+    ),
+    fixed(
+        Section::Identity,
+        "when-crl-stale",
+        Kind::Word(&[
+            word("accept", "an alarm is raised, and everything goes on with the list as it is"),
+            word("refuse", "the link to the hub is taken down until there is a fresh list"),
+        ]),
+        Default::Text("accept"),
+        r#""accept""#,
+        "What happens when the list is stale, unreadable or missing although `crl` names one.",
+    ),
+    fixed(
+        Section::Identity,
+        "checkpoint-every-ms",
+        Kind::Millis { min: 1_000, max: DAY_MS },
+        Default::Integer(3_600_000),
+        "3600000",
+        "How often the gateway signs its record, so that a copy of it can be proved to be its own.",
+    ),
     device(
         Section::Device,
         "name",

@@ -213,6 +213,7 @@ fn kind(kind: &Kind) -> Value {
         }),
         Kind::TagPath => json!({ "type": "string", "pattern": "^[^/]+(/[^/]+)*$" }),
         Kind::Uri => json!({ "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$" }),
+        Kind::HttpsUrl => json!({ "type": "string", "pattern": "^https://[^@?#]+$" }),
         Kind::Thumbprints => json!({
             "type": "array",
             "minItems": 1,
