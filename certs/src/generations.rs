@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! identity/
-//!   gen-1/ key.pem cert.pem chain.pem     0600
+//!   gen-1/ key.pem cert.pem chain.pem full.pem     0600
 //!   gen-2/ …
 //!   current -> gen-2
 //! ```
@@ -15,27 +15,24 @@
 //!   leaves the former generation or the new one.
 //! - Whatever is installed belongs to the owner of the folder: root may install for the daemon.
 //! - The former generation stays; older ones are removed. A number is never used twice.
+//! - `full.pem` is `cert.pem` and `chain.pem` in one, for servers that want one file. Nothing here
+//!   reads it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::disk::{Before, Step, clear_drafts, io_at, shred, steps, write_folder, write_link};
 use crate::identity::{Identity, IdentityError};
-use crate::owner::adopt;
 
 const KEY: &str = "key.pem";
 const CERT: &str = "cert.pem";
 const CHAIN: &str = "chain.pem";
+const FULL: &str = "full.pem";
 const CURRENT: &str = "current";
-/// What an installation writes before it has a name; removed at the next opening.
-const UNFINISHED: &str = ".unfinished-";
-
-/// Does one thing to the disk, and says what and where when it fails.
-type Step<'a> = dyn FnMut(&'static str, &Path, &mut dyn FnMut() -> io::Result<()>) -> Result<(), StoreError>
-    + 'a;
 
 /// The number of a generation, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +70,25 @@ pub struct Loaded {
     pub fallen_back: Option<StoreError>,
 }
 
+/// What a decommissioning removed.
+#[derive(Debug, Default)]
+pub struct Wiped {
+    /// What is gone.
+    pub removed: Vec<PathBuf>,
+    /// What could not be removed, and why. Empty when the work is done.
+    pub left: Vec<StoreError>,
+}
+
+impl Wiped {
+    pub(crate) fn note(&mut self, path: &Path, gone: Result<bool, StoreError>) {
+        match gone {
+            Ok(true) => self.removed.push(path.to_owned()),
+            Ok(false) => {}
+            Err(error) => self.left.push(error),
+        }
+    }
+}
+
 /// Why a generation could not be installed or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -98,6 +114,36 @@ pub enum StoreError {
         #[source]
         source: IdentityError,
     },
+    /// Something else than a file bears a file's name.
+    #[error("{path} is no file; remove it", path = path.display())]
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A file is far larger than what belongs there.
+    #[error("{path} is larger than {most} bytes; something else was put there", path = path.display())]
+    TooLarge {
+        /// Which one.
+        path: PathBuf,
+        /// How large it may be.
+        most: u64,
+    },
+    /// A file holds something else than what belongs there.
+    #[error("{path} cannot be used: {why}; {remedy}", path = path.display())]
+    Broken {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+        /// What helps.
+        remedy: &'static str,
+    },
+    /// Another process works in the folder.
+    #[error("another process is changing the identity in {dir}; try again when it has finished", dir = dir.display())]
+    Busy {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The link names no generation.
     #[error("{path} does not name a generation; install an identity, or point it at one of the gen- folders", path = path.display())]
     NoCurrent {
@@ -114,12 +160,7 @@ impl GenerationStore {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let dir = dir.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_at("make", &dir))?;
-        for entry in fs::read_dir(&dir).map_err(io_at("list", &dir))? {
-            let entry = entry.map_err(io_at("list", &dir))?;
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                remove(&entry.path())?;
-            }
-        }
+        clear_drafts(&dir)?;
         Ok(Self { dir })
     }
 
@@ -146,56 +187,43 @@ impl GenerationStore {
         key: &[u8],
         cert: &[u8],
         chain: &[u8],
-        before: &mut dyn FnMut(&'static str) -> io::Result<()>,
+        before: &mut Before<'_>,
     ) -> Result<Generation, StoreError> {
         let former = self.current().ok();
         let newest = self.all()?.last().map_or(0, |generation| generation.0);
         let generation = Generation(newest.saturating_add(1));
-        Identity::from_pem(key, &joined(cert, chain)).map_err(|source| StoreError::Unusable {
+        let full = joined(cert, chain);
+        Identity::from_pem(key, &full).map_err(|source| StoreError::Unusable {
             generation,
             dir: self.dir.clone(),
             source,
         })?;
-
-        let mut step =
-            |doing: &'static str, path: &Path, act: &mut dyn FnMut() -> io::Result<()>| {
-                before(doing).and_then(|()| act()).map_err(io_at(doing, path))
-            };
-        let draft = self.dir.join(format!("{UNFINISHED}{generation}"));
-        let sync = |path: &Path| File::open(path).and_then(|dir| dir.sync_all());
-        if draft.exists() {
-            remove(&draft)?;
-        }
-        step("make", &draft, &mut || DirBuilder::new().mode(0o700).create(&draft))?;
-        for (name, content) in [(KEY, key), (CERT, cert), (CHAIN, chain)] {
-            let path = draft.join(name);
-            step("write", &path, &mut || write_private(&path, content))?;
-            adopt(&path, &self.dir);
-        }
-        adopt(&draft, &self.dir);
-        step("sync", &draft, &mut || sync(&draft))?;
-        let home = self.path_of(generation);
-        step("name", &home, &mut || fs::rename(&draft, &home))?;
-        step("sync", &self.dir, &mut || sync(&self.dir))?;
+        let mut step = steps(before);
+        let files = [(KEY, key), (CERT, cert), (CHAIN, chain), (FULL, &full)];
+        write_folder(&self.path_of(generation), &files, &mut step)?;
         self.point_at(generation, &mut step)?;
         // Whatever is older than the former one has served; failing to remove it harms nobody.
         for old in self.all()? {
             if old < generation && Some(old) != former {
-                step("remove", &self.path_of(old), &mut || fs::remove_dir_all(self.path_of(old)))?;
+                let home = self.path_of(old);
+                shred(&home.join(KEY), &mut step)?;
+                step("remove", &home, &mut || fs::remove_dir_all(&home))?;
             }
         }
         Ok(generation)
     }
 
+    /// Makes an installed generation current again: the way back to the former one.
+    ///
+    /// # Errors
+    /// When it cannot be used, or the file system refuses; what was current then still is.
+    pub fn switch_to(&self, generation: Generation) -> Result<(), StoreError> {
+        self.load_one(generation)?;
+        self.point_at(generation, &mut steps(&mut |_| Ok(())))
+    }
+
     fn point_at(&self, generation: Generation, step: &mut Step<'_>) -> Result<(), StoreError> {
-        let link = self.dir.join(CURRENT);
-        let draft = self.dir.join(format!("{UNFINISHED}{CURRENT}"));
-        if draft.symlink_metadata().is_ok() {
-            remove(&draft)?;
-        }
-        step("link", &draft, &mut || std::os::unix::fs::symlink(generation.to_string(), &draft))?;
-        step("switch", &link, &mut || fs::rename(&draft, &link))?;
-        step("sync", &self.dir, &mut || File::open(&self.dir).and_then(|dir| dir.sync_all()))
+        write_link(&self.dir.join(CURRENT), &generation.to_string(), step)
     }
 
     /// The generation that the link names.
@@ -265,6 +293,33 @@ impl GenerationStore {
         Ok(Loaded { generation, identity, fallen_back: None })
     }
 
+    /// Loads one generation, whichever is current.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be used.
+    pub fn load_generation(&self, generation: Generation) -> Result<Identity, StoreError> {
+        self.load_one(generation).map(|loaded| loaded.identity)
+    }
+
+    /// Removes every generation for ever, the keys first and overwritten; what was removed.
+    /// Whatever else lies in the folder stays.
+    pub(crate) fn wipe(&self, wiped: &mut Wiped, step: &mut Step<'_>) {
+        let all = match self.all() {
+            Ok(all) => all,
+            Err(error) => return wiped.left.push(error),
+        };
+        for generation in &all {
+            let key = self.path_of(*generation).join(KEY);
+            wiped.note(&key, shred(&key, step));
+        }
+        for path in all.iter().map(|generation| self.path_of(*generation)) {
+            let gone = step("remove", &path, &mut || fs::remove_dir_all(&path));
+            wiped.note(&path, gone.map(|()| true));
+        }
+        let link = self.dir.join(CURRENT);
+        wiped.note(&link, crate::disk::remove_file(&link, step));
+    }
+
     /// Where a generation's files are.
     #[must_use]
     pub fn path_of(&self, generation: Generation) -> PathBuf {
@@ -279,23 +334,6 @@ fn joined(cert: &[u8], chain: &[u8]) -> Vec<u8> {
     }
     all.extend_from_slice(chain);
     all
-}
-
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-fn remove(path: &Path) -> Result<(), StoreError> {
-    let is_dir = path.symlink_metadata().map_err(io_at("look at", path))?.is_dir();
-    if is_dir { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-        .map_err(io_at("remove", path))
-}
-
-fn io_at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    let path = path.to_owned();
-    move |source| StoreError::Io { doing, path, source }
 }
 
 #[cfg(test)]
@@ -453,7 +491,27 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(steps, 11, "make, three files, sync, name, sync, link, switch, sync, remove");
+        assert_eq!(
+            steps, 15,
+            "make, four files, sync, name, sync, link, switch, sync, four to remove"
+        );
+    }
+
+    #[test]
+    fn the_way_back_to_the_former_generation_is_one_step_and_numbers_go_on() {
+        let lab = Lab::new();
+        let store = lab.store();
+        let (first, second) = (lab.issue(), lab.issue());
+        install(&store, &first).unwrap();
+        install(&store, &second).unwrap();
+        store.switch_to(Generation(1)).unwrap();
+        assert_eq!(store.load().unwrap().identity.facts().serial, serial(&first));
+        let bad = store.load_generation(Generation(2)).unwrap();
+        assert_eq!(bad.facts().serial, serial(&second), "it can still be looked at");
+        assert!(matches!(store.switch_to(Generation(9)), Err(StoreError::Io { .. })));
+        assert_eq!(store.current().unwrap(), Generation(1));
+        assert_eq!(install(&store, &lab.issue()).unwrap(), Generation(3));
+        assert_eq!(store.all().unwrap(), [Generation(1), Generation(3)]);
     }
 
     #[test]

@@ -8,21 +8,34 @@
 
 mod authority;
 mod certificate;
+pub mod crl;
+mod disk;
+pub mod est;
+pub mod examine;
 mod files;
+pub mod floor;
+mod folder;
 mod generations;
 mod identity;
 mod key;
 pub mod lab;
+#[cfg(test)]
+mod made;
 pub mod opcua;
 mod owner;
+mod pem;
+pub mod policy;
 mod request;
 mod sign;
+pub mod tls;
 
 pub use authority::{Answer, Authority, AuthorityError, Enrolled, Token, Warrant};
 pub use certificate::{CertificateError, CertificateFacts, Validity};
 pub use files::{FileError, OperatorFiles, PemFile, Trust, load_identity, load_trust};
-pub use generations::{Generation, GenerationStore, Loaded, StoreError};
+pub use folder::{FolderLock, IdentityFolder, IdentityState, InstallError, Pending};
+pub use generations::{Generation, GenerationStore, Loaded, StoreError, Wiped};
 pub use identity::{Identity, IdentityError};
 pub use key::{KeyError, PrivateKey};
+pub use pem::pem_of_all;
 pub use request::{CertificateRequest, NotAccepted, RequestError, uri};
 pub use sign::{SignError, Signature, VerifyError, verify};

@@ -20,6 +20,7 @@ use crate::lab::{ORGANISATION, gateway_subject};
 pub struct CertificateRequest {
     key_pem: Zeroizing<String>,
     der: CertificateSigningRequestDer<'static>,
+    gateway: String,
     subject: String,
 }
 
@@ -93,13 +94,19 @@ impl CertificateRequest {
         }
         let der = params.serialize_request(&key).map_err(failed)?.der().clone();
         let key_pem = Zeroizing::new(key.serialize_pem());
-        Ok(Self { key_pem, der, subject: gateway_subject(gateway) })
+        Ok(Self { key_pem, der, gateway: gateway.to_owned(), subject: gateway_subject(gateway) })
     }
 
     /// The request, PKCS #10.
     #[must_use]
     pub fn der(&self) -> &CertificateSigningRequestDer<'static> {
         &self.der
+    }
+
+    /// Whose it is: `PLANT/NAME`.
+    #[must_use]
+    pub fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// The subject that is asked for, as RFC 2253 writes it.

@@ -19,9 +19,11 @@ use async_nats::Client;
 use common::{Gateway, Hub, PATIENCE, Refusal, eventually, request, settings, write_files};
 use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tidegate::config::TlsFiles;
 use tidegate::leaf::LocalRole::{Live, Record};
 use tidegate::leaf::{
-    LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess, Search, write_external,
+    HubLink, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess, Search, ShowError,
+    write_external,
 };
 use tidegate_identity::lab::LabCa;
 use tokio_util::sync::CancellationToken;
@@ -370,4 +372,54 @@ async fn a_leaf_outlives_the_thread_that_asked_for_it() {
     assert!(ended.is_err() && is_alive(pid), "{:?}", state.borrow());
     stop.cancel();
     task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_certificate_files_are_shown_without_a_restart_and_refused_ones_change_nothing() {
+    let hub = Hub::start().await;
+    let link = hub.link("P/g1");
+    let first = link.tls.clone();
+    // As a gateway begins that has no certificate yet.
+    let without = HubLink { tls: None, ..link };
+    let gateway = Gateway::start_with(settings(hub.dir.path(), "P/g1", Some(without))).await;
+    let pid = pid_of(&gateway.handle.state().borrow()).unwrap();
+    gateway.handle.show(first.clone(), PATIENCE).await.unwrap();
+    let record = gateway.linked(Record).await;
+    let serials = async || {
+        let system = hub.client("system", common::SYSTEM).await;
+        let links = links_of(&system).await;
+        assert_eq!(links.len(), 2, "{links:?}");
+        links
+    };
+    let before = serials().await;
+
+    // Another key and certificate of the same name.
+    let issued = hub.ca.gateway("P/g1", common::lifetime()).unwrap();
+    let ca = hub.ca.certificate_pem();
+    let second = write_files(hub.dir.path(), "second", &ca, &issued);
+    gateway.handle.show(Some(second.clone()), PATIENCE).await.unwrap();
+    eventually("the hub answers", async || request(&record, "tideinfo.TIDE", "").await.ok()).await;
+    let after = serials().await;
+    assert!(before.is_disjoint(&after), "both links are new: {before:?} {after:?}");
+
+    // A key that does not belong to its certificate: refused, and the links stay.
+    let mixed = TlsFiles { key: first.unwrap().key, ..second.clone() };
+    let refused = gateway.handle.show(Some(mixed), PATIENCE).await.unwrap_err();
+    assert!(matches!(refused, ShowError::Refused { .. }), "{refused}");
+    // Back to what it never let go of: nothing is made anew.
+    gateway.handle.show(Some(second.clone()), PATIENCE).await.unwrap();
+    request(&record, "tideinfo.TIDE", "").await.unwrap();
+    assert_eq!(serials().await, after);
+
+    // Taken down, and up again.
+    gateway.handle.show(None, PATIENCE).await.unwrap();
+    eventually("the hub is out of reach", async || {
+        let answer = request(&record, "tideinfo.TIDE", "").await;
+        (answer.err() == Some(Refusal::NoResponders)).then_some(())
+    })
+    .await;
+    gateway.handle.show(Some(second), PATIENCE).await.unwrap();
+    eventually("the hub answers", async || request(&record, "tideinfo.TIDE", "").await.ok()).await;
+    assert_eq!(pid_of(&gateway.handle.state().borrow()), Some(pid), "one life of the leaf");
+    gateway.stop().await;
 }

@@ -30,6 +30,7 @@
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod est;
 pub mod family;
 pub mod field;
 pub mod forge;

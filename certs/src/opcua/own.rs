@@ -336,6 +336,10 @@ fn is_absence(error: &StoreError) -> bool {
     match error {
         StoreError::NoCurrent { .. } | StoreError::Unusable { .. } => true,
         StoreError::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        StoreError::NotAFile { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::Broken { .. }
+        | StoreError::Busy { .. } => false,
     }
 }
 

@@ -5,6 +5,7 @@ pub mod check;
 mod device;
 pub mod docs;
 pub(crate) mod exit;
+pub mod hub;
 pub mod identity;
 pub mod init;
 pub mod lab;
@@ -53,6 +54,7 @@ enum Command {
     Prove(prove::ProveArgs),
     Tap(tap::TapArgs),
     Identity(identity::IdentityArgs),
+    Hub(hub::HubArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
     #[command(hide = true)]
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
         Command::Identity(args) => manage(&args),
+        Command::Hub(args) => with_hub(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
@@ -112,6 +115,16 @@ fn manage(args: &identity::IdentityArgs) -> ExitCode {
         err: &mut std::io::stderr(),
     };
     written(identity::run(args, surroundings))
+}
+
+fn with_hub(args: &hub::HubArgs) -> ExitCode {
+    let mut surroundings = hub::Surroundings {
+        now: std::time::SystemTime::now(),
+        colour: terminal::colour(std::io::stdout().is_terminal()),
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    written(hub::run(args, &mut surroundings))
 }
 
 fn become_leaf(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

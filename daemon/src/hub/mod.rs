@@ -10,15 +10,24 @@
 //! - The accounts are migration to change: `vectors/hub/` holds the generated text.
 
 mod config;
+mod file;
+mod folder;
 mod lab;
 mod plan;
 mod read;
 mod stream;
 
 pub use config::generate;
+pub use file::{
+    HubFile, HubGateway, HubNode, HubSettings, HubStream, Mistakes, Ocsp, Person, Share, Takes,
+};
+pub use folder::{HubFolder, HubFolderError, HubText, Secrecy};
 pub use lab::{LabError, LabGateway, LabHub, LabUser, write_lab};
 pub use plan::{
     Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, MAX_PAYLOAD, PlanError, Role,
 };
 pub use read::{Batch, ReadError, RecordReader, Stored, StreamCounts, StreamState};
 pub use stream::{StreamError, StreamPlan, ensure_stream};
+
+/// The stream that keeps the last value of each tag.
+pub const LAST_VALUES: &str = "LAST";

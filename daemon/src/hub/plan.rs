@@ -126,6 +126,18 @@ pub enum Role {
     System,
 }
 
+impl Role {
+    /// As `hub.toml` and the command line write it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Reader => "reader",
+            Self::System => "operator",
+        }
+    }
+}
+
 /// Why a plan is no hub.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {

@@ -17,7 +17,7 @@ use crate::wan::ProxyAccess;
 /// The account of live values, questions and local applications.
 pub(super) const LIVE: &str = "LIVE";
 /// The account of the record: the daemon alone.
-const RECORD: &str = "RECORD";
+pub(super) const RECORD: &str = "RECORD";
 /// The user behind local connections without credentials.
 const LOCAL: &str = "local";
 
@@ -49,7 +49,8 @@ pub struct LeafPlan {
 pub struct HubLink {
     /// Leaf-node URLs of one hub.
     pub urls: Vec<HubUrl>,
-    /// Whom to trust and who we are; `None` only where plaintext is legal.
+    /// Whom to trust and who we are. Without it only URLs in plaintext are dialled: there may be no
+    /// certificate yet.
     pub tls: Option<TlsFiles>,
     /// The stream that collects frames.
     pub stream: String,
@@ -57,11 +58,32 @@ pub struct HubLink {
     pub proxy: Option<Arc<ProxyAccess>>,
 }
 
-/// How often each link was dialled anew in this life of the leaf.
+/// How each link is dialled in this life of the leaf.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Dialled {
-    pub(super) live: u32,
-    pub(super) record: u32,
+    pub(super) live: Dial,
+    pub(super) record: Dial,
+}
+
+/// How a link is dialled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Dial {
+    /// How often it was dialled anew.
+    number: u32,
+    /// How many of the URLs are passed over to begin with.
+    skip: u32,
+}
+
+impl Dial {
+    /// Anew, from the first URL on.
+    pub(super) const fn again(self) -> Self {
+        Self { number: self.number.wrapping_add(1), skip: 0 }
+    }
+
+    /// Anew, beginning with the next URL: a server that hangs takes connections and says nothing.
+    pub(super) const fn next(self) -> Self {
+        Self { number: self.number.wrapping_add(1), skip: self.skip.wrapping_add(1) }
+    }
 }
 
 /// Why a plan is no leaf.
@@ -76,6 +98,13 @@ pub enum LeafPlanError {
     /// A hub without an address.
     #[error("hub without URL; write at least one into [hub] urls")]
     NoUrl,
+}
+
+impl HubLink {
+    /// Those of the URLs that can be dialled with what there is.
+    fn dialled_urls(&self) -> impl Iterator<Item = &HubUrl> {
+        self.urls.iter().filter(|url| !url.scheme.is_tls() || self.tls.is_some())
+    }
 }
 
 impl LeafPlan {
@@ -158,7 +187,11 @@ pub(super) fn generate_again(
             // Live values that fill a thin link are waited for, not answered by cutting it.
             conf.text("write_deadline", "30s");
             conf.text("write_timeout", "retry");
+            // What is not dialled yet is added by a reload, which needs a list to be there.
             conf.array("remotes", |conf| {
+                if hub.dialled_urls().next().is_none() {
+                    return;
+                }
                 conf.element(|conf| {
                     remote(conf, &plan.gateway, hub, LIVE, dialled.live);
                     // The record has a link of its own, and a frame that came through here would
@@ -229,20 +262,20 @@ fn permissions(conf: &mut Conf, publish: &[String], subscribe: &[String]) {
     });
 }
 
-fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, dialled: u32) {
+fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, dial: Dial) {
     conf.text("account", account);
     // A remote that nats-server has given up stays given up under the URLs that it had, for the
     // whole life of the process. A path means nothing to a leaf link, and makes another remote; of a
     // WebSocket it would be asked for, and a query is not.
     let websocket = hub.urls.iter().any(|url| url.scheme == HubScheme::WebSocket);
-    let path = match (dialled, websocket) {
+    let path = match (dial.number, websocket) {
         (0, _) => String::new(),
-        (_, true) => format!("?{dialled}"),
-        (_, false) => format!("/{dialled}"),
+        (number, true) => format!("?{number}"),
+        (number, false) => format!("/{number}"),
     };
-    let mut urls = spread(gateway, &hub.urls);
-    // A server that hangs takes connections and says nothing: the next one goes first.
-    let next = usize::try_from(dialled).unwrap_or_default().checked_rem(urls.len());
+    let dialled_urls: Vec<HubUrl> = hub.dialled_urls().cloned().collect();
+    let mut urls = spread(gateway, &dialled_urls);
+    let next = usize::try_from(dial.skip).unwrap_or_default().checked_rem(urls.len());
     urls.rotate_left(next.unwrap_or_default());
     conf.texts("urls", &urls.iter().map(|url| format!("{url}{path}")).collect::<Vec<_>>());
     conf.set("no_randomize", true);
@@ -334,6 +367,10 @@ mod tests {
         HubUrl { scheme, host: host.to_owned(), port: 7422 }
     }
 
+    fn anew(times: u32) -> Dial {
+        (0..times).fold(Dial::default(), |dial, _| dial.next())
+    }
+
     fn plan(gateway: &str) -> LeafPlan {
         LeafPlan {
             gateway: gateway.parse().unwrap(),
@@ -377,7 +414,7 @@ mod tests {
             url.port = 443;
         }
         hub.proxy = Some(Arc::new(ProxyAccess::known("2001:db8::8", 3128, "me", "p \"w")));
-        let dialled = Dialled { live: 2, record: 0 };
+        let dialled = Dialled { live: anew(2), record: anew(0) };
         let text = generate_again(&plan, &credentials(), dialled).unwrap();
         assert_eq!(text, include_str!("../../vectors/hub/leaf_apps.conf"));
     }
@@ -397,6 +434,19 @@ mod tests {
         let plan = LeafPlan { hub: None, ..plan("P/g") };
         let text = generate(&plan, &credentials()).unwrap();
         assert!(!text.contains("leafnodes") && !text.contains("tideinfo"), "{text}");
+    }
+
+    #[test]
+    fn a_leaf_without_a_certificate_dials_only_what_needs_none() {
+        let mut without = plan("P/g");
+        let hub = without.hub.as_mut().unwrap();
+        hub.tls = None;
+        hub.urls.push(url("127.0.0.1", false));
+        let text = generate(&without, &credentials()).unwrap();
+        assert!(text.contains("nats-leaf://127.0.0.1") && !text.contains("tls://"), "{text}");
+        without.hub.as_mut().unwrap().urls.pop();
+        let text = generate(&without, &credentials()).unwrap();
+        assert!(text.contains("leafnodes") && !text.contains("account: \"RECORD\""), "{text}");
     }
 
     #[test]
@@ -433,7 +483,7 @@ mod tests {
     fn a_link_that_is_dialled_anew_is_another_remote_and_the_other_one_stays() {
         let (plan, credentials) = (plan("P/g"), credentials());
         let before = generate(&plan, &credentials).unwrap();
-        let dialled = Dialled { live: 0, record: 2 };
+        let dialled = Dialled { live: anew(0), record: anew(2) };
         let after = generate_again(&plan, &credentials, dialled).unwrap();
         let changed: Vec<_> =
             before.lines().zip(after.lines()).filter(|(old, new)| old != new).collect();
@@ -455,7 +505,8 @@ mod tests {
             let (_, urls) = live.split_once("urls").unwrap();
             urls.split('"').nth(1).unwrap().split(":7422").next().unwrap().to_owned()
         };
-        let turns: Vec<_> = (0..3).map(|live| first(Dialled { live, record: 0 })).collect();
+        let turns: Vec<_> =
+            (0..3).map(|live| first(Dialled { live: anew(live), record: anew(0) })).collect();
         assert!(turns[0] != turns[1] && turns[0] == turns[2], "{turns:?}");
     }
 

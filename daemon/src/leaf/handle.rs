@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::credentials::Credentials;
+use super::papers::{ShowError, Showing};
+use crate::config::TlsFiles;
 
 /// How the leaf is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,7 @@ pub enum LeafState {
 pub(super) enum Order {
     Restart { reason: String },
     Dial { live: bool, record: bool, reason: String },
+    FailBack { reason: String },
 }
 
 /// What the rest of the daemon holds of the leaf.
@@ -48,6 +51,7 @@ pub struct LeafHandle {
     pub(super) complaint: watch::Receiver<Option<String>>,
     pub(super) hub: watch::Receiver<Option<String>>,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) showing: Showing,
 }
 
 impl LeafHandle {
@@ -89,6 +93,28 @@ impl LeafHandle {
     /// nothing changed asks again.
     pub fn dial_anew(&self, live: bool, record: bool, reason: &str) {
         let _ = self.orders.try_send(Order::Dial { live, record, reason: reason.to_owned() });
+    }
+
+    /// Asks for both links to be made anew from the first URL on, for a `reason` that goes into the
+    /// log. Asked for while another order waits, it is dropped.
+    pub fn fail_back(&self, reason: &str) {
+        let _ = self.orders.try_send(Order::FailBack { reason: reason.to_owned() });
+    }
+
+    /// The certificate files that the links are to be made with; `None` while there are none.
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        self.showing.files()
+    }
+
+    /// Has both links made anew with other certificate files, and waits until they are; `None` takes
+    /// down every link that needs some. Every later start of the leaf uses the newest files that
+    /// were asked for, also after an error. Dropping the future withdraws nothing.
+    ///
+    /// # Errors
+    /// When the leaf refuses them, does not run, or a link is not made within the time.
+    pub async fn show(&self, files: Option<TlsFiles>, within: Duration) -> Result<(), ShowError> {
+        self.showing.show(files, within).await
     }
 
     /// Waits until it listens and says where; `None` when it was stopped. Cancel safe.

@@ -73,12 +73,22 @@ impl Line {
         }
     }
 
-    /// Where the record's link was just made to, as `host:port` or `host:port(address)`.
-    pub(super) fn record_link_made(&self) -> Option<&str> {
+    /// A link that was just made: where to, as `host:port` or `host:port(address)`, and the account
+    /// on this side.
+    pub(super) fn link_made(&self) -> Option<(&str, &str)> {
         let (remote, rest) =
             self.text.split_once(" - lid:").or_else(|| self.text.split_once(" - lid_ws:"))?;
         let (_, account) = rest.split_once("Leafnode connection created for account: ")?;
-        account.trim().eq("RECORD").then_some(remote)
+        Some((remote, account.trim()))
+    }
+
+    /// What became of a reload, where the line tells: nothing else does.
+    pub(super) fn reload(&self) -> Option<Result<(), String>> {
+        if self.text.starts_with("Reloaded server configuration") {
+            return Some(Ok(()));
+        }
+        let why = self.text.strip_prefix("Failed to reload server configuration: ")?;
+        Some(Err(why.to_owned()))
     }
 
     /// Passes it on. nats-server's errors lose nothing of ours and it goes on by itself, so they
@@ -210,12 +220,21 @@ mod tests {
     }
 
     #[test]
-    fn the_record_link_that_was_made_is_known() {
-        let made = |text: &str| Line::parse(text).record_link_made().map(str::to_owned);
+    fn the_link_that_was_made_is_known_with_its_account() {
         let line = "[1] [INF] 127.0.0.1:7422 - lid:7 - Leafnode connection created for account: ";
-        assert_eq!(made(&format!("{line}RECORD ")), Some("127.0.0.1:7422".to_owned()));
-        assert_eq!(made(&format!("{line}LIVE ")), None);
-        assert_eq!(made("[1] [INF] Server is ready"), None);
+        let made = Line::parse(&format!("{line}RECORD "));
+        assert_eq!(made.link_made(), Some(("127.0.0.1:7422", "RECORD")));
+        assert_eq!(Line::parse("[1] [INF] Server is ready").link_made(), None);
+    }
+
+    #[test]
+    fn what_became_of_a_reload_is_known() {
+        let reload = |line| Line::parse(line).reload();
+        assert_eq!(reload("[1] [INF] Reloaded server configuration"), Some(Ok(())));
+        let refused =
+            "[1] [ERR] Failed to reload server configuration: config reload not supported";
+        assert_eq!(reload(refused), Some(Err("config reload not supported".into())));
+        assert_eq!(reload("[1] [INF] Reloaded: tls"), None);
     }
 
     #[test]

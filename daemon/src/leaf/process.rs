@@ -4,6 +4,7 @@
 //! - Whatever goes wrong is retried for ever, with growing waits; the state says what and when.
 //! - The daemon's passwords stay the same over the child's restarts, so its connections come back
 //!   by themselves. So does a port that the system chose.
+//! - One reload at a time: what is heard of one is not taken for the answer to another.
 //! - One child at a time: the next is started after the last was reaped.
 
 use std::io;
@@ -19,15 +20,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::config::{Dialled, LeafPlan, generate_again};
+use super::config::{Dialled, LeafPlan, RECORD, generate_again};
 use super::credentials::{CONFIG, Credentials, FileError, OWNER, make_dir, write_whole};
 use super::handle::{LeafHandle, LeafState, Order};
 use super::launch::{Launcher, Spawner};
 use super::log::{Line, Lines};
+use super::papers::{LinksMade, Papers, RELOAD_DEADLINE, papers};
 use super::server::{Search, ServerError, find_server};
 use super::throttle::{Throttle, Verdict};
 use crate::causes::chain;
-use crate::config::HubUrl;
+use crate::config::{HubUrl, TlsFiles};
 use crate::observe::log::OncePerChange;
 use crate::supervise::{RestartPolicy, Restarts};
 
@@ -138,11 +140,26 @@ pub struct LeafProcess {
     complaint: watch::Sender<Option<String>>,
     hub: watch::Sender<Option<String>>,
     orders: mpsc::Receiver<Order>,
+    papers: Papers,
+    /// The reload whose end was not heard of yet.
+    reload: Option<Reload>,
+    /// The number of the files that this child began with.
+    started_with: u64,
     /// Of this child's links.
     dialled: Dialled,
     /// What this child was told at its start, before a port was chosen: a reload with another one
     /// is refused.
     told_to_listen: SocketAddr,
+}
+
+/// A reload that was asked for.
+#[derive(Debug)]
+struct Reload {
+    since: Instant,
+    /// The number of the files that it is about, and those before; nothing where it is about links.
+    files: Option<(u64, Option<TlsFiles>)>,
+    /// The links that had been made before.
+    before: LinksMade,
 }
 
 /// How one life of the child ended.
@@ -163,16 +180,30 @@ impl LeafProcess {
         let (hub, hub_seen) = watch::channel(None);
         // One order waits at most: a second restart before the first means the same.
         let (orders_in, orders) = mpsc::channel(1);
+        let files = settings.plan.hub.as_ref().and_then(|hub| hub.tls.clone());
+        let (papers, showing) = papers(files);
         let handle = LeafHandle {
             credentials: Arc::clone(&credentials),
             state: state_seen,
             complaint: complaint_seen,
             hub: hub_seen,
             orders: orders_in,
+            showing,
         };
         let (dialled, told_to_listen) = (Dialled::default(), settings.plan.listen);
-        let process =
-            Self { settings, credentials, state, complaint, hub, orders, dialled, told_to_listen };
+        let process = Self {
+            settings,
+            credentials,
+            state,
+            complaint,
+            hub,
+            orders,
+            papers,
+            reload: None,
+            started_with: 0,
+            dialled,
+            told_to_listen,
+        };
         Ok((process, handle))
     }
 
@@ -227,6 +258,10 @@ impl LeafProcess {
         self.told_to_listen = self.settings.plan.listen;
         // Orders from before this start were meant for the child that is gone.
         while self.orders.try_recv().is_ok() {}
+        self.reload = None;
+        let wanted = self.papers.wanted.borrow_and_update().clone();
+        self.started_with = wanted.number;
+        self.put(wanted.files);
         let started = tokio::select! {
             () = stop.cancelled() => return End::Stopped,
             started = self.start(spawner) => started,
@@ -300,10 +335,15 @@ impl LeafProcess {
         let started = Instant::now();
         let mut look = tokio::time::interval(LOOK_EVERY);
         let (mut listening, mut talking) = (false, true);
+        let started_with = self.started_with;
         loop {
             tokio::select! {
                 line = lines.next(), if talking => match line {
-                    Some(line) => self.hear(&line, throttle),
+                    Some(line) => {
+                        if let Some(end) = self.hear(&line, throttle) {
+                            self.reloaded(end);
+                        }
+                    }
                     None => talking = false,
                 },
                 ended = child.wait() => {
@@ -314,12 +354,20 @@ impl LeafProcess {
                         Err(source) => LeafError::Wait(source),
                     };
                 }
-                Some(order) = self.orders.recv() => match order {
+                Some(order) = self.orders.recv(), if self.reload.is_none() => match order {
                     Order::Restart { reason } => return LeafError::Asked { reason },
                     Order::Dial { live, record, reason } => {
                         self.dial_anew(child, live, record, &reason);
                     }
+                    Order::FailBack { reason } => self.fail_back(child, &reason),
                 },
+                Ok(()) = self.papers.wanted.changed(), if listening && self.reload.is_none() => {
+                    self.take_files(child);
+                }
+                () = overdue(self.reload.as_ref()) => {
+                    let seconds = RELOAD_DEADLINE.as_secs();
+                    self.reloaded(Err(format!("no word of the reload within {seconds} s")));
+                }
                 _ = look.tick(), if !listening => {
                     if let Some(port) = ports.port() {
                         listening = true;
@@ -328,6 +376,8 @@ impl LeafProcess {
                         let address = reachable(self.settings.plan.listen);
                         tracing::info!(%address, pid, "leaf listens");
                         self.state.send_replace(LeafState::Listening { address, pid });
+                        // What is wanted by now, if it is newer, is taken in the next round.
+                        self.papers.settle(started_with, None, LinksMade::default());
                     } else if started.elapsed() > START_DEADLINE {
                         return LeafError::NotListening { waited: START_DEADLINE };
                     }
@@ -339,23 +389,94 @@ impl LeafProcess {
     /// Has the child read its configuration again, with other remotes in place of these. What was
     /// linked by one that stays, and every local connection, goes on.
     fn dial_anew(&mut self, child: &Child, live: bool, record: bool, reason: &str) {
-        self.dialled.live += u32::from(live);
-        self.dialled.record += u32::from(record);
+        if live {
+            self.dialled.live = self.dialled.live.next();
+        }
+        if record {
+            self.dialled.record = self.dialled.record.next();
+        }
+        tracing::warn!(live, record, "leaf dials the hub anew: {reason}");
+        self.read_links_again(child);
+    }
+
+    /// Has the child make both links from the first URL on.
+    fn fail_back(&mut self, child: &Child, reason: &str) {
+        self.dialled.live = self.dialled.live.again();
+        self.dialled.record = self.dialled.record.again();
+        tracing::info!("leaf goes back to the first of the hub's URLs: {reason}");
+        self.read_links_again(child);
+    }
+
+    fn read_links_again(&mut self, child: &Child) {
         let LeafSettings { plan, dir, .. } = &self.settings;
         if let Err(error) = self.write_config(plan.clone(), dir) {
             tracing::warn!("links are not dialled anew: {}", chain(&error));
             return;
         }
-        tracing::warn!(live, record, "leaf dials the hub anew: {reason}");
+        self.hang_up(child, None);
+    }
+
+    /// Has the child make both links with the files that are wanted now.
+    fn take_files(&mut self, child: &Child) {
+        let wanted = self.papers.wanted.borrow_and_update().clone();
+        let former = self.put(wanted.files.clone());
+        let settled = self.papers.taken.borrow().refused.is_some() && former == wanted.files;
+        if settled {
+            // Back to what it never let go of.
+            return self.papers.kept(wanted.number);
+        }
+        self.dialled.live = self.dialled.live.again();
+        self.dialled.record = self.dialled.record.again();
+        let LeafSettings { plan, dir, .. } = &self.settings;
+        if let Err(error) = self.write_config(plan.clone(), dir) {
+            self.put(former);
+            let before = self.papers.count();
+            return self.papers.settle(wanted.number, Some(chain(&error)), before);
+        }
+        tracing::info!("leaf makes its links with other certificate files");
+        self.hang_up(child, Some((wanted.number, former)));
+    }
+
+    /// Puts other files into the plan; returns those before.
+    fn put(&mut self, files: Option<TlsFiles>) -> Option<TlsFiles> {
+        let hub = self.settings.plan.hub.as_mut()?;
+        std::mem::replace(&mut hub.tls, files)
+    }
+
+    fn hang_up(&mut self, child: &Child, files: Option<(u64, Option<TlsFiles>)>) {
+        let (since, before) = (Instant::now(), self.papers.count());
+        self.reload = Some(Reload { since, files, before });
         if let Some(pid) = pid_of(child) {
             // Fails only when it has ended meanwhile, and then it is started again.
             let _ = kill_process(pid, Signal::HUP);
         }
     }
 
-    fn hear(&self, line: &str, throttle: &mut Throttle) {
+    /// Takes in what became of a reload.
+    fn reloaded(&mut self, end: Result<(), String>) {
+        let Some(reload) = self.reload.take() else { return };
+        if let Err(why) = &end {
+            tracing::warn!("leaf did not take its configuration: {why}");
+        }
+        let Some((number, former)) = reload.files else { return };
+        if end.is_err() {
+            self.put(former);
+            let LeafSettings { plan, dir, .. } = &self.settings;
+            if let Err(error) = self.write_config(plan.clone(), dir) {
+                tracing::warn!("leaf's former configuration is not back: {}", chain(&error));
+            }
+        }
+        self.papers.settle(number, end.err(), reload.before);
+    }
+
+    /// Takes a line in; returns what it tells of a reload.
+    fn hear(&self, line: &str, throttle: &mut Throttle) -> Option<Result<(), String>> {
         let line = Line::parse(&self.scrub(line));
-        if let Some(remote) = line.record_link_made() {
+        let made = line.link_made();
+        if let Some((_, account)) = made {
+            self.papers.link_made(account);
+        }
+        if let Some((remote, RECORD)) = made {
             let urls = self.settings.plan.hub.as_ref().map(|hub| hub.urls.as_slice());
             self.hub.send_replace(Some(url_of(remote, urls.unwrap_or_default())));
         }
@@ -368,6 +489,7 @@ impl LeafProcess {
             }
             line.forward();
         }
+        line.reload()
     }
 
     fn scrub(&self, line: &str) -> String {
@@ -394,6 +516,14 @@ impl LeafProcess {
             return LeafError::PortInUse { ip: listen.ip(), port: listen.port() };
         }
         LeafError::Ended { status, complaint: complaint.unwrap_or_else(|| "none".to_owned()) }
+    }
+}
+
+/// When the end of a reload should have been heard of; never where there is none.
+async fn overdue(reload: Option<&Reload>) {
+    match reload {
+        Some(reload) => tokio::time::sleep_until((reload.since + RELOAD_DEADLINE).into()).await,
+        None => std::future::pending().await,
     }
 }
 

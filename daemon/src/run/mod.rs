@@ -219,11 +219,13 @@ async fn daemon(
         stages::http(&mut supervisor, metrics.listen, health, Arc::clone(&board));
     }
 
-    let leaf = stages::leaf(&mut supervisor, &config, Arc::clone(&board))?;
+    let proxy = stages::proxy(&config, &board);
+    let leaf = stages::leaf(&mut supervisor, &config, Arc::clone(&board), proxy.clone())?;
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
     if let Some(hub) = &config.hub {
-        stages::uplink(&mut supervisor, leaf, &config, hub, recorder.clone(), Arc::clone(&board));
+        let (recorder, board) = (recorder.clone(), Arc::clone(&board));
+        stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
     }
 
     let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));

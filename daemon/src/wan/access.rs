@@ -77,6 +77,12 @@ impl ProxyAccess {
         Ok(Self { host: proxy.host.clone(), port: proxy.port, user })
     }
 
+    /// Without the user: the proxy is asked all the same.
+    #[must_use]
+    pub fn of_nobody(proxy: &Proxy) -> Self {
+        Self { host: proxy.host.clone(), port: proxy.port, user: None }
+    }
+
     #[cfg(test)]
     pub(crate) fn known(host: &str, port: u16, name: &str, password: &str) -> Self {
         let user = Some((name.to_owned(), Zeroizing::new(password.to_owned())));

@@ -1,0 +1,282 @@
+//! `hub.toml`: what a hub is, who may deliver to it and who may read there.
+//!
+//! # Invariants
+//! - It is the only truth about a hub. Configurations of servers are printed from it and never
+//!   read back.
+//! - Holding a [`HubFile`] proves that it is legal: all that is wrong with a text comes in one
+//!   [`Mistakes`].
+//! - What a person wrote stays: a gateway that is admitted or revoked changes its own lines only.
+//! - Nothing in it is secret.
+
+mod check;
+mod edit;
+mod print;
+pub(crate) mod read;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidegate_identity::lab::{gateway_subject, reader_subject};
+use tidegate_translator::TagPath;
+
+use super::Role;
+use crate::names::{GatewayId, Name};
+
+pub use crate::config::Mistakes;
+
+/// A hub as its `hub.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubFile {
+    /// What all servers have in common.
+    pub hub: HubSettings,
+    /// Its servers: one, or three and more in a cluster.
+    pub nodes: Vec<HubNode>,
+    /// Its streams; never empty.
+    pub streams: Vec<HubStream>,
+    /// Who may deliver.
+    pub gateways: Vec<HubGateway>,
+    /// Who may administrate, operate and read.
+    pub people: Vec<Person>,
+}
+
+/// What all servers of a hub have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubSettings {
+    /// The hub's name; the cluster's as well.
+    pub name: Name,
+    /// The JetStream domain; gateways accept acknowledgements from no other.
+    pub domain: Name,
+    /// Where a server keeps its streams, on its own machine; below its configuration when relative.
+    pub store_dir: PathBuf,
+    /// The most that JetStream may put there, on each server, in bytes.
+    pub max_store: u64,
+    /// Where a server finds its configuration on its own machine.
+    pub conf_dir: PathBuf,
+    /// Memory for the last value of each tag, in bytes, on each server; `None` keeps none.
+    pub last_values: Option<u64>,
+    /// Whether servers ask for the revocation of gateways' certificates.
+    pub ocsp: Ocsp,
+}
+
+/// Whether a server asks an authority's OCSP responder about a gateway's certificate. The
+/// certificate names the responder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ocsp {
+    /// It does not ask.
+    Off,
+    /// Whoever the responder says nothing about is let in.
+    Lenient,
+    /// Whoever the responder does not vouch for is refused, also while it is away.
+    Strict,
+}
+
+/// A server of the hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubNode {
+    /// Unique, and permanent: JetStream's files belong to it.
+    pub name: Name,
+    /// The names and addresses in its certificate; gateways and people are told the first.
+    pub hosts: Vec<String>,
+    /// Where people and programs connect.
+    pub client: SocketAddr,
+    /// Where gateways connect.
+    pub leaf: SocketAddr,
+    /// Where gateways behind proxies connect, by `wss`.
+    pub websocket: Option<SocketAddr>,
+    /// Where the other servers connect; of a cluster only.
+    pub cluster: Option<SocketAddr>,
+}
+
+/// A stream of frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubStream {
+    /// Its name.
+    pub name: Name,
+    /// Whose frames.
+    pub takes: Takes,
+    /// The most that it keeps, in bytes. `None`: the sum of its gateways' budgets, as far as each
+    /// has one.
+    pub max_bytes: Option<u64>,
+    /// The longest that it keeps a frame; `None` is for ever.
+    pub max_age: Option<Duration>,
+}
+
+/// Whose frames a stream collects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Takes {
+    /// Those of every gateway.
+    Every,
+    /// Those of all gateways in these plants.
+    Plants(Vec<Name>),
+    /// Those of these gateways: what pushes out old frames is their own only.
+    Gateways(Vec<GatewayId>),
+}
+
+/// A gateway that may deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubGateway {
+    /// Which one.
+    pub id: GatewayId,
+    /// Where its live values may stand. Its own health below `<plant>/_gateways/<name>` always
+    /// may.
+    pub prefixes: Vec<TagPath>,
+    /// Its budget in the stream, in bytes.
+    pub bytes: Option<u64>,
+    /// Whom it may ask. Gateways share nothing unless it is written here.
+    pub shares: Vec<Share>,
+    /// The subject of its certificate as RFC 2253 writes it, where that is not the usual one.
+    pub subject: Option<String>,
+}
+
+/// Whose answers a gateway may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// Those of one gateway, `PLANT/NAME`.
+    Gateway(GatewayId),
+    /// Those of every gateway in a plant, `PLANT/*`.
+    Plant(Name),
+}
+
+/// Somebody at the hub who is no gateway, known by a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// What the files of the certificate are called.
+    pub name: Name,
+    /// What the person may do.
+    pub role: Role,
+    /// The subject of the certificate as RFC 2253 writes it, where that is not the usual one.
+    pub subject: Option<String>,
+}
+
+impl HubFile {
+    /// Whether it has more than one server.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// Copies of each message: on as many servers as may fail while another one holds it, three at
+    /// most.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        if self.nodes.len() < 3 { 1 } else { 3 }
+    }
+
+    /// A gateway that is admitted.
+    #[must_use]
+    pub fn gateway(&self, id: &GatewayId) -> Option<&HubGateway> {
+        self.gateways.iter().find(|gateway| gateway.id == *id)
+    }
+
+    /// The stream that collects a gateway's frames.
+    #[must_use]
+    pub fn stream_of(&self, id: &GatewayId) -> Option<&HubStream> {
+        self.streams.iter().find(|stream| stream.takes.holds(id))
+    }
+
+    /// The most that a stream keeps, in bytes: what is written, else the sum of its gateways'
+    /// budgets, where each of them has one.
+    #[must_use]
+    pub fn bytes_of(&self, stream: &HubStream) -> Option<u64> {
+        if stream.max_bytes.is_some() {
+            return stream.max_bytes;
+        }
+        let mut own = self.gateways.iter().filter(|it| stream.takes.holds(&it.id)).peekable();
+        own.peek()?;
+        own.try_fold(0_u64, |sum, gateway| Some(sum.saturating_add(gateway.bytes?)))
+    }
+
+    /// The people of a role.
+    pub fn people_of(&self, role: Role) -> impl Iterator<Item = &Person> {
+        self.people.iter().filter(move |person| person.role == role)
+    }
+
+    /// The gateways whose answers `gateway` may have, itself left out.
+    pub fn shared_with(&self, gateway: &HubGateway) -> impl Iterator<Item = &HubGateway> {
+        self.gateways.iter().filter(move |other| {
+            other.id != gateway.id && gateway.shares.iter().any(|share| share.holds(&other.id))
+        })
+    }
+}
+
+impl Takes {
+    /// Whether it takes a gateway's frames.
+    #[must_use]
+    pub fn holds(&self, id: &GatewayId) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Plants(plants) => plants.contains(&id.plant),
+            Self::Gateways(gateways) => gateways.contains(id),
+        }
+    }
+
+    /// The subjects that the stream collects.
+    #[must_use]
+    pub fn subjects(&self) -> Vec<String> {
+        match self {
+            Self::Every => vec![crate::subjects::EVERY_FRAMES.to_owned()],
+            Self::Plants(plants) => {
+                plants.iter().map(|plant| format!("tide.{plant}.*.*.frames")).collect()
+            }
+            Self::Gateways(gateways) => gateways.iter().map(crate::subjects::all_frames).collect(),
+        }
+    }
+}
+
+impl HubGateway {
+    /// A gateway that shares nothing and has no budget.
+    #[must_use]
+    pub const fn new(id: GatewayId, prefixes: Vec<TagPath>) -> Self {
+        Self { id, prefixes, bytes: None, shares: Vec::new(), subject: None }
+    }
+
+    /// The subject of its certificate as RFC 2253 writes it: its user name at the hub.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.subject.clone().unwrap_or_else(|| gateway_subject(&self.id.to_string()))
+    }
+}
+
+impl Person {
+    /// The subject of the certificate as RFC 2253 writes it: the user name at the hub.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.subject.clone().unwrap_or_else(|| reader_subject(self.name.as_str()))
+    }
+}
+
+impl Share {
+    /// Whether it is about a gateway.
+    #[must_use]
+    pub fn holds(&self, id: &GatewayId) -> bool {
+        match self {
+            Self::Gateway(one) => one == id,
+            Self::Plant(plant) => *plant == id.plant,
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(id) => write!(f, "{id}"),
+            Self::Plant(plant) => write!(f, "{plant}/*"),
+        }
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = crate::names::GatewayIdError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_suffix("/*") {
+            Some(plant) => Ok(Self::Plant(Name::new(plant)?)),
+            None => Ok(Self::Gateway(text.parse()?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

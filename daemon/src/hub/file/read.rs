@@ -1,0 +1,243 @@
+//! From the text of `hub.toml` to a [`HubFile`], or to every mistake in it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidegate_translator::TagPath;
+use toml_span::Value as Toml;
+
+use super::values::{Reader, Section};
+use super::{
+    HubFile, HubGateway, HubNode, HubSettings, HubStream, Mistakes, Ocsp, Person, Share, Takes,
+};
+use crate::config::{Mistake, Place, parse_size, repair};
+use crate::hub::Role;
+use crate::names::{GatewayId, Name};
+
+/// Where a server's configuration is on its machine, unless it is said otherwise.
+pub(crate) const DEFAULT_CONF_DIR: &str = "/etc/tidegate-hub";
+/// Where a server keeps its streams, unless it is said otherwise.
+pub(crate) const DEFAULT_STORE_DIR: &str = "/var/lib/tidegate-hub";
+
+const NAME: &str = "1 to 31 letters, digits, '-' or '_'";
+const SIZE: &str = "a size such as \"50 GiB\"";
+const ADDRESS: &str = "an address with its port, such as \"0.0.0.0:7422\"";
+const GATEWAY: &str = "\"PLANT/NAME\"";
+
+const HUB: [&str; 7] =
+    ["name", "domain", "store-dir", "max-store", "conf-dir", "last-values", "ocsp"];
+const NODE: [&str; 6] = ["name", "hosts", "client", "leaf", "websocket", "cluster"];
+const STREAM: [&str; 5] = ["name", "plants", "gateways", "max-bytes", "max-age-days"];
+const GATEWAY_KEYS: [&str; 5] = ["id", "prefixes", "bytes", "shares", "subject"];
+const USER: [&str; 3] = ["name", "role", "subject"];
+
+impl HubFile {
+    /// Reads and checks the text of `file`.
+    ///
+    /// # Errors
+    /// With every mistake in it.
+    pub fn read(file: &Path, text: &str) -> Result<Self, Mistakes> {
+        let mut repaired = repair(text);
+        let broken = std::mem::take(&mut repaired.mistakes);
+        let root = toml_span::parse(&repaired.text).unwrap_or_else(|_| empty());
+        let mut reader = Reader::new(&repaired, broken);
+        let read = reader.file(&root);
+        reader.finish(file, text)?;
+        // Whatever is not there was refused.
+        read.ok_or_else(|| {
+            let mistake = Mistake::new("", Place::WholeFile, "the file could not be understood");
+            Mistakes::new(file.to_owned(), text.to_owned(), vec![mistake])
+        })
+    }
+}
+
+fn empty() -> Toml<'static> {
+    Toml::new(toml_span::value::ValueInner::Table(toml_span::value::Table::new()))
+}
+
+impl<'a> Reader<'a> {
+    fn file(&mut self, root: &'a Toml<'a>) -> Option<HubFile> {
+        self.root(root, &["hub", "node", "stream", "gateway", "user"]);
+        for name in ["node", "stream", "user"] {
+            self.at_least_one(root, name);
+        }
+        let section = self.table(root, "hub", &HUB);
+        let hub = section.as_ref().and_then(|section| self.hub(section));
+        let nodes = self.each(root, "node", &NODE, Self::node);
+        let streams = self.each(root, "stream", &STREAM, Self::stream);
+        let gateways = self.each(root, "gateway", &GATEWAY_KEYS, Self::gateway);
+        let people = self.each(root, "user", &USER, Self::person);
+        self.check(&nodes, &streams, &gateways, &people);
+        let only = |list: Vec<(Section<'a>, HubNode)>| list.into_iter().map(|(_, it)| it).collect();
+        let file = HubFile {
+            hub: hub?,
+            nodes: only(nodes),
+            streams: streams.into_iter().map(|(_, it)| it).collect(),
+            gateways: gateways.into_iter().map(|(_, it)| it).collect(),
+            people: people.into_iter().map(|(_, it)| it).collect(),
+        };
+        self.check_room(&section?, &file);
+        Some(file)
+    }
+
+    fn each<T>(
+        &mut self,
+        root: &'a Toml<'a>,
+        name: &str,
+        keys: &[&str],
+        read: impl Fn(&mut Self, &Section<'a>) -> Option<T>,
+    ) -> Vec<(Section<'a>, T)> {
+        let sections = self.tables(root, name, keys);
+        sections.into_iter().filter_map(|it| read(self, &it).map(|read| (it, read))).collect()
+    }
+
+    fn hub(&mut self, it: &Section<'a>) -> Option<HubSettings> {
+        let name = self.required(it, "name", NAME, name);
+        let domain = self.text(it, "domain", NAME, name_of);
+        let store_dir = self.text(it, "store-dir", "a folder", path);
+        let max_store = self.required(it, "max-store", SIZE, size);
+        let conf_dir = self.text(it, "conf-dir", "a folder with all of its path", |text| {
+            let dir = path(text)?;
+            if dir.is_absolute() { Ok(dir) } else { Err("it is relative".to_owned()) }
+        });
+        let last_values = self.text(it, "last-values", SIZE, size);
+        let ocsp = self.text(it, "ocsp", "\"off\", \"lenient\" or \"strict\"", |text| match text {
+            "off" => Ok(Ocsp::Off),
+            "lenient" => Ok(Ocsp::Lenient),
+            "strict" => Ok(Ocsp::Strict),
+            _ => Err("there is no such word".to_owned()),
+        });
+        Some(HubSettings {
+            name: name?,
+            domain: match domain {
+                Some(domain) => domain,
+                None => Name::new("hub").ok()?,
+            },
+            store_dir: store_dir.unwrap_or_else(|| DEFAULT_STORE_DIR.into()),
+            max_store: max_store?,
+            conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
+            last_values,
+            ocsp: ocsp.unwrap_or(Ocsp::Off),
+        })
+    }
+
+    fn node(&mut self, it: &Section<'a>) -> Option<HubNode> {
+        let node_name = self.required(it, "name", NAME, name);
+        let hosts = self.list(it, "hosts", "names and addresses without ports", host);
+        if hosts.as_ref().is_none_or(Vec::is_empty) {
+            self.missing(it, "hosts", "the names and addresses by which it is reached");
+        }
+        let client = self.required(it, "client", ADDRESS, address);
+        let leaf = self.required(it, "leaf", ADDRESS, address);
+        let websocket = self.text(it, "websocket", ADDRESS, address);
+        let cluster = self.text(it, "cluster", ADDRESS, address);
+        Some(HubNode {
+            name: node_name?,
+            hosts: hosts?,
+            client: client?,
+            leaf: leaf?,
+            websocket,
+            cluster,
+        })
+    }
+
+    fn stream(&mut self, it: &Section<'a>) -> Option<HubStream> {
+        let stream_name = self.required(it, "name", NAME, name);
+        let plants = self.list(it, "plants", NAME, name_of);
+        let gateways = self.list(it, "gateways", GATEWAY, gateway);
+        if let (Some(_), Some(_)) = (&plants, &gateways) {
+            let message = "plants and gateways exclude each other";
+            let place = it.place_of("gateways");
+            self.refuse(Mistake::new(it.path_of("gateways"), place, message));
+        }
+        let max_bytes = self.text(it, "max-bytes", SIZE, size);
+        let days = self.number(it, "max-age-days", 1..=36_500);
+        let max_age = days.and_then(|days| u64::try_from(days).ok());
+        let takes = match (plants, gateways) {
+            (Some(plants), _) => Takes::Plants(plants),
+            (None, Some(gateways)) => Takes::Gateways(gateways),
+            (None, None) => Takes::Every,
+        };
+        Some(HubStream {
+            name: stream_name?,
+            takes,
+            max_bytes,
+            max_age: max_age.map(|days| Duration::from_secs(days * 86_400)),
+        })
+    }
+
+    fn gateway(&mut self, it: &Section<'a>) -> Option<HubGateway> {
+        let id = self.required(it, "id", GATEWAY, gateway);
+        let prefix = |text: &str| TagPath::new(text).map_err(|error| error.to_string());
+        let prefixes = self.list(it, "prefixes", "tag paths such as \"PlantA/Line3\"", prefix);
+        let bytes = self.text(it, "bytes", SIZE, size);
+        let shares = self.list(it, "shares", "\"PLANT/NAME\" or \"PLANT/*\"", |text| {
+            text.parse::<Share>().map_err(|error| error.to_string())
+        });
+        let subject = self.text(it, "subject", "the subject of its certificate", subject);
+        let prefixes = prefixes.unwrap_or_default();
+        Some(HubGateway { id: id?, prefixes, bytes, shares: shares.unwrap_or_default(), subject })
+    }
+
+    fn person(&mut self, it: &Section<'a>) -> Option<Person> {
+        let person_name = self.required(it, "name", NAME, name);
+        let legal = "\"admin\", \"operator\" or \"reader\"";
+        let role = self.required(it, "role", legal, |text| {
+            role(text).ok_or_else(|| "there is no such role".to_owned())
+        });
+        let subject = self.text(it, "subject", "the subject of the certificate", subject);
+        Some(Person { name: person_name?, role: role?, subject })
+    }
+}
+
+/// The role of that name.
+fn role(text: &str) -> Option<Role> {
+    [Role::Admin, Role::System, Role::Reader].into_iter().find(|role| role.word() == text)
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    name_of(text)
+}
+
+fn name_of(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|_| "it is no name".to_owned())
+}
+
+fn gateway(text: &str) -> Result<GatewayId, String> {
+    text.parse().map_err(|error: crate::names::GatewayIdError| error.to_string())
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).filter(|bytes| *bytes > 0).ok_or_else(|| "it is no size".to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    address.ok_or_else(|| "it is no address with a port".to_owned())
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("it is no path".to_owned());
+    }
+    Ok(text.into())
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    match crate::config::host_and_port(text, 1) {
+        Ok((host, 1)) if host == text => Ok(host),
+        Ok(_) => Err("it has a port, and ports stand elsewhere".to_owned()),
+        Err(why) => Err(format!("it {why}")),
+    }
+}
+
+fn subject(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("it is no subject".to_owned());
+    }
+    Ok(text.to_owned())
+}
