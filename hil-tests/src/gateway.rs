@@ -61,6 +61,12 @@ pub struct Wishes {
     pub around: Vec<String>,
     /// The certificates of hub and gateway.
     pub certificates: Certificates,
+    /// Further lines of `[hub]`.
+    pub hub: String,
+    /// Further lines of `[leaf]`.
+    pub leaf: String,
+    /// A second way to the same hub.
+    pub second_way: bool,
     /// The `[[device]]` tables, in place of the device that counts and what is beside it.
     pub devices: Option<String>,
 }
@@ -96,6 +102,9 @@ impl Default for Wishes {
             environment: Vec::new(),
             around: Vec::new(),
             certificates: Certificates::default(),
+            hub: String::new(),
+            leaf: String::new(),
+            second_way: false,
             devices: None,
         }
     }
@@ -454,8 +463,10 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
     let Credentials { ca, cert, key } = credentials;
     let host = |hub: &SocketAddr| wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string());
+    let scheme = if wishes.certificates.websocket { "wss" } else { "tls" };
     let urls: Vec<_> =
-        hubs.iter().map(|hub| format!("tls://{}:{}", host(hub), hub.port())).collect();
+        hubs.iter().map(|hub| format!("{scheme}://{}:{}", host(hub), hub.port())).collect();
+    let (more_hub, more_leaf) = (&wishes.hub, &wishes.leaf);
     let hub = if urls.is_empty() {
         String::new()
     } else {
@@ -466,6 +477,7 @@ urls = {urls:?}
 tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}
 stream = "{stream}"
 domain = "{domain}"
+{more_hub}
 "#
         )
     };
@@ -479,6 +491,7 @@ name = "{name}"
 listen = "127.0.0.1:0"
 nats-server = {nats_server:?}
 dir = "leaf"
+{more_leaf}
 
 [journal]
 dir = "journal"

@@ -43,6 +43,7 @@ pub mod oracle;
 pub mod papers;
 pub mod peers;
 pub mod plc;
+pub mod proxy;
 pub mod reader;
 mod rig;
 pub mod server;

@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn a_bad_look_begins_anew() {
-        let at = goings(|second| second > 90 && second / 60 != 4, |_| true, true);
-        assert!(matches!(at[..], [400..=460]), "{at:?}");
+        let at = goings(|second| second > 90 && second / 60 != 2, |_| true, true);
+        assert!(matches!(at[..], [280..=330]), "{at:?}");
     }
 
     #[test]

@@ -81,8 +81,8 @@ pub(super) fn text(missing: &[Missing]) -> Option<String> {
     let named: Vec<_> = named.iter().map(ToString::to_string).collect();
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
     Some(format!(
-        "the hub does not permit this gateway to {}{more}; add it to the permissions of the gateway's \
-         user at the hub, and reload it",
+        "the hub does not permit this gateway to {}{more}. Admit the gateway with it: the permissions \
+         of its user at the hub need it, and the hub a reload. Recording goes on",
         named.join(", ")
     ))
 }
@@ -174,7 +174,7 @@ mod tests {
             (0..n).map(|at| Missing(Need::publish(format!("a.{at}"), "x"))).collect()
         };
         assert_eq!(text(&missing(0)), None);
-        assert!(text(&missing(4)).is_some_and(|text| text.contains("publish a.3 (x); add it")));
+        assert!(text(&missing(4)).is_some_and(|text| text.contains("publish a.3 (x). Admit")));
         assert!(text(&missing(6)).is_some_and(|text| text.contains("and 2 more")));
     }
 
