@@ -204,12 +204,12 @@ async fn local_applications_have_streams_and_share_work_with_the_hub() {
 
     // A consumer may deliver wherever it likes, and it does not reach the daemon's subjects.
     let forged = async_nats::jetstream::consumer::push::Config {
-        deliver_subject: "uns.PlantA.Line3.Press1.forged".to_owned(),
+        deliver_subject: "uns.PlantA.Other.forged".to_owned(),
         filter_subject: "site.orders.>".to_owned(),
         ..Default::default()
     };
     line.create_consumer(forged).await.unwrap();
-    app.publish("uns.PlantA.Line3.Press1.forged", "x".into()).await.unwrap();
+    app.publish("uns.PlantA.Line3.forged", "x".into()).await.unwrap();
     app.publish("tide.PlantA.gw-line3.x.frames", "x".into()).await.unwrap();
     app.flush().await.unwrap();
 
