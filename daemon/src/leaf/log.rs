@@ -219,8 +219,9 @@ mod tests {
         assert!(closed.is_some_and(|text| text.contains("refuses this gateway's certificate")));
         assert_eq!(complaint("[1] [INF] Server is ready"), None);
         let after = "[1] [ERR] 127.0.0.1:1 - lid_ws:2 - Error soliciting websocket connection: ";
-        assert_eq!(complaint(&format!("{after}connection closed")), None);
-        assert!(complaint(&format!("{after}invalid websocket connection")).is_some());
+        let websocket = |what: &str| Line::parse(&format!("{after}{what}")).complaint();
+        assert_eq!(websocket("connection closed"), None);
+        assert!(websocket("invalid websocket connection").is_some());
         assert_eq!(complaint("[1] [ERR] x"), Some("x".into()));
     }
 
