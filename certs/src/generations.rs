@@ -14,7 +14,8 @@
 //!   name, the parent's fsync, the new link, its rename, the parent's fsync. A power cut anywhere
 //!   leaves the former generation or the new one.
 //! - Whatever is installed belongs to the owner of the folder: root may install for the daemon.
-//! - The former generation stays; older ones are removed. A number is never used twice.
+//! - The former generation stays; older ones are removed, their keys overwritten, unless more are
+//!   to be kept. A number is never used twice.
 //! - `full.pem` is `cert.pem` and `chain.pem` in one, for servers that want one file. Nothing here
 //!   reads it.
 
@@ -57,6 +58,8 @@ impl Generation {
 #[derive(Debug)]
 pub struct GenerationStore {
     dir: PathBuf,
+    /// How many stay beside the new one, the former among them.
+    kept: usize,
 }
 
 /// A generation that can be used.
@@ -161,14 +164,20 @@ impl GenerationStore {
         let dir = dir.into();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(io_at("make", &dir))?;
         clear_drafts(&dir)?;
-        Ok(Self { dir })
+        Ok(Self::at(dir))
     }
 
     /// Looks into the folder without making it or clearing anything, for whoever only reads: an
     /// installation may be under way in another process.
     #[must_use]
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), kept: 1 }
+    }
+
+    /// Keeps so many generations beside a new one; the former always.
+    #[must_use]
+    pub fn keeping(self, kept: usize) -> Self {
+        Self { kept, ..self }
     }
 
     /// Installs a new generation and makes it current. `chain` holds the certificates between
@@ -203,12 +212,14 @@ impl GenerationStore {
         write_folder(&self.path_of(generation), &files, &mut step)?;
         self.point_at(generation, &mut step)?;
         // Whatever is older than the former one has served; failing to remove it harms nobody.
-        for old in self.all()? {
-            if old < generation && Some(old) != former {
-                let home = self.path_of(old);
-                shred(&home.join(KEY), &mut step)?;
-                step("remove", &home, &mut || fs::remove_dir_all(&home))?;
-            }
+        let mut older = self.all()?;
+        older.retain(|old| *old < generation && Some(*old) != former);
+        let others = self.kept.saturating_sub(usize::from(former.is_some()));
+        older.truncate(older.len().saturating_sub(others));
+        for old in older {
+            let home = self.path_of(old);
+            shred(&home.join(KEY), &mut step)?;
+            step("remove", &home, &mut || fs::remove_dir_all(&home))?;
         }
         Ok(generation)
     }
@@ -512,6 +523,20 @@ mod tests {
         assert_eq!(store.current().unwrap(), Generation(1));
         assert_eq!(install(&store, &lab.issue()).unwrap(), Generation(3));
         assert_eq!(store.all().unwrap(), [Generation(1), Generation(3)]);
+    }
+
+    #[test]
+    fn more_than_the_former_one_is_kept_when_asked_for() {
+        let lab = Lab::new();
+        let store = lab.store().keeping(3);
+        for _ in 0..5 {
+            install(&store, &lab.issue()).unwrap();
+        }
+        assert_eq!(store.all().unwrap(), (2..=5).map(Generation).collect::<Vec<_>>());
+        // The former one is not the newest but one after a way back.
+        store.switch_to(Generation(2)).unwrap();
+        install(&store.keeping(1), &lab.issue()).unwrap();
+        assert_eq!(lab.store().all().unwrap(), [Generation(2), Generation(6)]);
     }
 
     #[test]

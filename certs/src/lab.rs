@@ -11,8 +11,9 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -221,6 +222,40 @@ impl LabCa {
         Ok(certificate.der().clone())
     }
 
+    /// A list of revoked certificates, PEM: serial numbers, and since when each is revoked. `number`
+    /// grows from list to list.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn crl(
+        &self,
+        number: u64,
+        revoked: &[(Vec<u8>, SystemTime)],
+        lifetime: Lifetime,
+    ) -> Result<String, IssueError> {
+        let failed =
+            |source| IssueError { subject: "list of revoked certificates".to_owned(), source };
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let revoked_certs = revoked
+            .iter()
+            .map(|(serial, from)| RevokedCertParams {
+                serial_number: SerialNumber::from(serial.clone()),
+                revocation_time: epoch + since(*from),
+                reason_code: None,
+                invalidity_date: None,
+            })
+            .collect();
+        let params = CertificateRevocationListParams {
+            this_update: epoch + since(lifetime.from),
+            next_update: epoch + since(lifetime.from) + lifetime.lasts,
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(failed)
+    }
+
     /// A hub's certificate: for its own leaf and client listeners and its cluster routes.
     /// `hosts` are the names and addresses that gateways dial.
     ///
@@ -303,10 +338,14 @@ fn params(name: &str, organisation: &str, lifetime: Lifetime) -> CertificatePara
     params.distinguished_name.push(DnType::OrganizationName, organisation);
     params.distinguished_name.push(DnType::CommonName, name);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    let start = lifetime.from.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    params.not_before = epoch + start;
-    params.not_after = epoch + start + lifetime.lasts;
+    params.not_before = epoch + since(lifetime.from);
+    params.not_after = epoch + since(lifetime.from) + lifetime.lasts;
     params
+}
+
+/// Since 1970.
+fn since(at: SystemTime) -> Duration {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Issued {

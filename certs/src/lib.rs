@@ -7,6 +7,7 @@
 //! - Nothing here has a clock of its own: whoever asks about validity says what time it is.
 
 mod authority;
+pub mod authority_store;
 mod certificate;
 pub mod crl;
 mod disk;

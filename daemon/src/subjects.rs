@@ -75,6 +75,34 @@ pub fn epoch_of(frames: &str) -> Option<Epoch> {
 /// The records of every gateway: what the hub's stream collects and its export names.
 pub const EVERY_FRAMES: &str = "tide.*.*.*.frames";
 
+/// The questions to every gateway.
+pub const EVERY_QUESTION: &str = "tide.*.*.q.>";
+
+/// Every live value.
+pub const EVERY_LIVE: &str = "uns.>";
+
+/// Where every gateway is asked from outside, renamed at the hub to its [`questions`].
+pub const EVERY_ASK: &str = "ask.*.*.q.>";
+
+/// Where questions that came through the hub are answered: subjects of the server's own making.
+pub const ANSWERS: &str = "_R_.>";
+
+/// The inboxes of applications at the hub.
+pub const HUB_APPS_INBOXES: &str = "_INBOX.apps.>";
+
+/// The inboxes of applications beside any gateway.
+pub const EVERY_APPS_INBOX: &str = "_INBOX.*.*.apps.>";
+
+/// Where the last value of any tag is asked for, by its live subject appended (imported from direct
+/// gets of the stream of last values).
+pub const LAST_OF_ALL: &str = "tidelast.>";
+
+/// Where a gateway is asked from outside.
+#[must_use]
+pub fn ask(gateway: &GatewayId) -> String {
+    format!("ask.{}.{}.q.>", gateway.plant, gateway.name)
+}
+
 /// Where a gateway asks for the last message of a record subject (imported from the stream's
 /// direct get).
 #[must_use]
@@ -178,6 +206,13 @@ mod tests {
         read: String,
         inbox: String,
         questions: String,
+        ask: String,
+        every_question: String,
+        every_ask: String,
+        answers: String,
+        last_of_all: String,
+        hub_apps_inboxes: String,
+        every_apps_inbox: String,
         not_live: Vec<String>,
     }
 
@@ -198,6 +233,13 @@ mod tests {
         assert_eq!(read(&v.stream), v.read);
         assert_eq!(inbox(&gateway), v.inbox);
         assert_eq!(questions(&gateway), v.questions);
+        assert_eq!(ask(&gateway), v.ask);
+        assert_eq!(EVERY_QUESTION, v.every_question);
+        assert_eq!(EVERY_ASK, v.every_ask);
+        assert_eq!(ANSWERS, v.answers);
+        assert_eq!(LAST_OF_ALL, v.last_of_all);
+        assert_eq!(HUB_APPS_INBOXES, v.hub_apps_inboxes);
+        assert_eq!(EVERY_APPS_INBOX, v.every_apps_inbox);
     }
 
     #[test]

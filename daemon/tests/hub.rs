@@ -228,7 +228,7 @@ async fn a_reader_reads_ranges_and_changes_nothing() {
     }
     let reader = hub.reader().await;
 
-    let record = RecordReader::open(reader.clone(), hub.plan.stream.clone(), common::PATIENCE);
+    let record = RecordReader::open(reader.clone(), hub.plan.streams[0].clone(), common::PATIENCE);
     let batch = record.await.unwrap().batch(FRAMES, 2).await.unwrap();
     let got: Vec<_> = batch.messages.iter().map(|message| &message.payload[..]).collect();
     assert_eq!(got, [&b"frame 1"[..], b"frame 2"]);
@@ -265,7 +265,7 @@ async fn a_range_of_many_batches_is_read_whole_and_in_order() {
             stored.await.unwrap();
         }
     }
-    let stream = || hub.plan.stream.clone();
+    let stream = || hub.plan.streams[0].clone();
     // As a reader through the imports, and in the stream's own account without them.
     for client in [hub.reader().await, hub.client("admin", common::ADMIN).await] {
         let record = RecordReader::open(client, stream(), common::PATIENCE).await.unwrap();
@@ -296,7 +296,8 @@ async fn a_range_of_many_batches_is_read_whole_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_is_told_that_there_is_no_stream() {
     let hub = Hub::start_without_stream().await;
-    let record = RecordReader::open(hub.reader().await, hub.plan.stream.clone(), common::PATIENCE);
+    let record =
+        RecordReader::open(hub.reader().await, hub.plan.streams[0].clone(), common::PATIENCE);
     assert!(matches!(record.await, Err(ReadError::NoStream { .. })));
 }
 

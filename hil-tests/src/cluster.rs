@@ -32,8 +32,23 @@ impl Hub {
         directory: &Path,
         admitted: &[&str],
     ) -> anyhow::Result<Self> {
+        Self::start_cluster_as(family, directory, admitted, |text, _| text.to_owned()).await
+    }
+
+    /// [`Hub::start_cluster`], with the configuration that each server would have changed: it is
+    /// given the text and the server's number.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_cluster_as(
+        family: &Arc<Family>,
+        directory: &Path,
+        admitted: &[&str],
+        change: impl Fn(&str, usize) -> String,
+    ) -> anyhow::Result<Self> {
         let mut hub = Self::configured(family, directory, admitted, &Certificates::default())?;
         let text = std::fs::read_to_string(&hub.nodes[0].config)?;
+        let tls = route_tls(&text)?;
         let loopback = || wan::reserve(([127, 0, 0, 1], 0).into());
         let ports = (0..SERVERS).map(|_| loopback()).collect::<anyhow::Result<Vec<_>>>()?;
         let addresses = ports.iter().map(|port| port.local_addr());
@@ -55,10 +70,10 @@ impl Hub {
             let routes: Vec<_> = others.map(|(_, to)| format!("nats-route://{to}")).collect();
             let listen = addresses[at];
             lines.push(format!(
-                "cluster {{ name: \"hub\", listen: \"{listen}\", routes: {routes:?} }}\n"
+                "cluster {{ name: \"hub\", listen: \"{listen}\", routes: {routes:?}, {tls} }}\n"
             ));
             let config = directory.join(format!("hub-{at}.conf"));
-            std::fs::write(&config, lines.join("\n"))?;
+            std::fs::write(&config, change(&lines.join("\n"), at))?;
             let log = directory.join(if at == 0 {
                 "hub.log".to_owned()
             } else {
@@ -142,4 +157,14 @@ impl Hub {
         node.frozen = false;
         node.server.as_ref().context("this server of the hub is down")?.thaw()
     }
+}
+
+/// Mutual TLS between the servers, with the files of their leaf listener.
+fn route_tls(text: &str) -> anyhow::Result<String> {
+    let mut lines = Vec::new();
+    for key in ["ca_file", "cert_file", "key_file"] {
+        let line = text.lines().map(str::trim).find(|line| line.starts_with(key));
+        lines.push(line.with_context(|| format!("the hub's configuration has no {key}"))?);
+    }
+    Ok(format!("tls {{ {}, verify: true, min_version: \"1.3\" }}", lines.join(", ")))
 }

@@ -6,12 +6,12 @@
 //!   closes when the family is dropped, when the test panics, and when the test is killed.
 
 use std::fs::File;
-use std::io::{Seek as _, SeekFrom};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -22,9 +22,15 @@ use crate::wait;
 const MARK: &str = "TIDEGATE_RIG";
 
 /// Waits for its standard input to close, then kills until nobody carries the mark. The mark is an
-/// argument, so neither the guardian nor its `grep` carries it.
+/// argument, so neither the guardian nor its `grep` carries it. Only root can read the environment of
+/// a process that keeps its memory to itself, so each that was started is told as well, by its
+/// number and the time of its start.
 const GUARDIAN: &str = r#"
-cat > /dev/null
+started=$(cat)
+for one in $started; do
+    id=${one%:*}
+    [ "$(sed 's/.*) //' /proc/$id/stat 2> /dev/null | cut -d' ' -f20)" = "${one#*:}" ] && kill -KILL $id
+done
 for round in $(seq 100); do
     marked=$(grep -lzx "$1" /proc/[0-9]*/environ 2> /dev/null | cut -d/ -f3)
     [ -z "$marked" ] && exit 0
@@ -37,7 +43,7 @@ done
 #[derive(Debug)]
 pub struct Family {
     mark: String,
-    guardian: Child,
+    guardian: Mutex<Child>,
 }
 
 impl Family {
@@ -56,7 +62,7 @@ impl Family {
             .process_group(0)
             .spawn()
             .context("sh did not start")?;
-        Ok(Arc::new(Self { mark, guardian }))
+        Ok(Arc::new(Self { mark, guardian: Mutex::new(guardian) }))
     }
 
     /// A program that will belong to the family, without terminal input.
@@ -65,13 +71,24 @@ impl Family {
         command.env(MARK, &self.mark).stdin(Stdio::null());
         command
     }
+
+    /// Tells the guardian of a process by more than its environment.
+    fn adopt(&self, id: u32) -> anyhow::Result<()> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let (_, after) = stat.rsplit_once(") ").context("stat without a name")?;
+        let started = after.split_whitespace().nth(19).context("stat without a start")?;
+        let mut guardian = self.guardian.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipe = guardian.stdin.as_mut().context("the guardian hears nothing")?;
+        Ok(writeln!(pipe, "{id}:{started}")?)
+    }
 }
 
 impl Drop for Family {
     fn drop(&mut self) {
-        drop(self.guardian.stdin.take());
+        let guardian = self.guardian.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(guardian.stdin.take());
         // Nothing more can be done when even the guardian is lost.
-        let _ = self.guardian.wait();
+        let _ = guardian.wait();
     }
 }
 
@@ -99,6 +116,7 @@ impl Process {
         let file = File::options().create(true).append(true).open(log)?;
         command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("{name} did not start"))?;
+        family.adopt(child.id())?;
         Ok(Self {
             name: name.to_owned(),
             child,

@@ -12,6 +12,7 @@
 //!   "config": "DIR/hub.conf", "ca": "DIR/ca.pem", "stream": "TIDE", "domain": "hub",
 //!   "admin": { "user": "…", "password": "…" },
 //!   "reader": { "user": "…", "password": "…" },
+//!   "operator": { "user": "…", "password": "…" },
 //!   "gateways": [ { "gateway": "PLANT/NAME", "cert": "…", "key": "…", "dn": "…" } ]
 //! }
 //! ```
@@ -290,6 +291,22 @@ impl Hub {
     pub fn leafs_of(&self, at: usize) -> anyhow::Result<SocketAddr> {
         let server = self.nodes[at].server.as_ref().context("this server of the hub is down")?;
         server.leafs().context("the hub has no port for leaf nodes")
+    }
+
+    /// Where clients of one of its servers connect.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn clients(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.running()?.clients())
+    }
+
+    /// The process of one of its servers.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn pid_of(&self, at: usize) -> anyhow::Result<u32> {
+        Ok(self.nodes[at].server.as_ref().context("this server of the hub is down")?.id())
     }
 
     /// The URL for whoever makes the stream and reads it raw.

@@ -25,6 +25,7 @@
 //! - `tidegate prove --server URL --gateway PLANT/NAME --json`: one object with `verdict`; every
 //!   object in it that has a `cause` is a named loss, with `from` and `to` in nanoseconds since
 //!   1970 or as RFC 3339 text.
+//! - `tidegate hub init …` and `tidegate hub apply …`: see [`planned`].
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
 pub mod clock;
@@ -33,15 +34,18 @@ pub mod disk;
 pub mod est;
 pub mod family;
 pub mod field;
+pub mod fleet;
 pub mod forge;
 pub mod gateway;
 pub mod golden;
 pub mod hub;
 pub mod net;
 pub mod opcua;
+pub mod operator;
 pub mod oracle;
 pub mod papers;
 pub mod peers;
+pub mod planned;
 pub mod plc;
 pub mod proxy;
 pub mod reader;
@@ -49,6 +53,7 @@ mod rig;
 pub mod server;
 pub mod stream;
 pub mod tools;
+pub mod unruly;
 pub mod vitals;
 pub mod wait;
 pub mod wan;

@@ -1,5 +1,6 @@
 //! Reading the hub through the binary: `tap` for the samples, `prove` for its own verdict.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,11 +159,11 @@ fn whole(value: &Value) -> Option<u64> {
 /// # Errors
 /// When it prints no JSON or no verdict.
 pub async fn prove(family: &Arc<Family>, url: &str, gateway: &str) -> anyhow::Result<Claim> {
-    let (proof, exit_ok) = report(family, url, gateway).await?;
+    let (proof, exit_ok) = report(family, url, gateway, None).await?;
     claim(&proof, exit_ok)
 }
 
-/// The whole JSON of `prove`, and whether its exit code was 0.
+/// The whole JSON of `prove`, and whether its exit code was 0. `authority` vouches for signatures.
 ///
 /// # Errors
 /// When it prints no JSON.
@@ -170,9 +171,13 @@ pub async fn report(
     family: &Arc<Family>,
     url: &str,
     gateway: &str,
+    authority: Option<&Path>,
 ) -> anyhow::Result<(Value, bool)> {
     let mut command = family.command(tools::gateway()?);
     command.args(["prove", "--server", url, "--gateway", gateway, "--json"]);
+    if let Some(authority) = authority {
+        command.arg("--authority").arg(authority);
+    }
     let output = tokio::process::Command::from(command).output().await?;
     let said = String::from_utf8_lossy(&output.stdout);
     let proof: Value = serde_json::from_str(&said).with_context(|| {

@@ -91,10 +91,18 @@ impl Rig {
     /// # Errors
     /// When a part does not come up.
     pub async fn running_on_cluster() -> anyhow::Result<Self> {
+        Self::running_on_cluster_with(Wishes::default()).await
+    }
+
+    /// [`Rig::running_on_cluster`], with a gateway that is configured otherwise than usual.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn running_on_cluster_with(wishes: Wishes) -> anyhow::Result<Self> {
         let (directory, family) = Self::place()?;
         let hub = Hub::start_cluster(&family, &directory.path().join("hub"), &[GATEWAY]).await?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut rig = Self::around(directory, family, hub, (here, here), Wishes::default()).await?;
+        let mut rig = Self::around(directory, family, hub, (here, here), wishes).await?;
         rig.switch_plc_on().await?;
         rig.gateway.start().await?;
         Ok(rig)
@@ -288,6 +296,14 @@ impl Rig {
         stream::taken_in(&self.hub.admin_url()?, self.hub.stream()?).await
     }
 
+    /// How many bytes the hub's stream holds.
+    ///
+    /// # Errors
+    /// When the hub is down.
+    pub async fn bytes_at_hub(&self) -> anyhow::Result<u64> {
+        stream::bytes(&self.hub.admin_url()?, self.hub.stream()?).await
+    }
+
     /// The hub's stream as it is: subject and payload of every message.
     ///
     /// # Errors
@@ -418,7 +434,17 @@ impl Rig {
     /// # Errors
     /// When it says nothing.
     pub async fn prove_at(&self, hub: &Hub) -> anyhow::Result<(Value, bool)> {
-        reader::report(&self.family, &hub.reader_url()?, self.gateway.id()).await
+        reader::report(&self.family, &hub.reader_url()?, self.gateway.id(), None).await
+    }
+
+    /// [`Rig::prove_at`], with the lab's authority vouching for signatures.
+    ///
+    /// # Errors
+    /// When the hub is down or the proof prints no JSON.
+    pub async fn prove_signed_at(&self, hub: &Hub) -> anyhow::Result<(Value, bool)> {
+        let authority = self.hub.credentials(self.gateway.id())?.ca;
+        let url = hub.reader_url()?;
+        reader::report(&self.family, &url, self.gateway.id(), Some(&authority)).await
     }
 
     /// Another hub that admits the same gateway and is empty.

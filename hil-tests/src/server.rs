@@ -33,6 +33,10 @@ impl Server {
         let before = std::fs::metadata(log).map_or(0, |metadata| metadata.len());
         let mut command = family.command(tools::nats_server()?);
         command.arg("--config").arg(config);
+        // Relative paths in it begin where it is.
+        if let Some(folder) = config.parent().filter(|folder| folder.is_absolute()) {
+            command.current_dir(folder);
+        }
         let mut process = Process::start(family, "nats-server", command, log)?;
         let logged = wait::until(wait::SOON, "nats-server is ready", || {
             let logged = process.printed_since(before);
@@ -69,6 +73,12 @@ impl Server {
     #[must_use]
     pub const fn websockets(&self) -> Option<SocketAddr> {
         self.websockets
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// SIGKILL.

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context as _, bail};
+use futures_util::StreamExt as _;
 
 use crate::wait;
 
@@ -32,6 +33,21 @@ pub async fn taken_in(url: &str, stream: &str) -> anyhow::Result<u64> {
     let jetstream = async_nats::jetstream::new(connect(url).await?);
     let mut stream = jetstream.get_stream(stream).await.context("the stream")?;
     Ok(stream.info().await.context("the stream's state")?.state.last_sequence)
+}
+
+/// How many messages a stream holds on each of its subjects.
+///
+/// # Errors
+/// When the server or the stream cannot be read.
+pub async fn subjects(url: &str, stream: &str) -> anyhow::Result<Vec<(String, usize)>> {
+    let jetstream = async_nats::jetstream::new(connect(url).await?);
+    let stream = jetstream.get_stream(stream).await.context("the stream")?;
+    let mut told = stream.info_with_subjects(">").await.context("the stream's subjects")?;
+    let mut subjects = Vec::new();
+    while let Some(one) = told.next().await {
+        subjects.push(one.context("the stream's subjects")?);
+    }
+    Ok(subjects)
 }
 
 /// Every message of a stream in its order: subject and payload.

@@ -54,6 +54,8 @@ const MAX_HEAD: usize = 16 << 10;
 /// Header fields of an answer.
 const MAX_HEADERS: usize = 64;
 
+const HUNG_UP: &str = "it hung up before the answer was whole";
+
 /// What is asked.
 pub(super) struct Ask<'a> {
     pub(super) operation: &'static str,
@@ -208,7 +210,12 @@ fn of_io(error: &io::Error) -> Trouble {
             None => Trouble::Away(format!("TLS ended with its alert {alert:?}")),
         },
         Some(other) => Trouble::Away(format!("TLS failed: {other}")),
-        None => Trouble::Away(error.to_string()),
+        None => match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => Trouble::Away(HUNG_UP.to_owned()),
+            _ => Trouble::Away(error.to_string()),
+        },
     }
 }
 
@@ -224,7 +231,7 @@ fn of_http(error: &hyper::Error) -> Trouble {
         return Trouble::Junk(format!("no HTTP ({error})"));
     }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        return Trouble::Away("it hung up before the answer was whole".to_owned());
+        return Trouble::Away(HUNG_UP.to_owned());
     }
     Trouble::Away(error.to_string())
 }

@@ -29,7 +29,7 @@ use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 use zeroize::Zeroizing;
 
 pub use exchange::EstLimits;
-pub use pkcs7::{EnvelopeError, certificates, envelope};
+pub use pkcs7::{EnvelopeError, bare, base64, certificates, credential_of, envelope};
 pub use url::{EstUrl, EstUrlError};
 
 use crate::authority::{Answer, Authority, AuthorityError, Enrolled, Token, Warrant};

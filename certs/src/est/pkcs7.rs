@@ -9,8 +9,10 @@
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::STANDARD as STANDARD_ENGINE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
 
 /// A chain has three or four; an authority in the middle of a roll-over offers four for each root.
 const MAX_CERTIFICATES: usize = 32;
@@ -56,7 +58,7 @@ pub enum EnvelopeError {
 ///
 /// # Errors
 /// When it is neither.
-pub(super) fn bare(body: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+pub fn bare(body: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
     if body.first() == Some(&SEQUENCE) && !body.is_ascii() {
         return Ok(body.to_vec());
     }
@@ -110,6 +112,38 @@ pub fn envelope(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
         ],
     );
     wrap(SEQUENCE, &[&wrap(OBJECT_ID, &[SIGNED_DATA]), &wrap(CONTEXT_0, &[&signed])])
+}
+
+/// Base64 in lines, as RFC 7030 bodies are written.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    let text = STANDARD_ENGINE.encode(bytes);
+    let mut out = String::with_capacity(text.len() + text.len() / 64 + 1);
+    for (at, c) in text.chars().enumerate() {
+        if at > 0 && at % 64 == 0 {
+            out.push('\n');
+        }
+        out.push(c);
+    }
+    out.push('\n');
+    out
+}
+
+/// The secret in an `Authorization` header: a Basic password, or a Bearer's token. The user name
+/// says nothing that the secret does not say better.
+#[must_use]
+pub fn credential_of(header: &str) -> Option<Zeroizing<String>> {
+    let (scheme, said) = header.split_once(' ')?;
+    let said = said.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Zeroizing::new(said.to_owned()));
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = Zeroizing::new(LENIENT.decode(said).ok()?);
+    let (_, password) = std::str::from_utf8(&pair).ok()?.split_once(':')?;
+    Some(Zeroizing::new(password.to_owned()))
 }
 
 /// The bytes of the certificates.
@@ -230,12 +264,13 @@ mod tests {
     fn what_is_put_in_comes_out_however_a_server_writes_it() {
         let der = envelope(&two());
         let text = BASE64.encode(&der);
-        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-        let pem = format!("-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n", lines.join("\n"));
+        let lines = base64(&der);
+        let pem = format!("-----BEGIN PKCS7-----\n{lines}-----END PKCS7-----\n");
         let bodies = [
             text.clone().into_bytes(),
             text.trim_end_matches('=').as_bytes().to_vec(),
-            lines.join("\r\n").into_bytes(),
+            lines.replace('\n', "\r\n").into_bytes(),
+            lines.into_bytes(),
             pem.into_bytes(),
             der,
         ];
@@ -261,6 +296,17 @@ mod tests {
         let whole =
             open(SEQUENCE, &[&wrap(OBJECT_ID, &[SIGNED_DATA]), &open(CONTEXT_0, &[&signed])]);
         assert_eq!(certificates(&whole).unwrap(), two());
+    }
+
+    #[test]
+    fn a_secret_is_found_in_either_scheme() {
+        let of = |header: &str| credential_of(header).map(|secret| secret.to_string());
+        let basic = format!("basic {}", BASE64.encode("P/g:a:b"));
+        assert_eq!(of(&basic).as_deref(), Some("a:b"));
+        assert_eq!(of("Bearer abc").as_deref(), Some("abc"));
+        for none in ["", "Basic", "Basic !", "Basic YQ==", "Digest abc", "Basic /w=="] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub enum DistrustKind {
     NotYetValid,
     /// An authority has withdrawn it.
     Revoked,
+    /// Its authority's revocation list is too old or cannot be read, and the configuration refuses
+    /// then.
+    RevocationUnknown,
     /// It names another application URI than the server.
     WrongUri,
     /// It does not name the host that is dialled.

@@ -4,8 +4,10 @@
 //! - The application URI is the first alternative name: some servers look no further.
 //! - Making is guarded by a lock on `.lock` in the folder, so that the daemon and the command line
 //!   never make two; reading takes no lock, because a generation is complete before it is current.
-//! - A certificate that can be used is never replaced on its own: every server would have to
-//!   approve the new one. Whoever asks for [`Own::renew`] knows that.
+//! - A new certificate is made months before the end of the old one ([`Own::tend`]), and the old
+//!   one stays and is shown to servers that have not approved the new one yet ([`Own::usable`]).
+//! - A certificate that begins later than now is no reason to make another one: the clock is wrong,
+//!   now or when it was made. A clock that is never right makes no key after key.
 //! - A file that may not be read is no reason to make another key.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -26,8 +28,10 @@ use zeroize::Zeroizing;
 use super::certificate::{Certificate, Key, tame};
 use super::thumbprint::{Thumbprint, sha1};
 use crate::certificate::{CertificateFacts, Validity};
+use crate::disk::{Before, steps};
 use crate::files::rough;
-use crate::generations::{Generation, GenerationStore, StoreError};
+use crate::generations::{Generation, GenerationStore, StoreError, Wiped};
+use crate::identity::Identity;
 use crate::lab::ORGANISATION;
 use crate::owner::{adopt, make_folder};
 
@@ -43,9 +47,13 @@ const BEGINS_BEFORE: Duration = DAY;
 /// 2026-01-01. A gateway whose clock was never set must not make a certificate of 1970.
 const CLOCK_FLOOR: Duration = Duration::from_secs(1_767_225_600);
 
-/// How long before its end a certificate is called due: a person has to approve the next one at
-/// each server.
+/// How long before its end the next certificate is made: a person has to approve it at each server,
+/// and the old one is good until then.
 const DUE: Duration = Duration::from_secs(90 * 86_400);
+
+/// How many certificates stay beside the newest: of those that a wrong clock had made, none must
+/// push out the one that servers know.
+const KEPT: usize = 3;
 
 /// Making a 3072-bit key takes some seconds on a small ARM; a process that holds the lock longer
 /// than this hangs.
@@ -205,15 +213,26 @@ impl Own {
             Err(error) if is_absence(&error) => return Ok(None),
             Err(source) => return Err(OwnError::Store { dir: self.dir.clone(), source }),
         };
-        let home = store.path_of(loaded.generation);
+        let fallen_back = loaded.fallen_back.map(|error| told(&error));
+        self.read(&store, loaded.generation, &loaded.identity, fallen_back).map(Some)
+    }
+
+    fn read(
+        &self,
+        store: &GenerationStore,
+        generation: Generation,
+        identity: &Identity,
+        fallen_back: Option<String>,
+    ) -> Result<OwnCertificate, OwnError> {
+        let home = store.path_of(generation);
         let certificate = home.join("cert.pem");
         let unfit = |why| OwnError::Unfit { path: certificate.clone(), why };
-        let der = loaded.identity.chain().first().ok_or_else(|| unfit("it is empty"))?;
+        let der = identity.chain().first().ok_or_else(|| unfit("it is empty"))?;
         let read = Certificate::read(der).map_err(|_| unfit("it cannot be read"))?;
         let Key::Rsa(key_bits) = read.key else { return Err(unfit("its key is not RSA")) };
         let uri = read.uris.first().ok_or_else(|| unfit("it names no application URI"))?;
-        Ok(Some(OwnCertificate {
-            generation: loaded.generation,
+        Ok(OwnCertificate {
+            generation,
             application_uri: uri.clone(),
             key_bits,
             der: der.to_vec(),
@@ -222,8 +241,72 @@ impl Own {
             facts: read.facts,
             key: home.join("key.pem"),
             certificate,
-            fallen_back: loaded.fallen_back.map(|error| told(&error)),
-        }))
+            fallen_back,
+        })
+    }
+
+    /// The certificates that may be shown to a server at `now`, the one to try first in front: those
+    /// that are valid and name the application as the current one does, the newest first. The
+    /// current one alone where none is valid. Nothing where there is none at all.
+    ///
+    /// # Errors
+    /// As [`Own::load`].
+    pub fn usable(&self, now: SystemTime) -> Result<Vec<OwnCertificate>, OwnError> {
+        let Some(current) = self.load()? else { return Ok(Vec::new()) };
+        let mut all = self.all()?;
+        all.retain(|own| {
+            own.application_uri == current.application_uri
+                && matches!(own.facts.validity(now), Validity::Valid { .. })
+        });
+        all.reverse();
+        // What a person put in front stays in front.
+        if let Some(at) = all.iter().position(|own| own.generation == current.generation) {
+            let front = all.remove(at);
+            all.insert(0, front);
+        }
+        Ok(if all.is_empty() { vec![current] } else { all })
+    }
+
+    /// Every generation that can be used at all, oldest first.
+    fn all(&self) -> Result<Vec<OwnCertificate>, OwnError> {
+        let store = GenerationStore::at(&self.dir);
+        let failed = |source| OwnError::Store { dir: self.dir.clone(), source };
+        let read = |generation| {
+            let identity = store.load_generation(generation).ok()?;
+            self.read(&store, generation, &identity, None).ok()
+        };
+        Ok(store.all().map_err(failed)?.into_iter().filter_map(read).collect())
+    }
+
+    /// Makes the next certificate when the end of the newest comes near; the former one stays and
+    /// stays usable. Nothing when nothing is due, nor where there never was one. Blocks as
+    /// [`Self::ensure`] does.
+    ///
+    /// # Errors
+    /// When it can neither be read nor made.
+    pub fn tend(
+        &self,
+        spec: &OwnSpec,
+        now: SystemTime,
+    ) -> Result<Option<OwnCertificate>, OwnError> {
+        if !self.is_due(now)? {
+            return Ok(None);
+        }
+        let _lock = self.lock()?;
+        // Somebody may have made one while we waited.
+        if self.is_due(now)? { self.make(spec, now).map(Some) } else { Ok(None) }
+    }
+
+    fn is_due(&self, now: SystemTime) -> Result<bool, OwnError> {
+        if self.load()?.is_none() {
+            return Ok(false);
+        }
+        let validity = |own: &OwnCertificate| own.facts.validity(now);
+        let begun = |validity: &Validity| !matches!(validity, Validity::NotYet { .. });
+        let lasts =
+            |validity: Validity| matches!(validity, Validity::Valid { left } if left >= DUE);
+        let begun: Vec<Validity> = self.all()?.iter().map(validity).filter(begun).collect();
+        Ok(!begun.is_empty() && !begun.into_iter().any(lasts))
     }
 
     /// The current certificate, made when there is none. Making one takes seconds, and waits for
@@ -253,10 +336,21 @@ impl Own {
         self.make(spec, now)
     }
 
+    /// Removes every key and certificate for ever, the keys first and overwritten: a decommissioning.
+    #[must_use]
+    pub fn wipe(&self) -> Wiped {
+        let mut wiped = Wiped::default();
+        if self.dir.exists() {
+            let before: &mut Before<'_> = &mut |_| Ok(());
+            GenerationStore::at(&self.dir).wipe(&mut wiped, &mut steps(before));
+        }
+        wiped
+    }
+
     fn make(&self, spec: &OwnSpec, now: SystemTime) -> Result<OwnCertificate, OwnError> {
         let (key, certificate) = issue(spec, now)?;
         let failed = |source| OwnError::Store { dir: self.dir.clone(), source };
-        let store = GenerationStore::open(&self.dir).map_err(failed)?;
+        let store = GenerationStore::open(&self.dir).map_err(failed)?.keeping(KEPT);
         store.install(key.as_bytes(), certificate.as_bytes(), b"").map_err(failed)?;
         self.load()?.ok_or_else(|| failed(StoreError::NoCurrent { path: self.dir.join("current") }))
     }
@@ -362,8 +456,7 @@ fn issue(spec: &OwnSpec, now: SystemTime) -> Result<(Zeroizing<String>, String),
     let san = uri.as_str().try_into().ok().filter(|_| is_uri).map(SanType::URI);
     let san = san.ok_or_else(|| OwnError::Uri { uri: uri.clone() })?;
 
-    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits)
-        .map_err(|error| failed(error.into()))?;
+    let key = new_key(bits).map_err(|error| failed(error.into()))?;
     let der = key.to_pkcs8_der().map_err(|error| failed(error.into()))?;
     let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|error| failed(error.into()))?;
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(
@@ -402,6 +495,17 @@ fn issue(spec: &OwnSpec, now: SystemTime) -> Result<(Zeroizing<String>, String),
     params.use_authority_key_identifier_extension = true;
     let certificate = params.self_signed(&pair).map_err(|error| failed(error.into()))?;
     Ok((pem, certificate.pem()))
+}
+
+fn new_key(bits: usize) -> rsa::Result<rsa::RsaPrivateKey> {
+    #[cfg(test)]
+    if let Some(key) = tests::made_before(bits) {
+        return Ok(key);
+    }
+    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits)?;
+    #[cfg(test)]
+    tests::keep(bits, &key);
+    Ok(key)
 }
 
 /// 127 random bits: positive, and of the sixteen octets that every stack takes.

@@ -24,6 +24,7 @@ pub use self::shelf::{Change, Listed, Listing, Standing, TrustError};
 use super::certificate::{Certificate, Key, tame};
 use super::distrust::{Distrust, DistrustKind, Flaw, misused, untimely, weak};
 use super::thumbprint::Thumbprint;
+use crate::crl::CrlRule;
 
 /// The most bytes of a chain that are looked at: ten certificates with RSA-4096 keys are 25 kB.
 const MAX_CHAIN_BYTES: usize = 64 << 10;
@@ -36,6 +37,7 @@ const MAX_SHOWN: usize = 4;
 #[derive(Debug, Clone)]
 pub struct TrustStore {
     dir: PathBuf,
+    rule: CrlRule,
 }
 
 /// What a server's certificate must fit.
@@ -87,7 +89,14 @@ impl TrustStore {
     /// The folders below the folder of OPC UA, whether they are there or not.
     #[must_use]
     pub fn below(opcua: &Path) -> Self {
-        Self { dir: opcua.to_owned() }
+        Self { dir: opcua.to_owned(), rule: revocation::UNTIL_REPLACED }
+    }
+
+    /// How old a revocation list may be, and what an older one means for the servers of its
+    /// authority. Unless told, it may be as old as the authority says, and is remarked then.
+    #[must_use]
+    pub fn revoking(self, rule: CrlRule) -> Self {
+        Self { rule, ..self }
     }
 
     pub(super) fn trusted(&self) -> PathBuf {
@@ -137,19 +146,18 @@ impl TrustStore {
         let chain: Vec<&Certificate> = std::iter::once(&leaf).chain(path.iter().copied()).collect();
         let signers: Vec<&Certificate> =
             path.iter().copied().chain(&known.trusted).chain(&known.issuers).collect();
-        let revoked =
-            revocation::revoked(&self.lists(), &chain, &signers, expected.now, &mut remarks)
-                .map_err(store)?;
-        if let Some(revoked) = revoked {
-            let flaw = Flaw::new(
-                DistrustKind::Revoked,
-                "was revoked by its authority",
-                "give the server a new certificate",
-            );
-            return Err(if revoked.thumbprint == leaf.thumbprint {
+        let withdrawn = revocation::flaw(
+            &self.lists(),
+            &chain,
+            &signers,
+            (expected.now, self.rule),
+            &mut remarks,
+        );
+        if let Some((flawed, flaw)) = withdrawn.map_err(store)? {
+            return Err(if flawed.thumbprint == leaf.thumbprint {
                 flaw.of(&leaf)
             } else {
-                flaw.of_authority(revoked, &leaf)
+                flaw.of_authority(flawed, &leaf)
             });
         }
         match unfit(&leaf, expected) {

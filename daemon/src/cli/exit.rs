@@ -34,6 +34,11 @@ impl Failure {
         Self { code, text }
     }
 
+    /// What went wrong.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Tells it where mistakes go, and returns its exit code.
     pub(crate) fn tell(&self, err: &mut dyn std::io::Write) -> std::io::Result<u8> {
         writeln!(err, "error: {}", self.text)?;

@@ -57,8 +57,7 @@ pub fn hub_stream(args: &HubStreamArgs) -> ExitCode {
 
 async fn make_stream(access: &Access) -> Result<(), Failure> {
     let client = access.connect().await?;
-    let plan =
-        StreamPlan { stream: access.stream.clone(), replicas: 1, max_bytes: None, max_age: None };
+    let plan = StreamPlan::of_every_gateway(access.stream.clone(), 1);
     ensure_stream(&async_nats::jetstream::new(client), &plan)
         .await
         .map(drop)

@@ -1,5 +1,7 @@
 //! The command line: arguments, and which function each command is.
 
+mod ask;
+pub mod backup;
 pub mod browse;
 pub mod check;
 mod device;
@@ -15,6 +17,7 @@ pub mod probe;
 pub mod prove;
 pub mod sim;
 pub mod status;
+pub mod support;
 pub mod tags;
 pub mod tap;
 pub mod terminal;
@@ -28,9 +31,9 @@ use clap::{Parser as _, Subcommand};
 use tidegate_modbus::{DeviceSpec, Table};
 
 use crate::config::polls::Plan;
-use crate::demo;
 use crate::leaf::{EXEC_LEAF, exec_leaf};
 use crate::run;
+use crate::{demo, discretion};
 
 /// Reads PLCs, publishes live values, keeps a crash-proof record and delivers it exactly once.
 #[derive(Debug, clap::Parser)]
@@ -54,6 +57,9 @@ enum Command {
     Prove(prove::ProveArgs),
     Tap(tap::TapArgs),
     Identity(identity::IdentityArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    SupportBundle(support::SupportArgs),
     Hub(hub::HubArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
@@ -71,6 +77,8 @@ pub fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == EXEC_LEAF) {
         return become_leaf(arguments);
     }
+    // Any command may hold a key or a token.
+    discretion::keep_memory_private();
     match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Init(args) => {
@@ -92,6 +100,11 @@ pub fn main() -> ExitCode {
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
         Command::Identity(args) => manage(&args),
+        Command::Backup(args) => written(with_surroundings(|with| backup::backup(&args, with))),
+        Command::Restore(args) => written(with_surroundings(|with| backup::restore(&args, with))),
+        Command::SupportBundle(args) => {
+            written(with_surroundings(|with| support::support_bundle(&args, with)))
+        }
         Command::Hub(args) => with_hub(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
@@ -106,15 +119,18 @@ fn host() -> String {
 }
 
 fn manage(args: &identity::IdentityArgs) -> ExitCode {
-    let surroundings = identity::Surroundings {
+    written(with_surroundings(|with| identity::run(args, with)))
+}
+
+fn with_surroundings<T>(run: impl FnOnce(identity::Surroundings<'_>) -> T) -> T {
+    run(identity::Surroundings {
         environment: std::env::vars_os().collect(),
         now: std::time::SystemTime::now(),
         host: Some(host()),
         colour: terminal::colour(std::io::stdout().is_terminal()),
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
-    };
-    written(identity::run(args, surroundings))
+    })
 }
 
 fn with_hub(args: &hub::HubArgs) -> ExitCode {

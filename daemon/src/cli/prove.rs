@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tidegate_identity::load_trust;
 use tidegate_journal::{DirStorage, Reader, Storage, inspect};
 use tidegate_record::proof::{Filter, HubMessage, Ledger, LocalTail, Report};
 use tidegate_translator::Clock as _;
@@ -14,6 +15,7 @@ use tidegate_translator::Clock as _;
 use super::exit;
 use crate::hubread::{Access, HubStream, Progress};
 use crate::names::GatewayId;
+use crate::notary::Certificates;
 use crate::recorder::SystemClock;
 use crate::subjects;
 
@@ -35,12 +37,15 @@ pub struct ProveArgs {
     /// The gateway's journal, where it is at hand: then nothing beyond the watermark is unknown
     #[arg(long, value_name = "DIR")]
     pub journal: Option<PathBuf>,
+    /// Certificates of the authority that vouches for gateways' signatures (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub authority: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
-/// Runs it: 0 balanced, 1 not, 69 the hub cannot be reached or read, 73 the journal cannot be read.
+/// Runs it: 0 balanced, 1 not, 2 an authority that is none, 69 the hub cannot be reached or read, 73 the journal cannot be read.
 #[must_use]
 pub fn prove(args: &ProveArgs) -> ExitCode {
     let report = exit::block_on(look(args));
@@ -69,7 +74,8 @@ pub(crate) async fn look(args: &ProveArgs) -> Result<Report, exit::Failure> {
     let nanos = |time: jiff::Timestamp| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
     let filter = Filter { from: args.from.map(nanos), to: args.to.map(nanos) };
     let (plant, name) = (args.gateway.plant.as_str(), args.gateway.name.as_str());
-    let mut ledger = Ledger::new(plant, name, filter);
+    let notary = notary(args.authority.as_deref())?;
+    let mut ledger = Ledger::new(plant, name, filter).with_notary(Box::new(notary));
     // Looked at before the hub is: what the journal has then, the hub may have by now.
     let journal = args.journal.as_deref().map(open_journal).transpose()?;
     let client = args.access.connect().await?;
@@ -99,6 +105,17 @@ pub(crate) async fn look(args: &ProveArgs) -> Result<Report, exit::Failure> {
     }
     let tail = journal.and_then(|reader| local_tail(&reader, &ledger));
     Ok(ledger.report(SystemClock.now().0, tail))
+}
+
+/// Who vouches for signatures.
+fn notary(authority: Option<&Path>) -> Result<Certificates, exit::Failure> {
+    let Some(path) = authority else { return Ok(Certificates::default()) };
+    let failed = |error: &dyn std::error::Error| {
+        let why = crate::causes::chain(error);
+        exit::Failure::new(exit::USAGE, format!("--authority {}: {why}", path.display()))
+    };
+    let trust = load_trust(path).map_err(|error| failed(&error))?;
+    Certificates::vouched_for_by(trust.certificates).map_err(|error| failed(&error))
 }
 
 fn open_journal(dir: &Path) -> Result<Reader, exit::Failure> {

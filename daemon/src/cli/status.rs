@@ -14,7 +14,8 @@ use crate::causes::chain;
 use crate::config::{self, LoadError, size};
 use crate::observe::control::{AskError, Client, ErrorKind, Refusal};
 use crate::observe::state::{
-    DeviceReport, JournalStatus, LinkStatus, PartState, StatusReport, UplinkState, UplinkStatus,
+    DeviceReport, IdentityStatus, JournalStatus, LinkStatus, PartState, StatusReport, UplinkState,
+    UplinkStatus,
 };
 
 /// Which daemon is asked.
@@ -143,7 +144,7 @@ pub(super) fn json(out: &mut impl Write, value: &impl serde::Serialize) -> io::R
     writeln!(out)
 }
 
-fn human(out: &mut impl Write, s: &StatusReport, colour: bool) -> io::Result<()> {
+pub(super) fn human(out: &mut impl Write, s: &StatusReport, colour: bool) -> io::Result<()> {
     let strong = |text: &str| Tone::Strong.paint(text, colour);
     let up = age(Duration::from_secs(s.uptime_seconds));
     writeln!(out, "{}  tidegate {}, up {up}", strong(&tame(&s.gateway)), tame(&s.version))?;
@@ -172,6 +173,9 @@ fn human(out: &mut impl Write, s: &StatusReport, colour: bool) -> io::Result<()>
         let left = tone.paint(&format!("{days:.0} days left"), colour);
         let (role, subject) = (tame(&certificate.role), tame(&certificate.subject));
         writeln!(out, "cert     {role} {subject}, {left}")?;
+    }
+    if let Some(identity) = &s.identity {
+        writeln!(out, "identity {}", self::identity(identity, s.now.as_millis(), colour))?;
     }
     if !s.devices.is_empty() {
         writeln!(out)?;
@@ -284,6 +288,27 @@ fn link(l: &LinkStatus, colour: bool) -> String {
     text
 }
 
+fn identity(i: &IdentityStatus, now_ms: i64, colour: bool) -> String {
+    let mut text = match i.generation {
+        0 => Tone::Wrong.paint("none yet", colour),
+        number => {
+            let taken = i.confirmed_serial.as_ref() == Some(&i.serial);
+            let taken = if taken { ", taken by the hub" } else { "" };
+            format!("gen-{number}, serial {}{taken}", tame(&i.serial))
+        }
+    };
+    if let Some(due) = i.renewal_due.filter(|_| i.generation > 0) {
+        let left = since(due.as_millis(), now_ms);
+        let due = if left.is_zero() { "due".to_owned() } else { format!("in {}", age(left)) };
+        text += &format!(", renewal {due}");
+    }
+    if let Some(error) = &i.last_error {
+        let attempts = count(u64::from(i.failures), "failure");
+        text += &format!(", {attempts}: {}", Tone::Caution.paint(&tame(error), colour));
+    }
+    text
+}
+
 fn uplink(u: &UplinkStatus, colour: bool) -> String {
     let tone = match u.state {
         UplinkState::CaughtUp | UplinkState::Draining => Tone::Good,
@@ -349,8 +374,19 @@ mod tests {
             u.backlog_bytes = 2048;
             u.drain_seconds = Some(75.0);
         });
+        board.set_identity(IdentityStatus {
+            generation: 2,
+            serial: "0a".into(),
+            confirmed_serial: Some("0a".into()),
+            renewal_due: Some(Timestamp::from_millis(90_000)),
+            last_error: Some("the authority https://ca does not answer".into()),
+            failures: 3,
+            ..IdentityStatus::default()
+        });
         let screen = shown(&board);
         for line in [
+            "identity gen-2, serial 0a, taken by the hub, renewal in 1 min 30 s, 3 failures: the \
+             authority https://ca does not answer",
             "health   down: device press-2",
             "alarm    journal-slow: the disk takes 3 s for a commit (for 0.0 s)",
             "tags     3: 1 good, 0 uncertain, 2 bad",

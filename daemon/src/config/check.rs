@@ -10,7 +10,7 @@ use toml_span::Value as Toml;
 use super::device::linked;
 use super::fields::{Checker, Fields, Table};
 use super::keys::Section;
-use super::list::{NO_LISTS, Source};
+use super::list::{NO_LISTS, Noted, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
     Config, Device, Hub, HubScheme, IdentityConfig, Journal, Leaf, LeafMode, Metrics, OpcUa,
@@ -53,6 +53,23 @@ pub fn parse_with_list(
     let directory = file.parent().unwrap_or(Path::new(""));
     let lists = Source { instead: Some(instead), ..NO_LISTS };
     parse_in(directory, file, text, Vec::new(), &[], &lists)
+}
+
+/// The same with tag lists from wherever `read` finds them, and with those that were asked for.
+///
+/// # Errors
+/// With every mistake of the file and of the lists.
+pub fn parse_with_lists(
+    file: &Path,
+    text: &str,
+    read: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Result<(Config, Vec<PathBuf>), Mistakes> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let noted = Noted::new(read);
+    let noting = |path: &Path| noted.read(path);
+    let lists = Source { read: &noting, instead: None };
+    let loaded = parse_in(directory, file, text, Vec::new(), &[], &lists)?;
+    Ok((loaded.config, noted.paths()))
 }
 
 /// A configuration with what only whoever edits it wants to know.

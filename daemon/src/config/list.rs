@@ -10,8 +10,10 @@
 mod encoding;
 mod write;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use csv::{ReaderBuilder, StringRecord};
@@ -69,6 +71,28 @@ pub struct Instead<'a> {
     pub file: &'a Path,
     /// Its content.
     pub bytes: &'a [u8],
+}
+
+/// Notes which lists are read: a list is read once for each device that uses it.
+pub(crate) struct Noted<'a> {
+    read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    paths: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl<'a> Noted<'a> {
+    pub(crate) fn new(read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Self {
+        Self { read, paths: RefCell::default() }
+    }
+
+    pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.paths.borrow_mut().insert(path.to_owned());
+        (self.read)(path)
+    }
+
+    /// Each of them once.
+    pub(crate) fn paths(self) -> Vec<PathBuf> {
+        self.paths.into_inner().into_iter().collect()
+    }
 }
 
 /// For texts without a file system around them.

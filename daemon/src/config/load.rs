@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::check::{Loaded, parse_in};
-use super::list::{self, Instead, Source};
+use super::list::{self, Instead, Noted, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::{Argument, Config, size};
 
@@ -51,6 +51,21 @@ pub fn load(
     Ok(load_with(file, environment, arguments, None)?.config)
 }
 
+/// The same, with the tag lists that were read, each once: those of devices and of profiles.
+///
+/// # Errors
+/// When the file cannot be read, or with every mistake in it and in its tag lists.
+pub fn load_with_lists(
+    file: &Path,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    arguments: &[Argument],
+) -> Result<(Config, Vec<PathBuf>), LoadError> {
+    let noted = Noted::new(&list::read_file);
+    let noting = |path: &Path| noted.read(path);
+    let loaded = load_from(file, environment, arguments, &Source { read: &noting, instead: None })?;
+    Ok((loaded.config, noted.paths()))
+}
+
 /// The same, with one tag list from elsewhere, and with where the tags come from.
 ///
 /// # Errors
@@ -60,6 +75,15 @@ pub fn load_with(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     arguments: &[Argument],
     instead: Option<Instead<'_>>,
+) -> Result<Loaded, LoadError> {
+    load_from(file, environment, arguments, &Source { read: &list::read_file, instead })
+}
+
+fn load_from(
+    file: &Path,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    arguments: &[Argument],
+    lists: &Source<'_>,
 ) -> Result<Loaded, LoadError> {
     let unreadable = |source| LoadError::Unreadable { file: file.to_owned(), source };
     let mut bytes = Vec::new();
@@ -72,8 +96,7 @@ pub fn load_with(
     // The daemon and its children may change their directory; what the file means stays.
     let absolute = std::path::absolute(file).map_err(unreadable)?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    let lists = Source { read: &list::read_file, instead };
-    Ok(parse_in(directory, file, &text, environment, arguments, &lists)?)
+    Ok(parse_in(directory, file, &text, environment, arguments, lists)?)
 }
 
 fn not_utf8(file: &Path, error: &std::string::FromUtf8Error) -> Mistakes {

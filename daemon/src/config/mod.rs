@@ -41,11 +41,11 @@ mod wan;
 pub mod warnings;
 
 pub(crate) use address::parse as register_address;
-pub use check::{Loaded, Origin, parse, parse_with_list};
+pub use check::{Loaded, Origin, parse, parse_with_list, parse_with_lists};
 pub use difference::{ChangedDevice, Difference};
 pub(crate) use link::tls_files;
 pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
-pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with};
+pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with, load_with_lists};
 pub use mistake::Mistakes;
 pub(crate) use mistake::{Mistake, Place, shorten};
 pub use model::{

@@ -193,6 +193,8 @@ struct Stage<'a> {
     launcher: Launcher,
     _hub: Player,
     client_url: String,
+    /// Who vouches for the gateway's signatures.
+    authority: PathBuf,
     gateway: Option<Player>,
     config: PathBuf,
     wan: Wan,
@@ -247,6 +249,7 @@ impl<'a> Stage<'a> {
             launcher,
             _hub: hub,
             client_url,
+            authority: lab.ca.clone(),
             gateway: None,
             config,
             wan,
@@ -360,6 +363,7 @@ impl<'a> Stage<'a> {
             from: None,
             to: None,
             journal: Some(self.config.with_file_name("journal")),
+            authority: Some(self.authority.clone()),
             json: false,
         };
         prove::look(&args).await
@@ -382,7 +386,7 @@ async fn make_stream(lab: &LabHub, url: &str) -> Result<(), DemoError> {
         .await
         .map_err(|source| AccessError::Connect { server: url.to_owned(), source })?;
     let stream = Name::new(lab.stream.clone())?;
-    let plan = StreamPlan { stream, replicas: 1, max_bytes: None, max_age: None };
+    let plan = StreamPlan::of_every_gateway(stream, 1);
     ensure_stream(&async_nats::jetstream::new(client), &plan).await?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/hub.toml                      the only truth
 //! DIR/ca.pem                        whom everybody trusts
+//! DIR/cluster.secret                by which the servers of a cluster know each other
 //! DIR/compose.yaml                  all servers in containers
 //! DIR/NODE/nats-server.conf         relative paths in it begin here
 //! DIR/NODE/{ca,cert,key}.pem        what the server shows, and whom it trusts
@@ -58,6 +59,17 @@ pub enum HubFolderError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// No random numbers for the cluster's secret.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// What `hub.toml` says cannot be configured.
+    #[error("no hub can be made of {path}: {said}", path = path.display())]
+    NoHub {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        said: String,
     },
     /// `hub.toml` has mistakes.
     #[error(transparent)]

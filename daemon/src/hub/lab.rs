@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use tidegate_identity::lab::{Issued, LabCa, Lifetime, gateway_subject};
 use tidegate_translator::TagPath;
 
-use super::{Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Role, generate};
+use super::{Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Ocsp, Role, generate};
 use crate::config::TlsFiles;
 use crate::names::{GatewayId, Name};
 
@@ -35,6 +35,8 @@ pub struct LabHub {
     pub admin: LabUser,
     /// Reads records and live values.
     pub reader: LabUser,
+    /// Reloads, cuts connections, hears who connects.
+    pub operator: LabUser,
     /// The admitted gateways.
     pub gateways: Vec<LabGateway>,
 }
@@ -121,6 +123,7 @@ pub fn write_lab(
     let names: Vec<_> = own.chain(hosts.iter().map(String::as_str)).collect();
     let hub = authority.hub("hub-1", &names, lifetime)?;
     let hub_files = issued(&dir, "hub-1", &hub, &ca)?;
+    let name = |text: &str| Name::new(text).map_err(|error| LabError::Plan(error.to_string()));
     let mut plan_gateways = Vec::new();
     let mut gateways = Vec::new();
     for gateway in admitted {
@@ -139,22 +142,36 @@ pub fn write_lab(
             key: files.key,
             dn: subject.clone(),
         });
-        plan_gateways.push(Admitted { gateway: gateway.clone(), prefixes: vec![prefix], subject });
+        plan_gateways.push(Admitted {
+            gateway: gateway.clone(),
+            prefixes: vec![prefix],
+            subject,
+            stream: name("TIDE")?,
+            asks: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
+        });
     }
-    let admin = user("admin")?;
-    let reader = user("reader")?;
-    let name = |text: &str| Name::new(text).map_err(|error| LabError::Plan(error.to_string()));
+    let (admin, reader, operator) = (user("admin")?, user("reader")?, user("operator")?);
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let plan = HubPlan {
         server_name: name("hub-1")?,
         client: ClientPort { listen: loopback(0), tls: None },
         leaf: LeafPort { listen: loopback(leaf_port), tls: hub_files },
+        websocket: None,
+        cluster: None,
         store_dir,
         max_store_bytes: 1 << 30,
         domain: name("hub")?,
-        stream: name("TIDE")?,
+        streams: vec![name("TIDE")?],
+        last_values: None,
+        ocsp: Ocsp::Off,
         gateways: plan_gateways,
-        users: vec![may(Role::Admin, &admin), may(Role::Reader, &reader)],
+        users: vec![
+            may(Role::Admin, &admin),
+            may(Role::Reader, &reader),
+            may(Role::System, &operator),
+        ],
         anonymous: anonymous.then_some(Role::Reader),
         ports_dir: Some(ports_dir.clone()),
     };
@@ -172,6 +189,7 @@ pub fn write_lab(
         domain: "hub".to_owned(),
         admin,
         reader,
+        operator,
         gateways,
     })
 }

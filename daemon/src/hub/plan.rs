@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tidegate_translator::TagPath;
+use zeroize::Zeroizing;
 
+use super::Ocsp;
 use crate::config::TlsFiles;
 use crate::names::{GatewayId, Name};
 
@@ -23,14 +25,22 @@ pub struct HubPlan {
     pub client: ClientPort,
     /// Where gateways connect.
     pub leaf: LeafPort,
-    /// Where the stream is kept.
+    /// Where gateways connect by `wss`, with the certificate of the leaf port.
+    pub websocket: Option<SocketAddr>,
+    /// The other servers, where there are any.
+    pub cluster: Option<ClusterPort>,
+    /// Where the streams are kept.
     pub store_dir: PathBuf,
     /// The most that JetStream may put there, in bytes.
     pub max_store_bytes: u64,
     /// The JetStream domain; gateways accept acknowledgements from no other.
     pub domain: Name,
-    /// The stream that collects frames.
-    pub stream: Name,
+    /// The streams that collect frames.
+    pub streams: Vec<Name>,
+    /// Memory for the last value of each tag, in bytes; `None` keeps none.
+    pub last_values: Option<u64>,
+    /// Whether gateways' certificates are asked about.
+    pub ocsp: Ocsp,
     /// Who may deliver.
     pub gateways: Vec<Admitted>,
     /// Who may administrate and read.
@@ -60,6 +70,28 @@ pub struct LeafPort {
     pub tls: TlsFiles,
 }
 
+/// The listener for the other servers of a cluster.
+#[derive(Clone)]
+pub struct ClusterPort {
+    /// The cluster's name.
+    pub name: Name,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The others, `host:port`.
+    pub routes: Vec<String>,
+    /// By which servers know each other: a certificate of the authority is what gateways have, too.
+    pub secret: Zeroizing<String>,
+    /// The certificate that the server shows to the others.
+    pub tls: TlsFiles,
+}
+
+impl fmt::Debug for ClusterPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("ClusterPort");
+        shown.field("listen", &self.listen).field("routes", &self.routes).finish_non_exhaustive()
+    }
+}
+
 /// A gateway that may deliver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
@@ -70,6 +102,14 @@ pub struct Admitted {
     pub prefixes: Vec<TagPath>,
     /// The subject of its certificate, as RFC 2253 writes it.
     pub subject: String,
+    /// The stream of its frames.
+    pub stream: Name,
+    /// Whom it may ask.
+    pub asks: Vec<GatewayId>,
+    /// Subjects that applications beside it may publish.
+    pub app_publish: Vec<String>,
+    /// Subjects that applications beside it may hear.
+    pub app_subscribe: Vec<String>,
 }
 
 /// Somebody at the hub who is no gateway.
@@ -124,6 +164,8 @@ pub enum Role {
     Reader,
     /// Reloads the server, cuts connections, hears who connects.
     System,
+    /// Speaks with applications beside gateways, on the subjects that these have for that.
+    Application,
 }
 
 impl Role {
@@ -134,6 +176,7 @@ impl Role {
             Self::Admin => "admin",
             Self::Reader => "reader",
             Self::System => "operator",
+            Self::Application => "application",
         }
     }
 }
@@ -172,6 +215,14 @@ pub enum PlanError {
         listen: SocketAddr,
         /// What the port asks for.
         known_by: &'static str,
+    },
+    /// A gateway's stream is not at this hub.
+    #[error("the frames of {gateway} go to stream {stream}, which this hub does not have")]
+    NoStream {
+        /// The gateway.
+        gateway: GatewayId,
+        /// Its stream.
+        stream: Name,
     },
     /// Two of one name.
     #[error("{what} {name:?} appears twice; each may appear once")]
@@ -232,6 +283,12 @@ impl HubPlan {
         for admitted in &self.gateways {
             name_once("certificate subject", &admitted.subject);
         }
+        for Admitted { gateway, stream, .. } in &self.gateways {
+            if !self.streams.contains(stream) {
+                let (gateway, stream) = (gateway.clone(), stream.clone());
+                mistakes.push(PlanError::NoStream { gateway, stream });
+            }
+        }
         for admitted in &self.gateways {
             if !gateways.insert(&admitted.gateway) {
                 let name = admitted.gateway.to_string();
@@ -246,6 +303,7 @@ impl HubPlan {
             }
         }
         let tls = self.client.tls.iter().chain([&self.leaf.tls]);
+        let tls = tls.chain(self.cluster.iter().map(|cluster| &cluster.tls));
         let files = tls.flat_map(|files| [&files.ca, &files.cert, &files.key]);
         for path in files.chain([&self.store_dir]).chain(&self.ports_dir) {
             if path.to_str().is_none() {

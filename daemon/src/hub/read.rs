@@ -6,6 +6,7 @@
 //!   the end of the batch names the last.
 //! - A copy that lags may answer: what is missing at the end of a range may only be late.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, RequestErrorKind};
@@ -17,6 +18,8 @@ use crate::subjects;
 
 /// At most this many messages in one batch.
 const BATCH: u32 = 256;
+/// A hub looks for the last messages of so many subjects at once.
+const BATCH_LAST: u32 = 1024;
 /// How often a batch is asked for that nobody sends: any replica may have been asked, also one that
 /// hangs until the others notice.
 const ASKED: u32 = 3;
@@ -158,7 +161,12 @@ impl RecordReader {
     /// # Errors
     /// When there is no such stream, no right to read it, or no answer.
     pub async fn state(&self) -> Result<StreamState, ReadError> {
-        let asked = self.client.request(self.info.clone(), Bytes::new());
+        let info = self.info(Bytes::new()).await?;
+        serde_json::from_value(info).map_err(|_| self.incomplete("INFO lacks its state"))
+    }
+
+    async fn info(&self, wish: Bytes) -> Result<serde_json::Value, ReadError> {
+        let asked = self.client.request(self.info.clone(), wish);
         let answer = self.within(asked).await?.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => {
                 ReadError::NotPermitted { stream: self.stream.clone() }
@@ -176,7 +184,7 @@ impl RecordReader {
             let said = said.unwrap_or_default().chars().take(200).collect();
             return Err(ReadError::Refused { stream: self.stream.clone(), said });
         }
-        serde_json::from_value(answer).map_err(|_| self.incomplete("INFO lacks its state"))
+        Ok(answer)
     }
 
     /// The next messages on the subjects that `filter` matches, from stream sequence `from` on.
@@ -194,10 +202,48 @@ impl RecordReader {
         self.batch_once(filter, from).await
     }
 
+    /// The last message of each subject that one of these filters matches, in stream order; none for
+    /// a filter that matches none.
+    ///
+    /// # Errors
+    /// As [`RecordReader::batch`]; a hub refuses more than 1024 subjects.
+    pub async fn last_of(&self, filters: &[String]) -> Result<Vec<Stored>, ReadError> {
+        let wish = serde_json::json!({ "batch": BATCH_LAST, "multi_last": filters });
+        Ok(self.wished(&wish).await?.messages)
+    }
+
+    /// How many messages the stream holds on each subject that the filter matches.
+    ///
+    /// # Errors
+    /// When the hub refuses or stays silent.
+    pub async fn counts(&self, filter: &str) -> Result<HashMap<String, u64>, ReadError> {
+        let mut counts = HashMap::new();
+        loop {
+            let wish = serde_json::json!({ "subjects_filter": filter, "offset": counts.len() });
+            let mut info = self.info(wish.to_string().into()).await?;
+            let total = info.get("total").and_then(serde_json::Value::as_u64).unwrap_or(0);
+            let subjects = info.pointer_mut("/state/subjects").map(serde_json::Value::take);
+            let page: HashMap<String, u64> = match subjects {
+                Some(subjects) => serde_json::from_value(subjects)
+                    .map_err(|_| self.incomplete("INFO counts no messages"))?,
+                None => HashMap::new(),
+            };
+            let is_last = page.is_empty();
+            counts.extend(page);
+            if is_last || u64::try_from(counts.len()).is_ok_and(|read| read >= total) {
+                return Ok(counts);
+            }
+        }
+    }
+
     async fn batch_once(&self, filter: &str, from: u64) -> Result<Batch, ReadError> {
         let wish = serde_json::json!({
             "batch": BATCH, "max_bytes": BATCH_BYTES, "seq": from.max(1), "next_by_subj": filter,
         });
+        self.wished(&wish).await
+    }
+
+    async fn wished(&self, wish: &serde_json::Value) -> Result<Batch, ReadError> {
         let inbox = self.client.new_inbox();
         let mut answers =
             self.client.subscribe(inbox.clone()).await.map_err(|error| self.connection(error))?;

@@ -1,4 +1,4 @@
-//! The stream that collects frames.
+//! The streams of a hub: those that collect frames, and the one that keeps last values.
 //!
 //! # Invariants
 //! - What exactly-once delivery and its proof stand on is never changed in place: a stream that
@@ -8,6 +8,8 @@
 //!   with the same creation time, its record is old news, and a proof begins where the hub's copy
 //!   begins. `discard: new` would refuse the newest instead, and one full hub would fill the
 //!   journals of the whole fleet until they have to drop.
+//! - The stream of last values acknowledges nothing: whoever publishes a live value chooses where
+//!   the acknowledgement would go, and that could be another gateway's record.
 
 use std::time::Duration;
 
@@ -17,20 +19,68 @@ use async_nats::jetstream::context::{
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 
+use super::{HubFile, LAST_VALUES};
 use crate::names::Name;
 use crate::subjects;
 
-/// The stream as it should be.
+/// A stream as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamPlan {
     /// Its name.
     pub stream: Name,
+    /// What it keeps.
+    pub keeps: Keeps,
     /// Copies: 1, or 3 on a cluster across power domains.
     pub replicas: usize,
     /// The most that it keeps, in bytes; `None` leaves the limit to the server's store.
     pub max_bytes: Option<u64>,
     /// The longest that it keeps a message; `None` is for ever.
     pub max_age: Option<Duration>,
+}
+
+/// What a stream keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeps {
+    /// The frames on these subjects.
+    Frames(Vec<String>),
+    /// The last value of each tag, in memory.
+    LastValues,
+}
+
+impl StreamPlan {
+    /// A stream for the frames of every gateway, without limits.
+    #[must_use]
+    pub fn of_every_gateway(stream: Name, replicas: usize) -> Self {
+        let keeps = Keeps::Frames(vec![subjects::EVERY_FRAMES.to_owned()]);
+        Self { stream, keeps, replicas, max_bytes: None, max_age: None }
+    }
+}
+
+impl HubFile {
+    /// The streams as they should be.
+    #[must_use]
+    pub fn stream_plans(&self) -> Vec<StreamPlan> {
+        let replicas = self.replicas();
+        let frames = self.streams.iter().map(|stream| StreamPlan {
+            stream: stream.name.clone(),
+            keeps: Keeps::Frames(stream.takes.subjects()),
+            replicas,
+            max_bytes: self.bytes_of(stream),
+            max_age: stream.max_age,
+        });
+        let last = self.hub.last_values.and_then(|bytes| {
+            let stream = Name::new(LAST_VALUES).ok()?;
+            let max_bytes = Some(bytes);
+            Some(StreamPlan {
+                stream,
+                keeps: Keeps::LastValues,
+                replicas,
+                max_bytes,
+                max_age: None,
+            })
+        });
+        frames.chain(last).collect()
+    }
 }
 
 /// Why the stream is not as planned.
@@ -96,12 +146,11 @@ pub async fn ensure_stream(context: &Context, plan: &StreamPlan) -> Result<Info,
     if !differs.is_empty() {
         return Err(StreamError::Differs { stream: stream(), differs });
     }
-    let limits = |c: &Config| (c.max_bytes, c.max_age, c.num_replicas);
-    if limits(&existing.config) == limits(&wanted) {
+    if drift(&existing.config, plan).is_empty() {
         return Ok(existing);
     }
-    let (max_bytes, max_age, num_replicas) = limits(&wanted);
-    let changed = Config { max_bytes, max_age, num_replicas, ..existing.config };
+    let Config { subjects, max_bytes, max_age, num_replicas, .. } = wanted;
+    let changed = Config { subjects, max_bytes, max_age, num_replicas, ..existing.config };
     let updated = context.update_stream(changed).await;
     updated.map_err(|source| StreamError::Update { stream: stream(), source })
 }
@@ -111,19 +160,37 @@ fn is_not_found(error: &GetStreamError) -> bool {
         if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
+/// What differs from the plan, foundations and limits.
+#[must_use]
+pub fn drift(existing: &Config, plan: &StreamPlan) -> Vec<&'static str> {
+    let wanted = config(plan);
+    let mut drift = differences(existing, &wanted);
+    let mut same = |what: &'static str, same: bool| {
+        if !same && !drift.contains(&what) {
+            drift.push(what);
+        }
+    };
+    let sorted = |config: &Config| {
+        let mut subjects = config.subjects.clone();
+        subjects.sort();
+        subjects
+    };
+    same("subjects", sorted(existing) == sorted(&wanted));
+    same("max_bytes", existing.max_bytes == wanted.max_bytes);
+    same("max_age", existing.max_age == wanted.max_age);
+    same("num_replicas", existing.num_replicas == wanted.num_replicas);
+    drift
+}
+
 fn config(plan: &StreamPlan) -> Config {
     let bytes = plan.max_bytes.map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-    Config {
+    let common = Config {
         name: plan.stream.as_str().to_owned(),
-        description: Some("The record of the gateways, as frames.".to_owned()),
-        subjects: vec![subjects::EVERY_FRAMES.to_owned()],
         retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
         discard: DiscardPolicy::Old,
         max_bytes: bytes,
         max_age: plan.max_age.unwrap_or_default(),
         max_messages: -1,
-        max_messages_per_subject: -1,
         // Bounded by the server's max_payload, which gateways read when they connect.
         max_message_size: -1,
         max_consumers: -1,
@@ -136,10 +203,28 @@ fn config(plan: &StreamPlan) -> Config {
         // A roll-up header would let a publisher purge its subject.
         allow_rollup: false,
         ..Config::default()
+    };
+    match &plan.keeps {
+        Keeps::Frames(subjects) => Config {
+            description: Some("The record of the gateways, as frames.".to_owned()),
+            subjects: subjects.clone(),
+            storage: StorageType::File,
+            max_messages_per_subject: -1,
+            ..common
+        },
+        Keeps::LastValues => Config {
+            description: Some("The last value of each tag.".to_owned()),
+            subjects: vec![subjects::EVERY_LIVE.to_owned()],
+            storage: StorageType::Memory,
+            max_messages_per_subject: 1,
+            no_ack: true,
+            ..common
+        },
     }
 }
 
-/// What delivery and proof stand on.
+/// What delivery and proof stand on. A plant more is no difference, one less is: who takes it over
+/// knows nothing of what was delivered.
 fn differences(existing: &Config, wanted: &Config) -> Vec<&'static str> {
     let mut differs = Vec::new();
     let mut same = |what: &'static str, same: bool| {
@@ -147,13 +232,14 @@ fn differences(existing: &Config, wanted: &Config) -> Vec<&'static str> {
             differs.push(what);
         }
     };
-    same("subjects", existing.subjects == wanted.subjects);
+    same("subjects", existing.subjects.iter().all(|it| wanted.subjects.contains(it)));
     same("retention", existing.retention == wanted.retention);
     same("storage", existing.storage == wanted.storage);
     same("discard", existing.discard == wanted.discard);
     same("max_msgs", existing.max_messages < 0);
-    same("max_msgs_per_subject", existing.max_messages_per_subject < 0);
-    same("no_ack", !existing.no_ack);
+    let per_subject = |config: &Config| config.max_messages_per_subject.max(-1);
+    same("max_msgs_per_subject", per_subject(existing) == per_subject(wanted));
+    same("no_ack", existing.no_ack == wanted.no_ack);
     same("sealed", !existing.sealed);
     same("allow_direct", existing.allow_direct);
     same("deny_delete", existing.deny_delete);

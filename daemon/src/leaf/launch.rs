@@ -21,6 +21,8 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::discretion::forgo_core_files;
+
 /// The name of the hidden subcommand.
 pub const EXEC_LEAF: &str = "internal-exec-leaf";
 
@@ -100,6 +102,8 @@ pub fn exec_leaf(arguments: impl IntoIterator<Item = OsString>) -> Result<Infall
     if getppid().is_none_or(|now| now.as_raw_nonzero().get() != parent) {
         return Err(ExecError::Orphan { parent });
     }
+    // It holds the gateway's key.
+    forgo_core_files();
     let source = std::process::Command::new(&program).args(arguments).exec();
     Err(ExecError::Exec { program, source })
 }

@@ -108,6 +108,22 @@ pub const TAGS: &[HealthTag] = &[
         let days = s.certificates.iter().map(|c| c.days_left(s.now));
         days.min_by(f64::total_cmp).map(Value::F64)
     }),
+    tag("alarms/active", None, ValueKind::Text, Deadband::None, |s| {
+        let words: Vec<&str> = s.alarms.iter().map(|alarm| alarm.kind.as_str()).collect();
+        text(if words.is_empty() { "none".to_owned() } else { words.join(" ") }.as_str())
+    }),
+    tag("identity/generation", None, ValueKind::U64, Deadband::None, |s| {
+        s.identity.as_ref().map(|identity| Value::U64(identity.generation))
+    }),
+    tag("identity/serial", None, ValueKind::Text, Deadband::None, |s| {
+        text(s.identity.as_ref().map(|identity| identity.serial.as_str())?)
+    }),
+    tag("identity/failures", None, ValueKind::U64, Deadband::None, |s| {
+        s.identity.as_ref().map(|identity| Value::U64(identity.failures.into()))
+    }),
+    tag("identity/last-error", None, ValueKind::Text, Deadband::None, |s| {
+        text(s.identity.as_ref()?.last_error.as_deref().unwrap_or("none"))
+    }),
 ];
 
 #[expect(clippy::unnecessary_wraps, reason = "one signature for the whole table")]

@@ -23,7 +23,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Accepts until `stop`: up to `most` connections at once are handed to `talk`, those beyond to
 /// `refuse`. `listener` is its name in the log.
-pub(super) async fn serve<S, C: Future<Output = ()>>(
+pub(crate) async fn serve<S, C: Future<Output = ()>>(
     listener: &'static str,
     most: usize,
     accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<S>>,

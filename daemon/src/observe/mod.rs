@@ -10,6 +10,6 @@
 pub mod control;
 pub mod health;
 pub mod http;
-mod listen;
+pub(crate) mod listen;
 pub mod log;
 pub mod state;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tidegate_identity::Identity;
 use tidegate_journal::{Epoch, Position, Reader};
 use tidegate_record::catalog::{CatalogError, Definition};
 use tidegate_translator::TagId;
@@ -35,6 +36,7 @@ pub(super) enum Command {
     Define(Definitions, oneshot::Sender<Vec<Numbered>>),
     Quiet(HashSet<TagId>),
     Snapshot,
+    Seal(Box<Identity>),
     Acknowledge(Box<Cursor>),
     Rewind { epoch: Epoch, to_frame: u64 },
     HubLost { epoch: Epoch, after: Option<Position> },
@@ -103,6 +105,11 @@ impl Handle {
     /// Writes the whole catalog again: what the hub had of it has expired.
     pub async fn repeat_catalog(&self) {
         self.ask(Command::Snapshot).await;
+    }
+
+    /// Signs everything that is durable by then, and records the signature.
+    pub async fn seal(&self, identity: Identity) {
+        self.ask(Command::Seal(Box::new(identity))).await;
     }
 
     /// Notes that the hub has everything up to the cursor.

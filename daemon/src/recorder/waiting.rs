@@ -281,8 +281,9 @@ impl Waiting {
             Command::Suspect(_, done) => {
                 let _ = done.send(());
             }
-            // Nothing is delivered before there is a journal.
+            // Nothing is delivered or signed before there is a journal.
             Command::Snapshot
+            | Command::Seal(_)
             | Command::Acknowledge(_)
             | Command::Rewind { .. }
             | Command::HubLost { .. }

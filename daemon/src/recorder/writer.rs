@@ -13,6 +13,7 @@ mod carrying_tests;
 mod commands;
 #[cfg(test)]
 mod disk_tests;
+mod sealing;
 mod telling;
 #[cfg(test)]
 mod tests;

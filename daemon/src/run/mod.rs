@@ -5,6 +5,7 @@
 //! - Draining goes with the data: drivers, recorder, live values and uplink, then what watches.
 
 mod book;
+mod checkpoints;
 mod descriptors;
 mod devices;
 mod found;
@@ -82,6 +83,14 @@ enum RunError {
     Control(#[from] ControlError),
     #[error("the leaf cannot be prepared")]
     Leaf(#[from] FileError),
+    #[error("the identity's folder cannot be used; set another identity.dir")]
+    Identity(#[from] tidegate_identity::StoreError),
+    #[error("identity.est {url} is no URL of an EST server")]
+    Authority {
+        url: String,
+        #[source]
+        source: tidegate_identity::est::EstUrlError,
+    },
     #[error("the leaf cannot be launched")]
     Launcher(#[source] std::io::Error),
     #[error("signals cannot be received")]
@@ -102,9 +111,11 @@ impl RunError {
             )) => exit::CONFIG,
             error if is_denied(error) => exit::PERMISSION,
             Self::Config(_) => exit::CONFIG,
-            Self::JournalDir { .. } | Self::Recorder(_) | Self::Control(_) | Self::Leaf(_) => {
-                exit::DISK
-            }
+            Self::JournalDir { .. }
+            | Self::Recorder(_)
+            | Self::Control(_)
+            | Self::Leaf(_)
+            | Self::Identity(_) => exit::DISK,
             _ => exit::NO,
         }
     }
@@ -219,8 +230,11 @@ async fn daemon(
         stages::http(&mut supervisor, metrics.listen, health, Arc::clone(&board));
     }
 
+    let keeper = stages::keeper(&config, &board, &clock)?;
     let proxy = stages::proxy(&config, &board);
-    let leaf = stages::leaf(&mut supervisor, &config, Arc::clone(&board), proxy.clone())?;
+    let leaf =
+        stages::leaf(&mut supervisor, &config, keeper.as_ref(), Arc::clone(&board), proxy.clone())?;
+    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board, proxy.clone());
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
     if let Some(hub) = &config.hub {
@@ -228,9 +242,12 @@ async fn daemon(
         stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
     }
 
+    checkpoints::checkpoints(&mut supervisor, &config, recorder.clone());
     let roster = Roster::new(Arc::clone(&ingress), live, recorder, Arc::clone(&board));
     let credentials = opcua::credentials(&config, Arc::clone(&clock)).telling(Arc::clone(&board));
-    let opcua = opcua::maker(Arc::clone(&clock), Arc::new(credentials));
+    let credentials = Arc::new(credentials);
+    opcua::tended(&mut supervisor, Arc::clone(&credentials));
+    let opcua = opcua::maker(Arc::clone(&clock), credentials);
     let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
@@ -246,7 +263,7 @@ async fn daemon(
         stop.cancelled().await;
         Ok(())
     });
-    stages::reload(&mut supervisor, args, &config, devices);
+    stages::reload(&mut supervisor, args, &config, devices, wake);
 
     let status = Arc::clone(&board);
     supervisor.on_status(move || stages::status_line(&status, &health));

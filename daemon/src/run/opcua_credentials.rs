@@ -4,9 +4,11 @@
 //! # Invariants
 //! - Everything is read anew for each connection: what a person approves, withdraws or replaces
 //!   counts at once.
+//! - A server that does not take our newest certificate is shown the former one as long as that is
+//!   valid, and the newest again after a while: somebody may have approved it.
 //! - A password is never copied into memory that is not wiped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
@@ -14,8 +16,9 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use tidegate_identity::crl::CrlRule;
 use tidegate_identity::opcua::{
     DistrustKind as Kind, Expectation, Own, OwnCertificate, OwnSpec, Thumbprint as Seen, TrustStore,
 };
@@ -26,10 +29,14 @@ use tidegate_translator::{Clock, Timestamp};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use zeroize::Zeroizing;
 
+use crate::causes::chain;
 use crate::observe::state::{Board, CertificateStatus};
 
 /// The longest password, in bytes. The policies that encrypt one take less.
 const MAX_PASSWORD: usize = 1024;
+
+/// How long a server that did not take a certificate is not shown it again while there is another.
+const SHOWN_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// Remarks that are told once; of more the log says nothing.
 const MAX_REMARKS: usize = 256;
@@ -68,6 +75,8 @@ pub struct OpcUaCredentials {
     credentials_directory: Option<PathBuf>,
     board: Option<Arc<Board>>,
     told: Mutex<BTreeSet<String>>,
+    /// Which of our certificates the servers of which devices did not take, and when.
+    refused: Mutex<BTreeMap<(String, PathBuf), Instant>>,
 }
 
 impl std::fmt::Debug for OpcUaCredentials {
@@ -91,7 +100,14 @@ impl OpcUaCredentials {
                 .map(PathBuf::from),
             board: None,
             told: Mutex::default(),
+            refused: Mutex::default(),
         }
+    }
+
+    /// How old a revocation list may be, and what an older one means.
+    #[must_use]
+    pub fn revoking(self, rule: CrlRule) -> Self {
+        Self { trust: self.trust.revoking(rule), ..self }
     }
 
     /// Shows in the status until when the own certificate is valid.
@@ -109,6 +125,35 @@ impl OpcUaCredentials {
             subject: own.facts.subject.clone(),
             not_after: Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)),
         });
+    }
+
+    /// Makes the next certificate when the present one comes near its end. Blocks, as making a key
+    /// takes seconds.
+    pub(crate) fn tend(&self) {
+        match self.own.tend(&self.spec, self.now()) {
+            Ok(None) => {}
+            Ok(Some(new)) => {
+                self.note(&new);
+                let text = format!(
+                    "OPC UA certificate {} was made because the former one comes near its end; \
+                     approve it at the servers (tidegate identity opcua export), which are shown \
+                     the former one until then",
+                    new.thumbprint.short()
+                );
+                self.remark(None, text);
+            }
+            Err(error) => self.remark(None, chain(&error)),
+        }
+    }
+
+    /// The certificate for a device: the first that its server has not lately refused.
+    fn choose(&self, device: &str, usable: &[OwnCertificate]) -> Option<OwnCertificate> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, at| at.elapsed() < SHOWN_AGAIN);
+        let is_new = |own: &&OwnCertificate| {
+            !refused.contains_key(&(device.to_owned(), own.certificate.clone()))
+        };
+        usable.iter().find(is_new).or_else(|| usable.first()).cloned()
     }
 
     /// Warns once of what does not hinder.
@@ -188,14 +233,36 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
 }
 
 impl Credentials for OpcUaCredentials {
-    fn application(&self) -> Result<Application, Box<dyn Error + Send + Sync>> {
+    fn application(&self, device: &str) -> Result<Application, Box<dyn Error + Send + Sync>> {
         // The first one takes a new RSA key, which a small machine seeks for seconds.
-        let own = blocking(|| self.own.ensure(&self.spec, self.now()))?;
-        self.note(&own);
-        for remark in own.remarks(&self.spec.application_uri, self.now()) {
+        let newest = blocking(|| self.own.ensure(&self.spec, self.now()))?;
+        self.note(&newest);
+        for remark in newest.remarks(&self.spec.application_uri, self.now()) {
             self.remark(None, remark);
         }
+        let usable = blocking(|| self.own.usable(self.now()))?;
+        let own = self.choose(device, &usable).unwrap_or(newest);
         Ok(Application { uri: own.application_uri, certificate: own.certificate, key: own.key })
+    }
+
+    fn shown(&self, device: &str, application: &Application, taken: bool) {
+        let key = (device.to_owned(), application.certificate.clone());
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taken {
+            refused.insert(key, Instant::now());
+            return;
+        }
+        refused.remove(&key);
+        let is_former = refused.keys().any(|(other, _)| other == device);
+        drop(refused);
+        if is_former {
+            let text = format!(
+                "the server does not take the gateway's newest OPC UA certificate and is shown the \
+                 former one, {}; approve the newest there (tidegate identity opcua export)",
+                application.certificate.display()
+            );
+            self.remark(Some(device), text);
+        }
     }
 
     fn judge(&self, presented: &Presented<'_>) -> Result<(), Distrust> {
@@ -242,6 +309,7 @@ const fn kind(kind: Kind) -> DistrustKind {
         Kind::Expired => DistrustKind::Expired,
         Kind::NotYetValid => DistrustKind::NotYetValid,
         Kind::Revoked => DistrustKind::Revoked,
+        Kind::RevocationUnknown => DistrustKind::RevocationUnknown,
         Kind::WrongUri => DistrustKind::WrongUri,
         Kind::WrongHost => DistrustKind::WrongHost,
         Kind::TooWeak => DistrustKind::TooWeak,
@@ -358,22 +426,48 @@ mod tests {
         assert!(told.len() == 1 && told[0].contains("chmod o-r"), "{told:?}");
     }
 
+    #[test]
+    fn a_server_that_does_not_take_the_newest_certificate_is_shown_the_former_one() {
+        let folder = Folder::new();
+        let credentials = &folder.credentials;
+        let shown_to = |device: &str| credentials.application(device).unwrap();
+        let former = shown_to("press");
+        credentials.shown("press", &former, false);
+        assert_eq!(shown_to("press"), former, "there is no other");
+        credentials.own.renew(&credentials.spec, SystemTime::now()).unwrap();
+        let newest = shown_to("oven");
+        assert_ne!(newest, former);
+        assert_eq!(shown_to("press"), newest);
+        credentials.shown("press", &former, true);
+        credentials.shown("press", &newest, false);
+        assert_eq!(shown_to("press"), former);
+        assert_eq!(shown_to("oven"), newest, "each server for itself");
+        assert!(credentials.told.lock().unwrap().is_empty());
+        credentials.shown("press", &former, true);
+        let told = credentials.told.lock().unwrap();
+        assert!(told.iter().any(|told| told.contains("gen-1/cert.pem; approve the newest")));
+        drop(told);
+        // Neither is taken: the newest, so that a person finds it at the server.
+        credentials.shown("press", &former, false);
+        assert_eq!(shown_to("press"), newest);
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn the_own_certificate_is_made_once_and_a_server_is_judged_by_folder_and_thumbprint() {
         let mut folder = Folder::new();
         let board = Arc::new(crate::observe::state::tests::board());
         folder.credentials.board = Some(Arc::clone(&board));
-        let own = folder.credentials.application().unwrap();
+        let own = folder.credentials.application("press").unwrap();
         let shown = board.report(&HealthLimits::default()).certificates;
         assert_eq!((shown.len(), shown[0].role.as_str()), (1, "opcua"));
         assert!(shown[0].days_left(SystemClock.now()) > 300.0, "{shown:?}");
         assert_eq!(own.uri, "urn:tidegate:P:g");
         assert!(own.certificate.exists() && own.key.exists());
-        assert_eq!(folder.credentials.application().unwrap(), own);
+        assert_eq!(folder.credentials.application("press").unwrap(), own);
 
         // Another gateway's certificate stands for a server's.
         let server = Folder::of(&folder.dir.path().join("server"), "urn:server");
-        server.application().unwrap();
+        server.application("press").unwrap();
         let shown = server.own.load().unwrap().unwrap();
         let judge = |trust: &TrustSpec| {
             folder.credentials.judge(&Presented {

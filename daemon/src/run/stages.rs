@@ -4,10 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_identity::Authority;
+use tidegate_identity::est::{EstClient, EstLimits, EstPlan};
+use tidegate_identity::opcua::Thumbprint;
+use tidegate_translator::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::{RunArgs, RunError, devices::Devices};
 use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError, TlsFiles};
+use crate::identity::{Keeper, KeeperSettings, LeafHub, Wake};
 use crate::leaf::{
     self, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess,
     LocalRole, Search,
@@ -75,6 +80,75 @@ pub(super) fn recorder(supervisor: &mut Supervisor, recorder: Recorder) {
             tokio::task::spawn_blocking(move || runtime.block_on(recorder.run(pulse, stop)));
         thread.await.map_err(Into::into)
     });
+}
+
+/// The keeper of the gateway's identity, before it runs, where one is configured.
+pub(super) fn keeper(
+    config: &Config,
+    board: &Arc<Board>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Keeper>, RunError> {
+    let Some(identity) = &config.identity else { return Ok(None) };
+    let settings = KeeperSettings::new(
+        identity.clone(),
+        config.gateway.clone(),
+        Arc::clone(board),
+        Arc::clone(clock),
+    );
+    let keeper = Keeper::open(settings)?;
+    let authority = match &identity.est {
+        None => None,
+        Some(url) => {
+            let url = url.to_string();
+            let parsed = url.parse().map_err(|source| RunError::Authority { url, source })?;
+            let pins = identity.ca_pins.iter();
+            let plan = EstPlan {
+                url: parsed,
+                roots: keeper.trusted().roots.clone(),
+                pins: pins.map(|pin| Thumbprint(pin.0)).collect(),
+                time: keeper.time(),
+                limits: EstLimits::default(),
+            };
+            Some(Arc::new(EstClient::new(plan)) as Arc<dyn Authority>)
+        }
+    };
+    Ok(Some(keeper.with_authority(authority)))
+}
+
+/// Whether the leaf shows the identity that is kept: files that an operator names win.
+fn shows_identity(config: &Config) -> bool {
+    config.identity.is_some() && config.hub.as_ref().is_some_and(|hub| hub.tls.is_none())
+}
+
+/// Starts the keeper; what it returns makes it look at once.
+pub(super) fn identity(
+    supervisor: &mut Supervisor,
+    keeper: Option<Keeper>,
+    leaf: &Leaf,
+    config: &Config,
+    board: &Arc<Board>,
+    proxy: Option<Arc<ProxyAccess>>,
+) -> Option<Wake> {
+    let keeper = keeper?;
+    let wake = keeper.wake();
+    let hub = config.hub.clone().filter(|_| shows_identity(config)).map(|hub| {
+        let (gateway, board) = (config.gateway.clone(), Arc::clone(board));
+        let hub: Arc<dyn crate::identity::Hub> = match leaf {
+            Leaf::Managed { handle, .. } => {
+                Arc::new(LeafHub::managed(hub, gateway, handle.clone(), board))
+            }
+            Leaf::External(_) => {
+                let plan = LeafPlan::of(config, proxy);
+                Arc::new(LeafHub::external(hub, plan, config.leaf.dir.clone(), board))
+            }
+        };
+        hub
+    });
+    supervisor.core("identity", Stage::Observe, |stop| async move {
+        keeper.run(hub, stop).await;
+        Ok(())
+    });
+    Some(wake)
 }
 
 /// The way to the local nats-server, whoever runs it.
@@ -157,11 +231,15 @@ pub(super) fn proxy(config: &Config, board: &Board) -> Option<Arc<ProxyAccess>> 
 pub(super) fn leaf(
     supervisor: &mut Supervisor,
     config: &Config,
+    keeper: Option<&Keeper>,
     board: Arc<Board>,
     proxy: Option<Arc<ProxyAccess>>,
 ) -> Result<Leaf, RunError> {
     board.update_link(|link| link.configured = config.hub.is_some());
-    let plan = LeafPlan::of(config, proxy);
+    let mut plan = LeafPlan::of(config, proxy);
+    if let (Some(hub), Some(keeper)) = (&mut plan.hub, keeper.filter(|_| shows_identity(config))) {
+        hub.tls = keeper.files();
+    }
     if config.leaf.mode == LeafMode::External {
         let (credentials, changed) = leaf::write_external(&plan, &config.leaf.dir)?;
         if changed {
@@ -339,12 +417,16 @@ pub(super) fn reload(
     args: &RunArgs,
     config: &Arc<Config>,
     devices: Arc<Devices>,
+    wake: Option<Wake>,
 ) {
     let (file, set) = (args.config.clone(), args.set.set.clone());
     let current = Arc::new(std::sync::Mutex::new(Arc::clone(config)));
     supervisor.on_reload(move |drivers| {
         let (file, set) = (file.clone(), set.clone());
         let (current, devices) = (Arc::clone(&current), Arc::clone(&devices));
+        if let Some(wake) = &wake {
+            wake.now();
+        }
         Box::pin(async move {
             let before =
                 Arc::clone(&current.lock().unwrap_or_else(std::sync::PoisonError::into_inner));

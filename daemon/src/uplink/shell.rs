@@ -172,6 +172,7 @@ impl Shell {
             if last_words.is_some_and(|until| self.is_done(connected, until)) {
                 return;
             }
+            self.board.note_in_flight(!self.flights.is_empty());
             let event = tokio::select! {
                 () = stop.cancelled(), if last_words.is_none() => {
                     last_words = Some(Instant::now() + LAST_WORDS);

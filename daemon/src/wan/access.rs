@@ -11,7 +11,7 @@ use tidegate_identity::{load_identity, load_trust};
 use zeroize::Zeroizing;
 
 use crate::causes::chain;
-use crate::config::{Proxy, TlsFiles};
+use crate::config::{Hub, Proxy, TlsFiles};
 
 /// The longest password of a proxy, in bytes.
 const LONGEST_PASSWORD: u64 = 1024;
@@ -129,8 +129,8 @@ fn password_in(path: &std::path::Path, user: &str) -> Result<Zeroizing<String>, 
 pub struct Access {
     /// The proxy, where there is one.
     pub proxy: Option<Arc<ProxyAccess>>,
-    /// The certificate files that the leaf shows now; `None` while there are none.
-    files: Box<dyn Fn() -> Option<TlsFiles> + Send + Sync>,
+    /// How TLS is spoken now; nothing while there are no certificates.
+    tls: Box<dyn Fn() -> Result<Option<Arc<ClientConfig>>, AccessError> + Send + Sync>,
 }
 
 impl fmt::Debug for Access {
@@ -145,7 +145,17 @@ impl Access {
         proxy: Option<Arc<ProxyAccess>>,
         files: impl Fn() -> Option<TlsFiles> + Send + Sync + 'static,
     ) -> Self {
-        Self { proxy, files: Box::new(files) }
+        let tls = move || files().map(|files| client(&files)).transpose();
+        Self { proxy, tls: Box::new(tls) }
+    }
+
+    /// The same with TLS as the caller has set it up: for an identity that nobody shows yet.
+    ///
+    /// # Errors
+    /// When the password of the proxy is not there.
+    pub fn showing(hub: &Hub, tls: Arc<ClientConfig>) -> Result<Self, AccessError> {
+        let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?.map(Arc::new);
+        Ok(Self { proxy, tls: Box::new(move || Ok(Some(Arc::clone(&tls)))) })
     }
 
     /// TLS as the leaf speaks it, with the files as they are now; `None` while there are none.
@@ -153,7 +163,7 @@ impl Access {
     /// # Errors
     /// When a file is not what it should be.
     pub fn tls(&self) -> Result<Option<Arc<ClientConfig>>, AccessError> {
-        (self.files)().map(|files| client(&files)).transpose()
+        (self.tls)()
     }
 }
 

@@ -142,6 +142,10 @@ impl Hub {
             gateway: gateway.parse().unwrap(),
             prefixes: Vec::new(),
             subject: gateway_subject(gateway),
+            stream: plan.streams[0].clone(),
+            asks: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
         });
         self.reload_as(&plan, |text| text);
     }

@@ -20,8 +20,8 @@ use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
 use tidegate::config::{HubScheme, HubUrl, LocalApps, TlsFiles};
 use tidegate::hub::{
-    Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Role, StreamPlan, ensure_stream,
-    generate,
+    Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Ocsp, Role, StreamPlan,
+    ensure_stream, generate,
 };
 use tidegate::leaf::{
     HubLink, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafSettings, LocalAccess, LocalRole,
@@ -210,15 +210,23 @@ impl Hub {
             server_name: Name::new("hub").unwrap(),
             client: ClientPort { listen: any(), tls: None },
             leaf: LeafPort { listen: any(), tls },
+            websocket: None,
+            cluster: None,
             store_dir: dir.join("hub/store"),
             max_store_bytes: 1 << 30,
             domain: Name::new("hub").unwrap(),
-            stream: Name::new("TIDE").unwrap(),
+            streams: vec![Name::new("TIDE").unwrap()],
+            last_values: None,
+            ocsp: Ocsp::Off,
             gateways: GATEWAYS
                 .map(|gateway| Admitted {
                     gateway: gateway.parse().unwrap(),
                     prefixes: vec![TagPath::new("P").unwrap()],
                     subject: gateway_subject(gateway),
+                    stream: Name::new("TIDE").unwrap(),
+                    asks: Vec::new(),
+                    app_publish: Vec::new(),
+                    app_subscribe: Vec::new(),
                 })
                 .into(),
             users: vec![user(Role::Admin, "admin", ADMIN), user(Role::System, "system", SYSTEM)],
@@ -228,8 +236,7 @@ impl Hub {
     }
 
     pub(crate) fn stream_plan(&self) -> StreamPlan {
-        let stream = self.plan.stream.clone();
-        StreamPlan { stream, replicas: 1, max_bytes: None, max_age: None }
+        StreamPlan::of_every_gateway(self.plan.streams[0].clone(), 1)
     }
 
     pub(crate) async fn ensure_stream(&self) {

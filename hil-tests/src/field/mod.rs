@@ -391,7 +391,7 @@ impl Field {
             Ok(all.iter().any(|one| one.at_ms > now).then_some(all))
         })
         .await?;
-        let (proof, exit_ok) = reader::report(&site.family, &url, GATEWAY).await?;
+        let (proof, exit_ok) = reader::report(&site.family, &url, GATEWAY, None).await?;
         let claim = reader::claim(&proof, exit_ok)?;
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let shown = self.shown()?;

@@ -1,7 +1,9 @@
 //! A hub of three servers, of which one fails at a time.
 
-use tidegate_hil_tests::Rig;
+use std::time::Duration;
+
 use tidegate_hil_tests::wait::until;
+use tidegate_hil_tests::{Rig, Wishes};
 
 use crate::CATCH_UP;
 
@@ -31,6 +33,41 @@ async fn nothing_is_lost_or_doubled_when_each_server_of_a_cluster_is_killed_in_t
         rig.hub.agrees(3).await.unwrap();
     }
     rig.verify_nothing_lost(CATCH_UP).await.unwrap();
+}
+
+/// The backlog of an outage is under way, over links that take seconds for it, when the stream's
+/// leader is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_killed_in_the_middle_of_a_drain_costs_nothing_but_time() {
+    let wishes = Wishes { noise: 3, noise_every_ms: 30, ..Wishes::default() };
+    let mut rig = Rig::running_on_cluster_with(wishes).await.unwrap();
+    let n = rig.polls(5).await.unwrap();
+    rig.hub_holds(n, CATCH_UP).await.unwrap();
+    for wan in [&mut rig.wan].into_iter().chain(&mut rig.more_wans) {
+        wan.cut_closed().await.unwrap();
+    }
+    rig.sit_out(Duration::from_secs(6)).await.unwrap();
+    let before = rig.bytes_at_hub().await.unwrap();
+    for wan in [&mut rig.wan].into_iter().chain(&mut rig.more_wans) {
+        wan.shape(Duration::from_millis(20), Some(120_000)).await.unwrap();
+        wan.restore().await.unwrap();
+    }
+    until(CATCH_UP, "the drain is under way", || async {
+        Ok((rig.bytes_at_hub().await? > before + 30_000).then_some(()))
+    })
+    .await
+    .unwrap();
+    let leader = rig.hub.leader().await.unwrap();
+    rig.hub.kill9_node(leader).unwrap();
+    let left = rig.gateway.status().unwrap()["uplink"]["backlog_bytes"].clone();
+    assert!(left.as_u64().is_some_and(|bytes| bytes > 100_000), "the drain was over: {left}");
+    rig.polls(20).await.unwrap();
+    rig.start_hub_node_again(leader).await.unwrap();
+    for wan in [&mut rig.wan].into_iter().chain(&mut rig.more_wans) {
+        wan.shape(Duration::ZERO, None).await.unwrap();
+    }
+    rig.hub.agrees(3).await.unwrap();
+    rig.verify_nothing_lost(CATCH_UP * 2).await.unwrap();
 }
 
 /// A follower that hung answers direct gets from what it knew then. The gateway is killed with

@@ -11,6 +11,7 @@ use tidegate_hil_tests::proxy::{Proxy, Terminator};
 use tidegate_hil_tests::wait::until;
 use tidegate_hil_tests::wan::Wan;
 use tidegate_hil_tests::{Rig, Wishes, live_values, stream};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::CATCH_UP;
@@ -151,6 +152,17 @@ async fn the_record_keeps_to_its_rate_and_live_values_do_not_wait_for_it() {
     assert!(bytes <= most && bytes >= most / 4, "{bytes} of {most}");
 }
 
+/// A worker of one queue group, who answers with a name.
+async fn works(client: async_nats::Client, who: &'static str) -> JoinHandle<()> {
+    let mut work = client.queue_subscribe("site.work.*", "workers".to_owned()).await.unwrap();
+    client.flush().await.unwrap();
+    tokio::spawn(async move {
+        while let Some(message) = work.next().await {
+            client.publish(message.reply.unwrap(), who.into()).await.unwrap();
+        }
+    })
+}
+
 /// JetStream of their own, work that is done here first and at the hub when nobody is here, and no
 /// way to speak in the daemon's name.
 #[tokio::test(flavor = "multi_thread")]
@@ -214,22 +226,13 @@ async fn local_applications_have_streams_and_share_work_with_the_hub() {
     app.flush().await.unwrap();
 
     // Work is done here as long as somebody is here.
-    let answer = |client: async_nats::Client, who: &'static str| async move {
-        let mut work = client.queue_subscribe("site.work.*", "workers".to_owned()).await.unwrap();
-        client.flush().await.unwrap();
-        tokio::spawn(async move {
-            while let Some(message) = work.next().await {
-                let reply = message.reply.clone().unwrap();
-                client.publish(reply, who.into()).await.unwrap();
-            }
-        })
-    };
     let mut url = rig.hub.admin_url().unwrap();
     url.replace_range(url.find("//").unwrap() + 2..url.find('@').unwrap(), "worker:pw");
     let far = stream::connect(&url).await.unwrap();
-    let _far = answer(far, "hub").await;
+    // Work is done here as long as somebody is here.
+    let _far = works(far, "hub").await;
     let here = async_nats::connect(local.to_string()).await.unwrap();
-    let near = answer(here.clone(), "here").await;
+    let near = works(here.clone(), "here").await;
     let ask = async || app.request("site.work.1", "x".into()).await.map(|it| it.payload);
     until(CATCH_UP, "work is done", || async { Ok(ask().await.ok()) }).await.unwrap();
     for _ in 0..20 {

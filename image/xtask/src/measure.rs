@@ -87,7 +87,7 @@ fn known(workspace: &Workspace) -> anyhow::Result<Vec<Bench>> {
         }
     }
     // The quick ones first.
-    let order = ["pipeline", "modbus", "opcua", "drain", "end-to-end", "journal"];
+    let order = ["pipeline", "modbus", "opcua", "drain", "fleet", "end-to-end", "journal"];
     known.sort_by_key(|bench| order.iter().position(|name| *name == bench.name));
     Ok(known)
 }
@@ -114,7 +114,7 @@ struct Needs {
 impl Needs {
     fn provide(workspace: &Workspace, chosen: &[&Bench]) -> anyhow::Result<Self> {
         let has = |name: &str| chosen.iter().any(|bench| bench.name == name);
-        let daemon = has("end-to-end") || has("drain") || has("opcua");
+        let daemon = has("end-to-end") || has("drain") || has("opcua") || has("fleet");
         let mut needs = Self {
             scratch: workspace.target.join("bench-scratch"),
             gateway: None,

@@ -34,7 +34,7 @@ pub(crate) use error::words;
 pub use error::{ConnectError, Stage};
 
 use crate::convert::RawBodies;
-use crate::credentials::{Credentials, Presented};
+use crate::credentials::{Application, Credentials, Presented};
 use crate::line::service;
 use crate::spec::{DeviceSpec, EndpointUrl};
 use crate::transport::{CHUNK, MAX_CHUNKS, MAX_MESSAGE};
@@ -60,15 +60,7 @@ const ANONYMOUS_URI: &str = "urn:tidegate";
 pub(crate) struct Target {
     pub(crate) chosen: Chosen,
     url: EndpointUrl,
-    own: Option<Own>,
-    application_uri: String,
-}
-
-/// The gateway's certificate, as far as the handshake needs it.
-#[derive(Debug, Clone)]
-struct Own {
-    certificate: std::path::PathBuf,
-    key: std::path::PathBuf,
+    own: Option<Application>,
 }
 
 /// What a server gave when it created a session.
@@ -154,7 +146,6 @@ impl Target {
             })?;
         }
         chosen.endpoint.endpoint_url = url.to_string().into();
-        let mut application_uri = ANONYMOUS_URI.to_owned();
         let mut files = None;
         if chosen.policy != SecurityPolicy::None {
             let presented = Presented {
@@ -165,11 +156,15 @@ impl Target {
                 trust: &spec.trust,
             };
             credentials.judge(&presented).map_err(ConnectError::distrusted)?;
-            let application = credentials.application().map_err(|error| own(error.to_string()))?;
-            application_uri = application.uri;
-            files = Some(Own { certificate: application.certificate, key: application.key });
+            let application = credentials.application(&spec.name);
+            files = Some(application.map_err(|error| own(error.to_string()))?);
         }
-        Ok(Self { chosen, url, own: files, application_uri })
+        Ok(Self { chosen, url, own: files })
+    }
+
+    /// The certificate that is shown, where one is.
+    pub(crate) const fn own(&self) -> Option<&Application> {
+        self.own.as_ref()
     }
 
     /// Opens the secure channel.
@@ -204,7 +199,11 @@ impl Target {
         let request = CreateSessionRequest {
             request_header: header(&NodeId::null(), 2, timeout),
             client_description: ApplicationDescription {
-                application_uri: self.application_uri.as_str().into(),
+                application_uri: self
+                    .own
+                    .as_ref()
+                    .map_or(ANONYMOUS_URI, |own| own.uri.as_str())
+                    .into(),
                 product_uri: ANONYMOUS_URI.into(),
                 application_name: "Tidegate".into(),
                 application_type: ApplicationType::Client,
@@ -299,7 +298,7 @@ pub(crate) fn header(token: &NodeId, handle: u32, timeout: Duration) -> RequestH
 }
 
 /// A channel to an endpoint, not opened.
-fn channel(endpoint: EndpointDescription, own: Option<&Own>) -> AsyncSecureChannel {
+fn channel(endpoint: EndpointDescription, own: Option<&Application>) -> AsyncSecureChannel {
     // The folders of the store are never used: trust is judged elsewhere, and where none can be
     // made, none is.
     let nowhere = Path::new("/dev/null/none");

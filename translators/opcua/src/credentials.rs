@@ -63,6 +63,9 @@ pub enum DistrustKind {
     NotYetValid,
     /// An authority has withdrawn it.
     Revoked,
+    /// Its authority's revocation list is too old or cannot be read, and the configuration refuses
+    /// then.
+    RevocationUnknown,
     /// It names another application URI than the server.
     WrongUri,
     /// It does not name the host that is dialled.
@@ -78,11 +81,17 @@ pub enum DistrustKind {
 /// The daemon's certificates and secrets, as a driver needs them. Files are read anew for each
 /// connection, so that replaced ones count at once.
 pub trait Credentials: Send + Sync {
-    /// The gateway's own application certificate, made when there is none.
+    /// The application certificate to show to the server of a device, made when there is none.
     ///
     /// # Errors
     /// When it can neither be read nor made; the text names file and remedy.
-    fn application(&self) -> Result<Application, Box<dyn Error + Send + Sync>>;
+    fn application(&self, device: &str) -> Result<Application, Box<dyn Error + Send + Sync>>;
+
+    /// The server of a device saw a certificate of ours, and took it or did not. While one is being
+    /// replaced, another one may be shown the next time.
+    fn shown(&self, device: &str, application: &Application, taken: bool) {
+        let _ = (device, application, taken);
+    }
 
     /// Whether the server may be spoken to.
     ///

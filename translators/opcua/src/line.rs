@@ -169,8 +169,28 @@ impl Line {
         Self::open(target, spec, credentials).await
     }
 
-    /// Opens a channel and a session to a server that is known.
+    /// Opens a channel and a session to a server that is known, and says what it made of the
+    /// certificate that it saw.
     pub(crate) async fn open(
+        target: Target,
+        spec: &DeviceSpec,
+        credentials: &dyn Credentials,
+    ) -> Result<(Self, Wire), ConnectError> {
+        let own = target.own().cloned();
+        let opened = Box::pin(Self::enter(target, spec, credentials)).await;
+        if let Some(own) = own {
+            match &opened {
+                Ok(_) => credentials.shown(&spec.name, &own, true),
+                Err(error) if error.suspects_own_certificate() => {
+                    credentials.shown(&spec.name, &own, false);
+                }
+                Err(_) => {}
+            }
+        }
+        opened
+    }
+
+    async fn enter(
         target: Target,
         spec: &DeviceSpec,
         credentials: &dyn Credentials,

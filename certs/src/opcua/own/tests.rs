@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Mutex;
 
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -9,6 +11,17 @@ const NOW: u64 = 1_800_000_000;
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// Keys take seconds to make: a test that makes several certificates makes one key of each size.
+static MADE: Mutex<BTreeMap<usize, rsa::RsaPrivateKey>> = Mutex::new(BTreeMap::new());
+
+pub(super) fn made_before(bits: usize) -> Option<rsa::RsaPrivateKey> {
+    MADE.lock().unwrap().get(&bits).cloned()
+}
+
+pub(super) fn keep(bits: usize, key: &rsa::RsaPrivateKey) {
+    MADE.lock().unwrap().insert(bits, key.clone());
 }
 
 fn spec() -> OwnSpec {
@@ -179,4 +192,58 @@ fn a_certificate_that_opc_ua_cannot_use_is_not_replaced_but_named() {
     let error = own.ensure(&spec(), at(NOW)).unwrap_err().to_string();
     assert!(error.contains("its key is not RSA; make another one with"), "{error}");
     assert_eq!(own.renew(&spec(), at(NOW)).unwrap().generation, Generation(2));
+}
+
+/// Those that servers may be shown, the first first.
+fn usable(own: &Own, now: SystemTime) -> Vec<Generation> {
+    own.usable(now).unwrap().iter().map(|own| own.generation).collect()
+}
+
+#[test]
+fn the_next_one_is_made_before_the_end_and_both_can_be_shown_until_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Own::below(dir.path());
+    assert!(own.tend(&spec(), at(NOW)).unwrap().is_none(), "nobody needs one here");
+    assert!(own.usable(at(NOW)).unwrap().is_empty());
+    own.ensure(&spec(), at(NOW)).unwrap();
+    let end = at(NOW) + LASTS;
+    assert!(own.tend(&spec(), end - DUE).unwrap().is_none());
+    let next = own.tend(&spec(), end - DUE + DAY).unwrap().unwrap();
+    assert_eq!(next.generation, Generation(2));
+    assert!(own.tend(&spec(), end - DAY).unwrap().is_none(), "once");
+    assert_eq!(usable(&own, end - DAY), [Generation(2), Generation(1)]);
+    assert_eq!(usable(&own, end + DAY), [Generation(2)]);
+    assert!(own.wipe().left.is_empty());
+    assert!(own.load().unwrap().is_none());
+}
+
+#[test]
+fn an_expired_one_is_followed_by_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Own::below(dir.path());
+    own.ensure(&spec(), at(NOW)).unwrap();
+    let late = at(NOW) + LASTS + 40 * DAY;
+    assert_eq!(usable(&own, late), [Generation(1)], "better than none");
+    assert!(own.tend(&spec(), late).unwrap().is_some());
+    assert_eq!(usable(&own, late), [Generation(2)]);
+}
+
+#[test]
+fn a_wild_clock_makes_one_at_most_and_the_known_one_comes_back_with_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Own::below(dir.path());
+    own.ensure(&spec(), at(NOW)).unwrap();
+    for _ in 0..3 {
+        assert!(own.tend(&spec(), at(0)).unwrap().is_none(), "1970");
+    }
+    let years_ahead = at(NOW) + 2 * LASTS;
+    assert!(own.tend(&spec(), years_ahead).unwrap().is_some());
+    for now in [at(NOW), years_ahead, at(NOW), at(0)] {
+        assert!(own.tend(&spec(), now).unwrap().is_none());
+    }
+    assert_eq!(usable(&own, at(NOW)), [Generation(1)], "the servers know this one");
+    // And its own end is not missed for the one of the future.
+    let due = at(NOW) + LASTS - DAY;
+    assert_eq!(own.tend(&spec(), due).unwrap().unwrap().generation, Generation(3));
+    assert_eq!(usable(&own, due), [Generation(3), Generation(1)]);
 }

@@ -5,7 +5,18 @@
 //!   secret.
 //! - Nothing is printed that opens a door, but the enrolment token that was asked for.
 
+mod admit;
+mod apply;
+mod audit;
+mod ca;
 mod init;
+mod list;
+mod papers;
+mod reach;
+mod replace;
+mod revoke;
+mod rotate;
+mod token;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,7 +33,23 @@ pub struct HubArgs {
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum HubCommand {
     /// Write a hub's files: one server, or three in a cluster
-    Init(init::InitArgs),
+    Init(Box<init::InitArgs>),
+    /// Print the servers' files anew from hub.toml, and bring the streams to what it says
+    Apply(apply::ApplyArgs),
+    /// Let a gateway deliver: its name, where its live values may stand, and its budget
+    Admit(admit::AdmitArgs),
+    /// Shut a gateway out: take it from every server, cut its connections, see that it is gone
+    Revoke(revoke::RevokeArgs),
+    /// Let a new device take the place of a dead one: same name and rights, new certificate and journal
+    Replace(replace::ReplaceArgs),
+    /// List who is admitted: connected since when and from where, certificate, backlog, watermark
+    List(list::ListArgs),
+    /// Find what is not as hub.toml says, and see who came and went
+    Audit(audit::AuditArgs),
+    /// Give the hub's servers new certificates, and see that every port shows them
+    Rotate(rotate::RotateArgs),
+    /// The hub's own authority, for labs and pilots
+    Ca(ca::CaArgs),
 }
 
 /// Where a hub's files are.
@@ -53,5 +80,13 @@ pub struct Surroundings<'a> {
 pub fn run(args: &HubArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     match &args.command {
         HubCommand::Init(args) => init::run(args, with),
+        HubCommand::Apply(args) => apply::run(args, with),
+        HubCommand::Admit(args) => admit::run(args, with),
+        HubCommand::Revoke(args) => revoke::run(args, with),
+        HubCommand::Replace(args) => replace::run(args, with),
+        HubCommand::List(args) => list::run(args, with),
+        HubCommand::Audit(args) => audit::run(args, with),
+        HubCommand::Rotate(args) => rotate::run(args, with),
+        HubCommand::Ca(args) => ca::run(args, with),
     }
 }

@@ -1,10 +1,12 @@
-//! `tidegate identity`: the gateway's own certificate for OPC UA, and which servers it trusts.
+//! `tidegate identity`: the certificates that the gateway shows to its hub and to OPC UA servers, and
+//! whom it trusts.
 //!
 //! # Invariants
-//! - Files are the only truth: the daemon reads them at each connection, so nothing is told to it
-//!   and nothing needs a restart.
-//! - No key is ever printed or exported.
+//! - Files are the only truth: the daemon reads them, so nothing is told to it and nothing needs a
+//!   restart.
+//! - No key and no token is ever printed, exported, or taken from an argument.
 
+mod gateway;
 mod own;
 mod trust;
 
@@ -12,6 +14,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+pub use gateway::{EnrolArgs, InitArgs, RehearseArgs, RenewArgs, ShowArgs, WipeArgs};
+pub(crate) use gateway::{facts_json, gateway_json};
 
 use super::check::SetArgs;
 use super::exit::{CONFIG, DISK, PERMISSION};
@@ -30,6 +35,18 @@ pub struct IdentityArgs {
 /// What can be managed.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum IdentityCommand {
+    /// Make a key and a request for a certificate, and say whom to trust
+    Init(InitArgs),
+    /// Get the gateway's certificate: from the authority by a token, or from a file
+    Enrol(EnrolArgs),
+    /// Show the certificate that the hub sees, when it is renewed, and what is wrong with it
+    Show(ShowArgs),
+    /// Get a new certificate for a new key by the present one, now
+    Renew(RenewArgs),
+    /// Renew against the authority and throw the result away: does it work, and until when?
+    Rehearse(RehearseArgs),
+    /// Destroy the gateway's keys and certificates, for ever
+    Wipe(WipeArgs),
     /// Say which OPC UA servers are trusted
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -75,26 +92,22 @@ pub struct Surroundings<'a> {
 /// # Errors
 /// When `out` or `err` cannot be written.
 pub fn run(args: &IdentityArgs, mut with: Surroundings<'_>) -> io::Result<u8> {
+    let with = &mut with;
     match &args.command {
-        IdentityCommand::Trust(command) => trust::run(command, &mut with),
-        IdentityCommand::Opcua(command) => own::run(command, &mut with),
+        IdentityCommand::Init(args) => gateway::init(args, with),
+        IdentityCommand::Enrol(args) => gateway::enrol(args, with),
+        IdentityCommand::Show(args) => gateway::show(args, with),
+        IdentityCommand::Renew(args) => gateway::renew(args, with),
+        IdentityCommand::Rehearse(args) => gateway::rehearse(args, with),
+        IdentityCommand::Wipe(args) => gateway::wipe(args, with),
+        IdentityCommand::Trust(command) => trust::run(command, with),
+        IdentityCommand::Opcua(command) => own::run(command, with),
     }
 }
 
 impl FolderArgs {
     fn load(&self, with: &mut Surroundings<'_>) -> io::Result<Result<Config, u8>> {
-        let environment = std::mem::take(&mut with.environment);
-        match config::load(&self.config, environment, &self.set.set) {
-            Ok(config) => Ok(Ok(config)),
-            Err(LoadError::Mistakes(mistakes)) => {
-                writeln!(with.err, "{mistakes}")?;
-                Ok(Err(CONFIG))
-            }
-            Err(error) => {
-                writeln!(with.err, "error: {}", chain(&error))?;
-                Ok(Err(CONFIG))
-            }
-        }
+        load(&self.config, &self.set.set, with)
     }
 
     /// The folder; with `--dir` without a look at the configuration.
@@ -103,6 +116,26 @@ impl FolderArgs {
             return Ok(Ok(dir.clone()));
         }
         Ok(self.load(with)?.map(|config| config.opcua.dir))
+    }
+}
+
+/// Reads the configuration, or tells what is wrong with it.
+fn load(
+    file: &Path,
+    settings: &[config::Argument],
+    with: &mut Surroundings<'_>,
+) -> io::Result<Result<Config, u8>> {
+    let environment = std::mem::take(&mut with.environment);
+    match config::load(file, environment, settings) {
+        Ok(config) => Ok(Ok(config)),
+        Err(LoadError::Mistakes(mistakes)) => {
+            writeln!(with.err, "{mistakes}")?;
+            Ok(Err(CONFIG))
+        }
+        Err(error) => {
+            writeln!(with.err, "error: {}", chain(&error))?;
+            Ok(Err(CONFIG))
+        }
     }
 }
 

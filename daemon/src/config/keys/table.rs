@@ -476,14 +476,17 @@ pub const KEYS: &[Key] = &[
         Kind::Integer { min: 1, max: 87_600 },
         Default::Integer(168),
         "168",
-        "How old that list may be before it counts as stale, whatever it says of itself.",
+        "How old that list, and those of OPC UA, may be before they count as stale, whatever they say of themselves.",
     ),
     fixed(
         Section::Identity,
         "when-crl-stale",
         Kind::Word(&[
             word("accept", "an alarm is raised, and everything goes on with the list as it is"),
-            word("refuse", "the link to the hub is taken down until there is a fresh list"),
+            word(
+                "refuse",
+                "the link to the hub is taken down until there is a fresh list, and servers of OPC UA whose authority's list is stale are not spoken to",
+            ),
         ]),
         Default::Text("accept"),
         r#""accept""#,

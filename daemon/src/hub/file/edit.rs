@@ -4,10 +4,12 @@
 //! - The changed text is read back: only when it says exactly what it should is it used, otherwise
 //!   the whole file is printed anew.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
 use super::{HubFile, HubGateway};
+use crate::names::GatewayId;
 
 impl HubFile {
     /// `text`, which says this, changed to say `wanted`.
@@ -17,7 +19,9 @@ impl HubFile {
             return text.to_owned();
         }
         let mut changed = text.to_owned();
-        let stays = |gateway: &&HubGateway| wanted.gateways.contains(gateway);
+        // By name: a hub may have tens of thousands.
+        let (before, after) = (by_name(self), by_name(wanted));
+        let stays = |gateway: &HubGateway| after.get(&gateway.id) == Some(&gateway);
         let headers = headers(text);
         if headers.len() == self.gateways.len() {
             let gone = self.gateways.iter().zip(headers).filter(|(it, _)| !stays(it));
@@ -29,7 +33,8 @@ impl HubFile {
         if !changed.ends_with('\n') {
             changed.push('\n');
         }
-        let new = wanted.gateways.iter().filter(|gateway| !self.gateways.contains(gateway));
+        let is_new = |gateway: &&HubGateway| before.get(&gateway.id) != Some(gateway);
+        let new = wanted.gateways.iter().filter(is_new);
         changed.extend(new.map(HubGateway::print));
         match Self::read(Path::new("hub.toml"), &changed) {
             Ok(read) if read.says(wanted) => changed,
@@ -46,6 +51,10 @@ impl HubFile {
         };
         sorted(self) == sorted(other)
     }
+}
+
+fn by_name(file: &HubFile) -> HashMap<&GatewayId, &HubGateway> {
+    file.gateways.iter().map(|gateway| (&gateway.id, gateway)).collect()
 }
 
 /// Where the headers of gateways begin.

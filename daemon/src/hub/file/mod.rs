@@ -11,7 +11,7 @@
 mod check;
 mod edit;
 mod print;
-pub(crate) mod read;
+mod read;
 mod values;
 
 use std::fmt;
@@ -26,6 +26,7 @@ use super::Role;
 use crate::names::{GatewayId, Name};
 
 pub use crate::config::Mistakes;
+pub(crate) use read::{default_conf_dir, default_store_dir};
 
 /// A hub as its `hub.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +128,10 @@ pub struct HubGateway {
     pub bytes: Option<u64>,
     /// Whom it may ask. Gateways share nothing unless it is written here.
     pub shares: Vec<Share>,
+    /// Subjects that applications beside it may publish to the hub.
+    pub app_publish: Vec<String>,
+    /// Subjects that applications beside it may hear from the hub.
+    pub app_subscribe: Vec<String>,
     /// The subject of its certificate as RFC 2253 writes it, where that is not the usual one.
     pub subject: Option<String>,
 }
@@ -230,7 +235,15 @@ impl HubGateway {
     /// A gateway that shares nothing and has no budget.
     #[must_use]
     pub const fn new(id: GatewayId, prefixes: Vec<TagPath>) -> Self {
-        Self { id, prefixes, bytes: None, shares: Vec::new(), subject: None }
+        Self {
+            id,
+            prefixes,
+            bytes: None,
+            shares: Vec::new(),
+            app_publish: Vec::new(),
+            app_subscribe: Vec::new(),
+            subject: None,
+        }
     }
 
     /// The subject of its certificate as RFC 2253 writes it: its user name at the hub.

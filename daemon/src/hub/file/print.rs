@@ -107,6 +107,13 @@ impl HubGateway {
         if !self.shares.is_empty() {
             texts(&mut out, "shares", &self.shares);
         }
+        for (key, subjects) in
+            [("app-publish", &self.app_publish), ("app-subscribe", &self.app_subscribe)]
+        {
+            if !subjects.is_empty() {
+                texts(&mut out, key, subjects);
+            }
+        }
         if let Some(subject) = &self.subject {
             text(&mut out, "subject", subject);
         }

@@ -16,20 +16,23 @@ use crate::hub::Role;
 use crate::names::{GatewayId, Name};
 
 /// Where a server's configuration is on its machine, unless it is said otherwise.
-pub(crate) const DEFAULT_CONF_DIR: &str = "/etc/tidegate-hub";
+const DEFAULT_CONF_DIR: &str = "/etc/tidegate-hub";
 /// Where a server keeps its streams, unless it is said otherwise.
-pub(crate) const DEFAULT_STORE_DIR: &str = "/var/lib/tidegate-hub";
+const DEFAULT_STORE_DIR: &str = "/var/lib/tidegate-hub";
 
 const NAME: &str = "1 to 31 letters, digits, '-' or '_'";
 const SIZE: &str = "a size such as \"50 GiB\"";
 const ADDRESS: &str = "an address with its port, such as \"0.0.0.0:7422\"";
 const GATEWAY: &str = "\"PLANT/NAME\"";
 
+const APPLICATIONS: &str = "a subject such as \"orders.>\", not below tide, uns, ask, $… or _…";
+
 const HUB: [&str; 7] =
     ["name", "domain", "store-dir", "max-store", "conf-dir", "last-values", "ocsp"];
 const NODE: [&str; 6] = ["name", "hosts", "client", "leaf", "websocket", "cluster"];
 const STREAM: [&str; 5] = ["name", "plants", "gateways", "max-bytes", "max-age-days"];
-const GATEWAY_KEYS: [&str; 5] = ["id", "prefixes", "bytes", "shares", "subject"];
+const GATEWAY_KEYS: [&str; 7] =
+    ["id", "prefixes", "bytes", "shares", "app-publish", "app-subscribe", "subject"];
 const USER: [&str; 3] = ["name", "role", "subject"];
 
 impl HubFile {
@@ -50,6 +53,16 @@ impl HubFile {
             Mistakes::new(file.to_owned(), text.to_owned(), vec![mistake])
         })
     }
+}
+
+/// Where a server's configuration is on its machine, unless it is said otherwise.
+pub(crate) fn default_conf_dir() -> PathBuf {
+    DEFAULT_CONF_DIR.into()
+}
+
+/// Where a server keeps its streams, unless it is said otherwise.
+pub(crate) fn default_store_dir() -> PathBuf {
+    DEFAULT_STORE_DIR.into()
 }
 
 fn empty() -> Toml<'static> {
@@ -114,9 +127,9 @@ impl<'a> Reader<'a> {
                 Some(domain) => domain,
                 None => Name::new("hub").ok()?,
             },
-            store_dir: store_dir.unwrap_or_else(|| DEFAULT_STORE_DIR.into()),
+            store_dir: store_dir.unwrap_or_else(default_store_dir),
             max_store: max_store?,
-            conf_dir: conf_dir.unwrap_or_else(|| DEFAULT_CONF_DIR.into()),
+            conf_dir: conf_dir.unwrap_or_else(default_conf_dir),
             last_values,
             ocsp: ocsp.unwrap_or(Ocsp::Off),
         })
@@ -175,14 +188,23 @@ impl<'a> Reader<'a> {
         let shares = self.list(it, "shares", "\"PLANT/NAME\" or \"PLANT/*\"", |text| {
             text.parse::<Share>().map_err(|error| error.to_string())
         });
+        let mut subjects = |key| self.list(it, key, APPLICATIONS, of_applications);
+        let (app_publish, app_subscribe) = (subjects("app-publish"), subjects("app-subscribe"));
         let subject = self.text(it, "subject", "the subject of its certificate", subject);
-        let prefixes = prefixes.unwrap_or_default();
-        Some(HubGateway { id: id?, prefixes, bytes, shares: shares.unwrap_or_default(), subject })
+        Some(HubGateway {
+            id: id?,
+            prefixes: prefixes.unwrap_or_default(),
+            bytes,
+            shares: shares.unwrap_or_default(),
+            app_publish: app_publish.unwrap_or_default(),
+            app_subscribe: app_subscribe.unwrap_or_default(),
+            subject,
+        })
     }
 
     fn person(&mut self, it: &Section<'a>) -> Option<Person> {
         let person_name = self.required(it, "name", NAME, name);
-        let legal = "\"admin\", \"operator\" or \"reader\"";
+        let legal = "\"admin\", \"operator\", \"reader\" or \"application\"";
         let role = self.required(it, "role", legal, |text| {
             role(text).ok_or_else(|| "there is no such role".to_owned())
         });
@@ -193,7 +215,8 @@ impl<'a> Reader<'a> {
 
 /// The role of that name.
 fn role(text: &str) -> Option<Role> {
-    [Role::Admin, Role::System, Role::Reader].into_iter().find(|role| role.word() == text)
+    let mut all = [Role::Admin, Role::System, Role::Reader, Role::Application].into_iter();
+    all.find(|role| role.word() == text)
 }
 
 fn name(text: &str) -> Result<Name, String> {
@@ -233,6 +256,28 @@ fn host(text: &str) -> Result<String, String> {
         Ok(_) => Err("it has a port, and ports stand elsewhere".to_owned()),
         Err(why) => Err(format!("it {why}")),
     }
+}
+
+/// A subject that is neither the product's nor a server's.
+fn of_applications(text: &str) -> Result<String, String> {
+    const OURS: [&str; 7] = ["tide", "uns", "ask", "tidehead", "tideinfo", "tideread", "tidelast"];
+    let tokens: Vec<_> = text.split('.').collect();
+    let plain = |token: &str| {
+        !token.is_empty()
+            && !token.chars().any(|c| c.is_control() || c.is_whitespace() || c == '*' || c == '>')
+    };
+    let Some((first, rest)) = tokens.split_first() else { return Err("it is empty".to_owned()) };
+    if !plain(first) || first.starts_with(['$', '_']) || OURS.contains(first) {
+        return Err("its first word is a wildcard, or not for applications".to_owned());
+    }
+    let last = rest.len().saturating_sub(1);
+    let legal = |(at, token): (usize, &&str)| {
+        plain(token) || *token == "*" || (*token == ">" && at == last)
+    };
+    if !rest.iter().enumerate().all(legal) {
+        return Err("it is no subject".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn subject(text: &str) -> Result<String, String> {

@@ -93,6 +93,34 @@ fn one_run_shows_every_mistake() {
 }
 
 #[test]
+fn applications_get_no_subject_of_the_product_or_of_a_server() {
+    let own = |subject: &str| {
+        format!(
+            "{TEXT}\n[[gateway]]\nid = \"PlantA/gw3\"\nbytes = \"1 B\"\napp-publish = [\"{subject}\"]\n"
+        )
+    };
+    for fine in ["orders", "orders.*.new", "orders.>"] {
+        assert_eq!(read(&own(fine)).unwrap().gateways[2].app_publish, [fine]);
+    }
+    for bad in [
+        "",
+        "*",
+        ">",
+        "*.a",
+        "tide.>",
+        "uns.a",
+        "ask.a",
+        "$JS.API.>",
+        "_R_.>",
+        "a..b",
+        "a.>.b",
+        "a b",
+    ] {
+        assert_eq!(paths(&own(bad)), ["gateway[2].app-publish[0]"], "{bad}");
+    }
+}
+
+#[test]
 fn names_addresses_and_streams_may_not_meet() {
     let twice = format!("{TEXT}\n[[gateway]]\nid = \"PlantA/gw1\"\n");
     assert_eq!(paths(&twice), ["gateway[2].id"]);
@@ -152,4 +180,41 @@ fn a_file_in_another_shape_is_printed_anew_rather_than_changed_wrongly() {
     let mut wanted = before.clone();
     wanted.gateways.push(HubGateway::new(id("PlantA/gw3"), Vec::new()));
     assert_eq!(read(&before.edited(&text, &wanted)), Ok(wanted));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Each step admits one of a few gateways, changes it, or revokes it.
+    #[test]
+    fn whoever_comes_and_goes_the_text_says_who_is_there_and_keeps_its_comments(
+        steps in proptest::collection::vec((0_u8..6, 0_u64..3), 1..12)
+    ) {
+        let mut text = TEXT.to_owned();
+        let mut file = read(&text).unwrap();
+        for (who, bytes) in steps {
+            let mut wanted = file.clone();
+            let id = id(&format!("PlantA/gw{who}"));
+            wanted.gateways.retain(|it| it.id != id);
+            if bytes > 0 {
+                let mut gateway = HubGateway::new(id, Vec::new());
+                gateway.bytes = Some(bytes << 20);
+                wanted.gateways.push(gateway);
+            }
+            text = file.edited(&text, &wanted);
+            file = read(&text).unwrap();
+            wanted.gateways.sort_by(|a, b| a.id.cmp(&b.id));
+            let mut found = file.clone();
+            found.gateways.sort_by(|a, b| a.id.cmp(&b.id));
+            proptest::prop_assert_eq!(found, wanted);
+            proptest::prop_assert!(text.contains("# The end.") && text.contains("hub-1.example"));
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "(?s)(\\[\\[?(hub|node|gateway)\\]\\]?\n|[a-z]+ = |\"x\"|[\\[\\]\"=\n#7.]|.){0,40}") {
+        if let Err(mistakes) = HubFile::read(Path::new("hub.toml"), &text) {
+            proptest::prop_assert!(mistakes.count() > 0 && !mistakes.to_string().is_empty());
+        }
+    }
 }

@@ -9,6 +9,8 @@
 //! - Connections, header bytes, header count and time are bounded; one request per connection.
 
 mod exposition;
+#[cfg(test)]
+mod operations_tests;
 mod server;
 
 pub use exposition::{CONTENT_TYPE, exposition};

@@ -18,6 +18,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering as Order};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate_translator::{Clock, DeviceState, FaultReport, Missed, Sample, TagId, Timestamp};
@@ -29,7 +30,8 @@ pub use faults::{
 };
 pub use health::{Health, HealthLimits, Part, PartState};
 pub use parts::{
-    AlarmReport, CertificateStatus, JournalStatus, LinkStatus, UplinkState, UplinkStatus,
+    AlarmReport, CertificateStatus, IdentityStatus, JournalStatus, LinkStatus, UplinkState,
+    UplinkStatus,
 };
 pub use pattern::Pattern;
 pub use readings::{
@@ -55,6 +57,7 @@ pub struct Board {
     started_at: Instant,
     /// The named counters; each part adds to its own.
     pub counters: Counters,
+    in_flight: AtomicBool,
     readings: Mutex<Readings>,
     parts: Mutex<Parts>,
 }
@@ -66,6 +69,7 @@ struct Parts {
     acknowledged_at: Option<Instant>,
     journal: JournalStatus,
     certificates: Vec<CertificateStatus>,
+    identity: Option<IdentityStatus>,
     alarms: BTreeMap<Box<str>, Alarm>,
 }
 
@@ -105,6 +109,7 @@ impl Board {
             started,
             started_at: Instant::now(),
             counters: Counters::default(),
+            in_flight: AtomicBool::new(false),
             readings: Mutex::default(),
             parts: Mutex::default(),
         }
@@ -204,6 +209,28 @@ impl Board {
             Some(known) => *known = certificate,
             None => certificates.push(certificate),
         }
+    }
+
+    /// Notes what is known of the gateway's own identity.
+    pub fn set_identity(&self, identity: IdentityStatus) {
+        lock(&self.parts).identity = Some(identity);
+    }
+
+    /// Notes whether the uplink waits for an answer of the hub.
+    pub fn note_in_flight(&self, waits: bool) {
+        self.in_flight.store(waits, Order::Relaxed);
+    }
+
+    /// Whether the uplink waits for an answer of the hub.
+    #[must_use]
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.load(Order::Relaxed)
+    }
+
+    /// Whether the hub answers the uplink.
+    #[must_use]
+    pub fn hub_answers(&self) -> bool {
+        lock(&self.parts).link.hub_up
     }
 
     /// Raises an alarm, or changes the text of one that is raised; its start is kept.

@@ -141,6 +141,31 @@ impl CertificateStatus {
     }
 }
 
+/// The gateway's own identity, where it keeps one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IdentityStatus {
+    /// The generation of key and certificate in use; 0 while there is none.
+    pub generation: u64,
+    /// The serial number of its certificate, in hexadecimal digits.
+    pub serial: String,
+    /// From when it is valid.
+    #[serde(rename = "not_before_ms", with = "millis_always")]
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    #[serde(rename = "not_after_ms", with = "millis_always")]
+    pub not_after: Timestamp,
+    /// When it is renewed; `None` where certificates come as files.
+    #[serde(rename = "renewal_due_ms", with = "millis")]
+    pub renewal_due: Option<Timestamp>,
+    /// The serial number that the hub was last seen to take.
+    pub confirmed_serial: Option<String>,
+    /// Why the last renewal failed; `None` when it did not.
+    pub last_error: Option<String>,
+    /// How many failed since the last that did not.
+    pub failures: u32,
+}
+
 /// Something that an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AlarmReport {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::parts::millis_always;
 use super::{
-    AlarmReport, Board, CertificateStatus, DeviceReport, Health, HealthLimits, JournalStatus,
-    LinkStatus, TagTotals, UplinkState, UplinkStatus, lock,
+    AlarmReport, Board, CertificateStatus, DeviceReport, Health, HealthLimits, IdentityStatus,
+    JournalStatus, LinkStatus, TagTotals, UplinkState, UplinkStatus, lock,
 };
 
 /// Everything but the tags.
@@ -41,6 +41,9 @@ pub struct StatusReport {
     pub journal: JournalStatus,
     /// The certificates that the gateway depends on.
     pub certificates: Vec<CertificateStatus>,
+    /// The gateway's own identity, where it keeps one.
+    #[serde(default)]
+    pub identity: Option<IdentityStatus>,
     /// What an operator should know.
     pub alarms: Vec<AlarmReport>,
     /// Every counter, by name.
@@ -73,7 +76,7 @@ pub(super) fn report(board: &Board, limits: &HealthLimits) -> StatusReport {
         let readings = lock(&board.readings);
         (readings.devices(at), readings.totals(at))
     };
-    let (link, uplink, journal, certificates, alarms) = {
+    let (link, uplink, journal, certificates, identity, alarms) = {
         let parts = lock(&board.parts);
         let mut uplink = parts.uplink.clone();
         uplink.ack_age_ms = parts
@@ -89,6 +92,7 @@ pub(super) fn report(board: &Board, limits: &HealthLimits) -> StatusReport {
             uplink,
             parts.journal.clone(),
             parts.certificates.clone(),
+            parts.identity.clone(),
             alarms.collect(),
         )
     };
@@ -106,6 +110,7 @@ pub(super) fn report(board: &Board, limits: &HealthLimits) -> StatusReport {
         uplink,
         journal,
         certificates,
+        identity,
         alarms,
         counters: board.counters.read().iter().map(|c| (c.name.to_owned(), c.value)).collect(),
     }

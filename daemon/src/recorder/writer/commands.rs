@@ -31,6 +31,7 @@ impl Writer {
             }
             Command::Quiet(tags) => self.quiet_tags = tags,
             Command::Snapshot => self.snapshot_again = true,
+            Command::Seal(identity) => self.seal(&identity),
             Command::Acknowledge(cursor) => self.acknowledge(*cursor),
             Command::Suspect(cursor, done) => {
                 self.acknowledge(*cursor);

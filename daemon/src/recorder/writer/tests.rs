@@ -1,10 +1,12 @@
 //! The recorder over a simulated disk: what becomes durable, when, and what is said of the rest.
 
+use tidegate_identity::lab::{LabCa, Lifetime};
 use tidegate_journal::storage::sim::{Fault, Op, SimStorage};
 use tidegate_journal::{
     Frame, MIN_SEGMENT_BYTES, Position, Read, Reader, Settings, Unsequenced, WhenFull, frame,
 };
 use tidegate_record::catalog::Definition;
+use tidegate_record::proof::{Filter, HubMessage, Ledger};
 use tidegate_record::{CatalogPart, samples};
 use tidegate_translator::{Quality, Reason, Sink as _, TagPath, Value, ValueKind};
 use tidegate_uplink::HubId;
@@ -13,6 +15,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::live::LiveQueue;
+use crate::notary::Certificates;
 use crate::observe::state::HealthLimits;
 use crate::recorder::{Handle, Ingress, Recorder, SystemClock};
 use crate::supervise::Pulses;
@@ -445,5 +448,35 @@ async fn a_value_that_no_frame_takes_is_a_loss_of_its_tag_and_of_nothing_else() 
     let lost: Vec<_> = kept.losses.iter().map(|it| (&*it.subject, &*it.cause, it.count)).collect();
     assert_eq!(lost, [("P/large", LossCause::TooLarge.word(), Some(2))]);
     assert!(bench.board.report(&HealthLimits::default()).journal.writable);
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_signs_everything_that_is_durable_and_goes_on_in_the_chain() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let bench = Bench::start(&disk, dir.path(), &settings());
+    let tag = bench.define("P/a").await;
+    let lifetime = Lifetime::from(std::time::SystemTime::now());
+    let ca = LabCa::new("lab", lifetime).unwrap();
+    for value in 1..=3 {
+        bench.put(tag, Value::I64(value));
+        // What is still queued is not durable, and is for the next one.
+        bench.settle().await;
+        let identity = ca.gateway("PlantA/gw-1", lifetime).unwrap().identity().unwrap();
+        bench.handle.seal(identity).await;
+        bench.settle().await;
+    }
+    let notary = Certificates::vouched_for_by(vec![ca.certificate()]).unwrap();
+    let reader = bench.handle.reader();
+    let (epoch, last) = reader.durable().unwrap();
+    let Read::Frames(batch) = reader.read_from(epoch, 0, 1 << 20).unwrap() else { panic!() };
+    let mut ledger = Ledger::new("PlantA", "gw-1", Filter::default()).with_notary(Box::new(notary));
+    ledger.observe(HubMessage { stream_seq: 1, epoch, bytes: &batch.bytes });
+    let report = ledger.report(0, None);
+    let signatures = &report.epochs[0].signatures;
+    assert_eq!((signatures.count, signatures.refused.count), (3, 0), "{report}");
+    let up_to = signatures.up_to.clone().unwrap();
+    assert_eq!((up_to.frame + 1, up_to.next_seq), (last.frame, 3), "{report}");
+    assert_eq!(up_to.by.not_vouched_for, None);
     bench.stop().await;
 }

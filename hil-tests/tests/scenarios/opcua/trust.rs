@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Instant;
 
-use tidegate_hil_tests::field::{Devices, Field, Site};
+use tidegate_hil_tests::field::{Devices, Field, GATEWAY, Site};
 use tidegate_hil_tests::opcua::devices::OpcUaDevice;
 use tidegate_hil_tests::opcua::papers::OpcUaPapers;
 use tidegate_hil_tests::opcua::{Make, OpcUaServer};
+use tidegate_hil_tests::wait;
 
 use super::{BACK, note, state};
 
@@ -181,5 +182,49 @@ async fn a_server_that_does_not_trust_the_gateway_is_named_and_read_once_it_does
     // Whoever brought it there restarts the device's connection, or waits a minute.
     field.kill_and_start().await.unwrap();
     field.all_good(BACK).await.unwrap();
+    field.judge_shown().unwrap();
+}
+
+/// The gateway's own certificate comes near its end: the next one is made, the server that does not
+/// know it yet is shown the former one, and the next one is shown once it is approved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_takes_the_former_certificate_until_it_knows_the_next_one() {
+    let site = Site::new().unwrap();
+    let papers = OpcUaPapers::new(&site).unwrap();
+    let thumbprint = papers.issue(&site, "server", &[]).unwrap();
+    let uri = format!("urn:tidegate:{}", GATEWAY.replace('/', ":"));
+    papers.issue(&site, "gateway", &["--uri", &uri, "--days", "30"]).unwrap();
+    let clients = site.path("clients");
+    std::fs::create_dir_all(&clients).unwrap();
+    std::fs::copy(papers.file("gateway", "pem"), clients.join("former.pem")).unwrap();
+    let more = ["--clients", clients.to_str().unwrap()];
+    let server = server(&site, Make::Asyncua, "server", &papers, "server", &more).await;
+    let keys = format!("{SECURE}\ntrust = [\"{thumbprint}\"]");
+    let devices = OpcUaDevice::at("press", &server.url(), &keys).counters(0..2).alone();
+    let mut field = Field::without_hub(site, &devices).unwrap();
+    let own = field.gateway.opcua().join("own");
+    let first = own.join("gen-1");
+    std::fs::create_dir_all(&first).unwrap();
+    std::fs::copy(papers.file("gateway", "pem"), first.join("cert.pem")).unwrap();
+    std::fs::copy(papers.file("gateway", "key"), first.join("key.pem")).unwrap();
+    std::fs::write(first.join("chain.pem"), "").unwrap();
+    std::os::unix::fs::symlink("gen-1", own.join("current")).unwrap();
+    field.start().await.unwrap();
+    let made = || async { Ok(own.join("gen-2/cert.pem").exists().then_some(())) };
+    wait::until(BACK, "the next certificate is made", made).await.unwrap();
+    field.all_good(BACK).await.unwrap();
+    field.kill_and_start().await.unwrap();
+    field.all_good(BACK).await.unwrap();
+    let refused = server.events("untrusted").unwrap().len();
+    note(&format!("the next one was refused {refused} times"));
+    assert!(refused >= 1, "or nothing is shown here");
+    let log = field.gateway.log().unwrap();
+    assert!(log.contains("is shown the former one"), "{log}");
+    let exported = identity(&field, &["opcua", "export"]);
+    std::fs::write(clients.join("next.pem"), exported).unwrap();
+    std::fs::remove_file(clients.join("former.pem")).unwrap();
+    field.kill_and_start().await.unwrap();
+    field.all_good(BACK).await.unwrap();
+    assert_eq!(server.events("untrusted").unwrap().len(), refused, "taken at once");
     field.judge_shown().unwrap();
 }

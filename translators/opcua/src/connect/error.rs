@@ -98,25 +98,26 @@ impl ConnectError {
     }
 }
 
-/// A status by its name; by its number where it has none here.
-pub(crate) fn words(status: StatusCode) -> String {
-    let name = status.sub_code().to_string();
-    if name == "Invalid" { format!("status 0x{:08X}", status.bits()) } else { name }
+impl ConnectError {
+    /// Whether the server may not have taken the gateway's certificate. Many close the connection
+    /// without a word then, as they do when they stop: so it is a suspicion.
+    pub(crate) fn suspects_own_certificate(&self) -> bool {
+        matches!(self.stage, Stage::Channel | Stage::CreateSession)
+            && self.status.is_some_and(|status| {
+                let closed = self.stage == Stage::Channel
+                    && matches!(
+                        status,
+                        StatusCode::BadConnectionClosed | StatusCode::BadCommunicationError
+                    );
+                closed || is_of_certificate(status)
+            })
+    }
 }
 
-/// Whether it says that the gateway, its user or its way of speaking is not accepted.
-fn is_of_identity(status: StatusCode) -> bool {
+/// Whether it says that a certificate is not accepted.
+fn is_of_certificate(status: StatusCode) -> bool {
     [
-        StatusCode::BadIdentityTokenRejected,
-        StatusCode::BadIdentityTokenInvalid,
-        StatusCode::BadIdentityChangeNotSupported,
-        StatusCode::BadUserAccessDenied,
-        StatusCode::BadUserSignatureInvalid,
-        StatusCode::BadApplicationSignatureInvalid,
         StatusCode::BadSecurityChecksFailed,
-        StatusCode::BadSecurityPolicyRejected,
-        StatusCode::BadSecurityModeRejected,
-        StatusCode::BadSecurityModeInsufficient,
         StatusCode::BadCertificateInvalid,
         StatusCode::BadCertificateTimeInvalid,
         StatusCode::BadCertificateIssuerTimeInvalid,
@@ -131,10 +132,33 @@ fn is_of_identity(status: StatusCode) -> bool {
         StatusCode::BadCertificateIssuerRevoked,
         StatusCode::BadCertificateChainIncomplete,
         StatusCode::BadCertificatePolicyCheckFailed,
-        StatusCode::BadTcpEndpointUrlInvalid,
-        StatusCode::BadProtocolVersionUnsupported,
     ]
     .contains(&status)
+}
+
+/// A status by its name; by its number where it has none here.
+pub(crate) fn words(status: StatusCode) -> String {
+    let name = status.sub_code().to_string();
+    if name == "Invalid" { format!("status 0x{:08X}", status.bits()) } else { name }
+}
+
+/// Whether it says that the gateway, its user or its way of speaking is not accepted.
+fn is_of_identity(status: StatusCode) -> bool {
+    is_of_certificate(status)
+        || [
+            StatusCode::BadIdentityTokenRejected,
+            StatusCode::BadIdentityTokenInvalid,
+            StatusCode::BadIdentityChangeNotSupported,
+            StatusCode::BadUserAccessDenied,
+            StatusCode::BadUserSignatureInvalid,
+            StatusCode::BadApplicationSignatureInvalid,
+            StatusCode::BadSecurityPolicyRejected,
+            StatusCode::BadSecurityModeRejected,
+            StatusCode::BadSecurityModeInsufficient,
+            StatusCode::BadTcpEndpointUrlInvalid,
+            StatusCode::BadProtocolVersionUnsupported,
+        ]
+        .contains(&status)
 }
 
 /// What a person can do about it.

@@ -12,6 +12,7 @@ use rcgen::{
 
 use self::made::{Authority, DAY, HOST, Made, NOW, URI, dns, replaced, time, uri};
 use super::*;
+use crate::crl::WhenStale;
 use crate::opcua::ThumbprintPrefix;
 
 fn at(seconds: u64) -> SystemTime {
@@ -501,6 +502,44 @@ fn an_old_list_still_counts_and_is_remarked_and_one_of_nobody_does_not() {
         remarks[0].ends_with("is passed over: no authority known here signed it"),
         "{remarks:?}"
     );
+}
+
+#[test]
+fn too_old_a_list_refuses_its_authoritys_servers_where_the_configuration_says_so() {
+    let (root, other) =
+        (Authority::root(Authority::params("root")), Authority::root(Authority::params("other")));
+    let leaf = Made::good().signed_by(&root);
+    let stranger = Made::good().signed_by(&other);
+    let itself = Made::good().self_signed();
+    let plant = Plant::trusting(&root.der());
+    plant.put("trusted/other", other.der());
+    plant.put("trusted/itself", &itself);
+    plant.put("crl/list", root.list(&[7], NOW - DAY, RevocationReason::KeyCompromise));
+    let rule =
+        |days: u64, when_stale| CrlRule { max_age: Duration::from_secs(days * DAY), when_stale };
+    let judge = |rule, chain: &[u8]| plant.store().revoking(rule).judge(chain, &expected());
+    let accepted = judge(rule(7, WhenStale::Accept), &leaf).unwrap();
+    assert_eq!(accepted.remarks.len(), 1);
+    let refused = judge(rule(7, WhenStale::Refuse), &leaf).unwrap_err();
+    assert_eq!(refused.kind, DistrustKind::RevocationUnknown);
+    let text = after_name(&refused, &leaf);
+    assert!(text.contains("should have been replaced 24 hours ago; bring the"), "{text}");
+    for others in [&stranger, &itself] {
+        assert!(judge(rule(7, WhenStale::Refuse), others).is_ok(), "another authority's list");
+    }
+    // By its age alone: made three days ago.
+    plant.put("crl/list", root.list(&[7], NOW + DAY, RevocationReason::KeyCompromise));
+    assert!(judge(rule(4, WhenStale::Refuse), &leaf).unwrap().remarks.is_empty());
+    let refused = judge(rule(2, WhenStale::Refuse), &leaf).unwrap_err();
+    assert!(refused.text.contains("is 3 days old, more than crl-max-age-hours"), "{refused}");
+    // One recent list is enough, and what cannot be read refuses whoever has an authority.
+    plant.put("crl/another", root.list(&[8], NOW - DAY, RevocationReason::KeyCompromise));
+    assert!(judge(rule(4, WhenStale::Refuse), &leaf).is_ok());
+    plant.put("crl/junk", "junk");
+    let refused = judge(rule(4, WhenStale::Refuse), &leaf).unwrap_err();
+    assert!(refused.text.contains("crl/junk is passed over"), "{refused}");
+    assert!(judge(rule(4, WhenStale::Accept), &leaf).is_ok());
+    assert!(judge(rule(4, WhenStale::Refuse), &itself).is_ok());
 }
 
 #[test]

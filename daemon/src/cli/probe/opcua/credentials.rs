@@ -20,7 +20,7 @@ use crate::causes::chain;
 use crate::cli::exit::{self, Failure};
 use crate::config::Config;
 use crate::recorder::SystemClock;
-use crate::run::opcua::own_spec;
+use crate::run::opcua::{crl_rule, own_spec};
 use crate::run::opcua_credentials::OpcUaCredentials;
 
 /// The longest password that is asked for, its line feed included.
@@ -40,7 +40,11 @@ impl Files {
     /// Those of a configuration.
     pub(super) fn of(config: &Config) -> Self {
         let host = Some(host()).filter(|host| !host.is_empty());
-        Self::folder(&config.opcua.dir, own_spec(config, host))
+        let mut files = Self::folder(&config.opcua.dir, own_spec(config, host));
+        if let Some(rule) = crl_rule(config) {
+            files.kept = files.kept.revoking(rule);
+        }
+        files
     }
 
     /// Those of a folder; `spec` says what a certificate that must be made says.
@@ -114,12 +118,12 @@ fn ask(question: &str) -> io::Result<Zeroizing<String>> {
 }
 
 impl Credentials for Files {
-    fn application(&self) -> Result<Application, Box<dyn Error + Send + Sync>> {
+    fn application(&self, device: &str) -> Result<Application, Box<dyn Error + Send + Sync>> {
         let made = matches!(Own::below(&self.dir).load(), Ok(None));
         if made {
             say("making a key and a certificate for us, which takes some seconds …");
         }
-        let own = self.kept.application();
+        let own = self.kept.application(device);
         if made {
             clear();
         }

@@ -1,0 +1,191 @@
+//! The hub as it is: reached like the leaf reaches it, shown an identity through the leaf.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tidegate_identity::Identity;
+use tidegate_identity::tls::{HotTls, Oldest, PeerFault, fault_of_io};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::seams::{Trust, Verdict};
+use crate::causes::chain;
+use crate::config::{self, TlsFiles};
+use crate::leaf::{LeafHandle, LeafPlan, LocalAccess, LocalRole, ShowError, write_external};
+use crate::names::GatewayId;
+use crate::observe::state::Board;
+use crate::subjects;
+use crate::wan::{Access, WayError};
+
+/// How long one try may take: four round trips over a satellite, and a proxy.
+const TRY: Duration = Duration::from_secs(20);
+/// How long new links may take: two pauses between a leaf's attempts (4 s), and a slow handshake.
+const LINKS: Duration = Duration::from_secs(30);
+/// How long the hub may take to answer over them.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How long a message in flight is waited for; it would be sent again, and refused by its sequence.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// The leaf that shows the identity.
+#[derive(Debug)]
+enum Leaf {
+    Managed(LeafHandle),
+    /// A service of its own, with the plan that its configuration is written from.
+    External {
+        plan: Box<LeafPlan>,
+        dir: PathBuf,
+    },
+}
+
+/// The hub of the configuration.
+#[derive(Debug)]
+pub struct LeafHub {
+    hub: config::Hub,
+    gateway: GatewayId,
+    leaf: Leaf,
+    board: Arc<Board>,
+}
+
+impl LeafHub {
+    /// Behind a managed leaf.
+    #[must_use]
+    pub fn managed(
+        hub: config::Hub,
+        gateway: GatewayId,
+        leaf: LeafHandle,
+        board: Arc<Board>,
+    ) -> Self {
+        Self { hub, gateway, leaf: Leaf::Managed(leaf), board }
+    }
+
+    /// Behind a leaf that is a service of its own.
+    #[must_use]
+    pub fn external(hub: config::Hub, plan: LeafPlan, dir: PathBuf, board: Arc<Board>) -> Self {
+        let (gateway, plan) = (plan.gateway.clone(), Box::new(plan));
+        Self { hub, gateway, leaf: Leaf::External { plan, dir }, board }
+    }
+
+    async fn try_all(&self, identity: &Identity, trust: &Trust) -> Verdict {
+        let (roots, revocation) = (trust.roots.clone(), trust.revocation.clone());
+        let time = Arc::clone(&trust.time);
+        let tls = match HotTls::new(roots, Some(identity), revocation, Oldest::Tls13, time) {
+            Ok(tls) => tls,
+            Err(error) => return Verdict::Untrusted(chain(&error)),
+        };
+        let access = match Access::showing(&self.hub, tls.config()) {
+            Ok(access) => access,
+            Err(error) => return Verdict::Away(chain(&error)),
+        };
+        let mut worst = None;
+        for url in self.hub.urls.iter().filter(|url| url.scheme.is_tls()) {
+            let verdict = match timeout(TRY, access.welcome(url, &self.gateway.to_string())).await {
+                Ok(Ok(_)) => return Verdict::Admitted,
+                Ok(Err(error)) => verdict_of(&error),
+                Err(_) => {
+                    Verdict::Away(format!("{url} does not answer within {} s", TRY.as_secs()))
+                }
+            };
+            if worst.is_none() || matches!(worst, Some(Verdict::Away(_))) {
+                worst = Some(verdict);
+            }
+        }
+        // A hub without TLS is one on this machine, and asks for no certificate.
+        worst.unwrap_or(Verdict::Admitted)
+    }
+
+    async fn show_managed(
+        &self,
+        leaf: &LeafHandle,
+        files: Option<TlsFiles>,
+    ) -> Result<(), ShowError> {
+        let linked = files.is_some();
+        let until = Instant::now() + QUIET;
+        while self.board.is_in_flight() && Instant::now() < until {
+            sleep(Duration::from_millis(5)).await;
+        }
+        leaf.show(files, LINKS).await?;
+        if !linked {
+            return Ok(());
+        }
+        let address = timeout(ANSWER, leaf.listening()).await.ok().flatten();
+        let Some(address) = address else { return Err(ShowError::Away) };
+        let (gateway, credentials) = (self.gateway.clone(), leaf.credentials());
+        let access = LocalAccess { address, gateway, credentials };
+        let both = async {
+            self.answers_to(&access, LocalRole::Record).await
+                && self.answers_to(&access, LocalRole::Live).await
+        };
+        match timeout(ANSWER, both).await {
+            Ok(true) => Ok(()),
+            _ => Err(ShowError::NotLinked { waited: ANSWER }),
+        }
+    }
+
+    /// Asks until the hub answers.
+    async fn answers_to(&self, access: &LocalAccess, role: LocalRole) -> bool {
+        let Ok(client) = access.connect(role, |_| std::future::ready(())).await else {
+            return false;
+        };
+        loop {
+            let wait = Some(Duration::from_secs(2));
+            let question = async_nats::Request::new().timeout(wait);
+            match client.send_request(subjects::info(&self.hub.stream), question).await {
+                Ok(message) if message.status.is_none() => return true,
+                _ => sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+}
+
+impl super::Hub for LeafHub {
+    fn admits<'a>(&'a self, identity: &'a Identity, trust: &'a Trust) -> BoxFuture<'a, Verdict> {
+        Box::pin(self.try_all(identity, trust))
+    }
+
+    fn show(&self, files: Option<TlsFiles>) -> BoxFuture<'_, Result<(), ShowError>> {
+        Box::pin(async move {
+            match &self.leaf {
+                Leaf::Managed(leaf) => self.show_managed(leaf, files).await,
+                Leaf::External { plan, dir } => {
+                    let mut plan = plan.clone();
+                    if let Some(hub) = &mut plan.hub {
+                        hub.tls = files;
+                    }
+                    match write_external(&plan, dir) {
+                        Ok((_, true)) => {
+                            tracing::warn!(path = %dir.display(), "the leaf's certificate changed: \
+                                 reload its service, and have it dial the hub anew");
+                            Ok(())
+                        }
+                        Ok((_, false)) => Ok(()),
+                        Err(error) => Err(ShowError::Refused { said: chain(&error) }),
+                    }
+                }
+            }
+        })
+    }
+
+    fn answers(&self) -> bool {
+        self.board.hub_answers()
+    }
+}
+
+fn verdict_of(error: &WayError) -> Verdict {
+    let said = chain(error);
+    match error {
+        WayError::Refused { .. } => Verdict::Refused(said),
+        WayError::Tls { source, .. } | WayError::Closed { source: Some(source), .. } => {
+            match fault_of_io(source) {
+                Some(PeerFault::RefusesUs) => Verdict::Refused(said),
+                Some(PeerFault::Revoked) => Verdict::Revoked(said),
+                Some(fault) if fault.is_the_peers() => {
+                    Verdict::Untrusted(format!("{said}: {fault}"))
+                }
+                _ => Verdict::Away(said),
+            }
+        }
+        WayError::HostName { .. } => Verdict::Untrusted(said),
+        _ => Verdict::Away(said),
+    }
+}
