@@ -136,6 +136,12 @@ pub fn record_inbox(gateway: &GatewayId) -> String {
     format!("{}.record", inbox(gateway))
 }
 
+/// The inbox prefix of local applications whose questions are answered at the hub.
+#[must_use]
+pub fn apps_inbox(gateway: &GatewayId) -> String {
+    format!("{}.apps", inbox(gateway))
+}
+
 /// The questions that a gateway answers.
 #[must_use]
 pub fn questions(gateway: &GatewayId) -> String {

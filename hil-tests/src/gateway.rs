@@ -61,6 +61,12 @@ pub struct Wishes {
     pub around: Vec<String>,
     /// The certificates of hub and gateway.
     pub certificates: Certificates,
+    /// Further lines of `[hub]`.
+    pub hub: String,
+    /// Further lines of `[leaf]`.
+    pub leaf: String,
+    /// A second way to the same hub.
+    pub second_way: bool,
     /// The `[[device]]` tables, in place of the device that counts and what is beside it.
     pub devices: Option<String>,
     /// What stands in `[identity]`, in place of the certificate files of the hub.
@@ -98,6 +104,9 @@ impl Default for Wishes {
             environment: Vec::new(),
             around: Vec::new(),
             certificates: Certificates::default(),
+            hub: String::new(),
+            leaf: String::new(),
+            second_way: false,
             devices: None,
             identity: None,
         }
@@ -457,12 +466,15 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
     let Credentials { ca, cert, key } = credentials;
     let host = |hub: &SocketAddr| wishes.hub_host.clone().unwrap_or_else(|| hub.ip().to_string());
+    let scheme = if wishes.certificates.websocket { "wss" } else { "tls" };
     let urls: Vec<_> =
-        hubs.iter().map(|hub| format!("tls://{}:{}", host(hub), hub.port())).collect();
+        hubs.iter().map(|hub| format!("{scheme}://{}:{}", host(hub), hub.port())).collect();
     let (tls, identity) = match &wishes.identity {
-        Some(identity) => (String::new(), format!("[identity]\n{identity}")),
+        Some(identity) => (String::new(), format!("[identity]
+{identity}")),
         None => (format!("tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}"), String::new()),
     };
+    let (more_hub, more_leaf) = (&wishes.hub, &wishes.leaf);
     let hub = if urls.is_empty() {
         String::new()
     } else {
@@ -473,6 +485,7 @@ urls = {urls:?}
 {tls}
 stream = "{stream}"
 domain = "{domain}"
+{more_hub}
 "#
         )
     };
@@ -486,6 +499,7 @@ name = "{name}"
 listen = "127.0.0.1:0"
 nats-server = {nats_server:?}
 dir = "leaf"
+{more_leaf}
 
 [journal]
 dir = "journal"

@@ -45,6 +45,8 @@ pub struct Certificates {
     pub begin_in: Option<Duration>,
     /// Further host names and addresses in the hub's.
     pub hosts: Vec<String>,
+    /// The hub shows its own on a port for leaf nodes in WebSockets, too.
+    pub websocket: bool,
 }
 
 /// The certificate files of an admitted gateway, and whom it trusts.
@@ -139,8 +141,11 @@ impl Hub {
         }
         let description: Value = serde_json::from_str(&answer_of(configure)?)
             .context("internal-hub-config printed no JSON")?;
-        let config = description["config"].as_str().context("no configuration")?.into();
+        let config: PathBuf = description["config"].as_str().context("no configuration")?.into();
         let log = directory.join("hub.log");
+        if certificates.websocket {
+            listen_for_websockets(&config)?;
+        }
         Ok(Self {
             family: Arc::clone(family),
             description,
@@ -270,6 +275,15 @@ impl Hub {
         self.leafs_of(0)
     }
 
+    /// Where leaf nodes connect to its first server in WebSockets, as long as that is not restarted.
+    ///
+    /// # Errors
+    /// When it is down or has no such port.
+    pub fn websockets(&self) -> anyhow::Result<SocketAddr> {
+        let server = self.nodes[0].server.as_ref().context("the hub is down")?;
+        server.websockets().context("the hub has no port for WebSockets")
+    }
+
     /// Where leaf nodes connect to one of its servers, as long as that is not restarted.
     ///
     /// # Errors
@@ -359,6 +373,20 @@ impl Hub {
         let found = self.description.pointer(pointer).and_then(Value::as_str);
         found.with_context(|| format!("internal-hub-config printed no text at {pointer}"))
     }
+}
+
+/// Adds a port for WebSockets to a hub's configuration, with the TLS of its leaf nodes, and lets its
+/// gateways use it.
+fn listen_for_websockets(config: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(config)?;
+    let (_, leafs) = text.split_once("\nleafnodes {").context("no leafnodes")?;
+    let (_, tls) = leafs.split_once("  tls {").context("no TLS")?;
+    let (tls, _) = tls.split_once("\n  }").context("TLS has no end")?;
+    let websocket = format!("websocket {{\n  listen: \"127.0.0.1:-1\"\n  tls {{{tls}\n  }}\n}}\n");
+    let both = "\"LEAFNODE\"\n          \"LEAFNODE_WS\"\n";
+    let text = text.replace("\"LEAFNODE\"\n", both);
+    std::fs::write(config, text + &websocket)?;
+    Ok(())
 }
 
 fn answer_of(mut command: Command) -> anyhow::Result<String> {

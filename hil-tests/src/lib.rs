@@ -47,6 +47,7 @@ pub mod papers;
 pub mod peers;
 pub mod planned;
 pub mod plc;
+pub mod proxy;
 pub mod reader;
 mod rig;
 pub mod server;

@@ -1,7 +1,7 @@
 //! The rig put together, and what every scenario asks of it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,10 +147,14 @@ impl Rig {
         (hub_at, plc_at): (IpAddr, IpAddr),
         wishes: Wishes,
     ) -> anyhow::Result<Self> {
-        let wan = Wan::open_at(hub_at, hub.leafs()?).await?;
+        let first = if wishes.certificates.websocket { hub.websockets()? } else { hub.leafs()? };
+        let wan = Wan::open_at(hub_at, first).await?;
         let mut more_wans = Vec::new();
         for at in 1..hub.servers() {
             more_wans.push(Wan::open_at(hub_at, hub.leafs_of(at)?).await?);
+        }
+        if wishes.second_way {
+            more_wans.push(Wan::open_at(hub_at, first).await?);
         }
         let cable = Wan::to_nowhere_at(plc_at).await?;
         let settings = Settings {
@@ -237,6 +241,20 @@ impl Rig {
             async move { served.map(|served| (served >= target).then_some(served)) }
         })
         .await
+    }
+
+    /// Who keeps the rig's processes.
+    #[must_use]
+    pub const fn family(&self) -> &Arc<Family> {
+        &self.family
+    }
+
+    /// A place for files of a scenario.
+    ///
+    /// # Errors
+    /// When the rig is gone.
+    pub fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.directory.as_ref().context("the rig is gone")?.path().join(name))
     }
 
     /// The paths of the tags that count.

@@ -21,6 +21,7 @@ pub struct Server {
     process: Process,
     clients: SocketAddr,
     leafs: Option<SocketAddr>,
+    websockets: Option<SocketAddr>,
 }
 
 impl Server {
@@ -52,7 +53,8 @@ impl Server {
         let clients = port_in(&logged, "Listening for client connections on ");
         let leafs = port_in(&logged, "Listening for leafnode connections on ");
         let clients = clients.context("nats-server names no client port")?;
-        Ok(Self { process, clients, leafs })
+        let websockets = port_in(&logged, "Listening for websocket clients on wss://");
+        Ok(Self { process, clients, leafs, websockets })
     }
 
     /// Where clients connect.
@@ -65,6 +67,12 @@ impl Server {
     #[must_use]
     pub const fn leafs(&self) -> Option<SocketAddr> {
         self.leafs
+    }
+
+    /// Where leaf nodes connect in WebSockets.
+    #[must_use]
+    pub const fn websockets(&self) -> Option<SocketAddr> {
+        self.websockets
     }
 
     /// Its process id.

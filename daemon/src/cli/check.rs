@@ -154,6 +154,8 @@ fn warnings(config: &Config, lines: &[Line]) -> Vec<String> {
             [("hub.tls.ca", &tls.ca), ("hub.tls.cert", &tls.cert), ("hub.tls.key", &tls.key)]
         })
         .chain(config.leaf.nats_server.as_ref().map(|path| ("leaf.nats-server", path)));
+    let proxy = config.hub.as_ref().and_then(|hub| hub.proxy.as_ref()?.user.as_ref());
+    let files = files.chain(proxy.map(|user| ("hub.proxy-password-file", &user.password_file)));
     for (key, path) in files {
         if !path.exists() {
             out.push(format!("{key}: there is no file {} on this machine", path.display()));

@@ -211,15 +211,15 @@ impl Checker<'_> {
             identity,
         };
         let Sections { leaf, journal, metrics, control, opcua, identity, .. } = &sections;
+        if let (Some(Some(hub)), Some((_, fields))) = (&sections.hub, leaf) {
+            self.domains_that_meet(&hub.domain, fields);
+        }
         let others = [
             leaf.as_ref().map(|(leaf, fields)| (&leaf.dir, fields, "dir")),
             control.as_ref().map(|(socket, fields)| (socket, fields, "socket")),
             opcua.as_ref().map(|(opcua, fields)| (&opcua.dir, fields, "dir")),
             identity.as_ref().and_then(Option::as_ref).map(|(id, fields)| (&id.dir, fields, "dir")),
         ];
-        if let (Some(Some(hub)), Some((_, fields))) = (&sections.hub, leaf) {
-            self.domains_that_meet(&hub.domain, fields);
-        }
         self.inside_the_journal(journal, others.into_iter().flatten());
         self.one_port_twice(leaf, metrics);
         sections

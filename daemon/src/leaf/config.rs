@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::apps;
 use super::credentials::Credentials;
-use crate::config::{Config, HubScheme, HubUrl, TlsFiles};
+use crate::config::{Config, HubScheme, HubUrl, LocalApps, Proxy, TlsFiles};
 use crate::hub::MAX_PAYLOAD;
 use crate::names::GatewayId;
 use crate::nats_conf::{Conf, listen_text, text_of};
 use crate::subjects;
+use crate::wan::ProxyAccess;
 
 /// The account of live values, questions and local applications.
-const LIVE: &str = "LIVE";
+pub(super) const LIVE: &str = "LIVE";
 /// The account of the record: the daemon alone.
 pub(super) const RECORD: &str = "RECORD";
 /// The user behind local connections without credentials.
@@ -37,6 +40,8 @@ pub struct LeafPlan {
     pub ports_dir: PathBuf,
     /// The hub; without it the leaf serves local applications only.
     pub hub: Option<HubLink>,
+    /// What local applications may do beside listening to live values.
+    pub local: LocalApps,
 }
 
 /// How the leaf reaches the hub.
@@ -49,13 +54,36 @@ pub struct HubLink {
     pub tls: Option<TlsFiles>,
     /// The stream that collects frames.
     pub stream: String,
+    /// The proxy that leads to the URLs, which are WebSockets then.
+    pub proxy: Option<Arc<ProxyAccess>>,
 }
 
-/// How often each link was dialled anew in this life of the leaf.
+/// How each link is dialled in this life of the leaf.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Dialled {
-    pub(super) live: u32,
-    pub(super) record: u32,
+    pub(super) live: Dial,
+    pub(super) record: Dial,
+}
+
+/// How a link is dialled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Dial {
+    /// How often it was dialled anew.
+    number: u32,
+    /// How many of the URLs are passed over to begin with.
+    skip: u32,
+}
+
+impl Dial {
+    /// Anew, from the first URL on.
+    pub(super) const fn again(self) -> Self {
+        Self { number: self.number.wrapping_add(1), skip: 0 }
+    }
+
+    /// Anew, beginning with the next URL: a server that hangs takes connections and says nothing.
+    pub(super) const fn next(self) -> Self {
+        Self { number: self.number.wrapping_add(1), skip: self.skip.wrapping_add(1) }
+    }
 }
 
 /// Why a plan is no leaf.
@@ -80,9 +108,9 @@ impl HubLink {
 }
 
 impl LeafPlan {
-    /// The plan that a checked configuration asks for.
+    /// The plan that a checked configuration asks for, with the proxy and its password.
     #[must_use]
-    pub fn of(config: &Config) -> Self {
+    pub fn of(config: &Config, proxy: Option<Arc<ProxyAccess>>) -> Self {
         Self {
             gateway: config.gateway.clone(),
             listen: config.leaf.listen,
@@ -91,7 +119,9 @@ impl LeafPlan {
                 urls: hub.urls.clone(),
                 tls: hub.tls.clone(),
                 stream: hub.stream.clone(),
+                proxy,
             }),
+            local: config.leaf.local.clone(),
         }
     }
 }
@@ -135,9 +165,18 @@ pub(super) fn generate_again(
     conf.text("ping_interval", "5s");
     conf.set("ping_max", 2);
     conf.text("no_auth_user", LOCAL);
+    apps::jetstream(&mut conf, plan);
     conf.block("accounts", |conf| {
-        conf.block(LIVE, |conf| live_users(conf, plan, credentials));
+        conf.block(LIVE, |conf| {
+            live_users(conf, plan, credentials);
+            if apps::are_apart(plan) {
+                apps::export(conf);
+            }
+        });
         conf.block(RECORD, |conf| record_users(conf, plan, credentials));
+        if apps::are_apart(plan) {
+            conf.block(apps::APPS, |conf| apps::account(conf, plan, LOCAL));
+        }
     });
     if let Some(hub) = &plan.hub {
         conf.block("leafnodes", |conf| {
@@ -163,6 +202,13 @@ pub(super) fn generate_again(
                 conf.element(|conf| {
                     remote(conf, &plan.gateway, hub, RECORD, dialled.record);
                 });
+                if apps::are_linked(plan) {
+                    conf.element(|conf| {
+                        // Nobody watches this link, so it is made anew with the live one.
+                        remote(conf, &plan.gateway, hub, apps::APPS, dialled.live);
+                        apps::denied(conf);
+                    });
+                }
             });
         });
     }
@@ -180,6 +226,9 @@ fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
             conf.text("password", credentials.live());
             permissions(conf, &publish, &[inbox, subjects::questions(&plan.gateway)]);
         });
+        if apps::are_apart(plan) {
+            return;
+        }
         conf.element(|conf| {
             conf.text("user", LOCAL);
             conf.block("permissions", |conf| {
@@ -213,15 +262,20 @@ fn permissions(conf: &mut Conf, publish: &[String], subscribe: &[String]) {
     });
 }
 
-fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, dialled: u32) {
+fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, dial: Dial) {
     conf.text("account", account);
     // A remote that nats-server has given up stays given up under the URLs that it had, for the
-    // whole life of the process. A path means nothing to a leaf link, and makes another remote.
-    let path = if dialled == 0 { String::new() } else { format!("/{dialled}") };
+    // whole life of the process. A path means nothing to a leaf link, and makes another remote; of a
+    // WebSocket it would be asked for, and a query is not.
+    let websocket = hub.urls.iter().any(|url| url.scheme == HubScheme::WebSocket);
+    let path = match (dial.number, websocket) {
+        (0, _) => String::new(),
+        (number, true) => format!("?{number}"),
+        (number, false) => format!("/{number}"),
+    };
     let dialled_urls: Vec<HubUrl> = hub.dialled_urls().cloned().collect();
     let mut urls = spread(gateway, &dialled_urls);
-    // A server that hangs takes connections and says nothing: the next one goes first.
-    let next = usize::try_from(dialled).unwrap_or_default().checked_rem(urls.len());
+    let next = usize::try_from(dial.skip).unwrap_or_default().checked_rem(urls.len());
     urls.rotate_left(next.unwrap_or_default());
     conf.texts("urls", &urls.iter().map(|url| format!("{url}{path}")).collect::<Vec<_>>());
     conf.set("no_randomize", true);
@@ -231,6 +285,9 @@ fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, di
     conf.text("compression", "s2_better");
     // The hub speaks first, and 1 s is short where the round trip alone is more than half of it.
     conf.text("first_info_timeout", "10s");
+    if let Some(access) = &hub.proxy {
+        proxy(conf, access);
+    }
     if let Some(files) = &hub.tls {
         conf.block("tls", |conf| {
             conf.text("ca_file", text_of(&files.ca));
@@ -242,6 +299,18 @@ fn remote(conf: &mut Conf, gateway: &GatewayId, hub: &HubLink, account: &str, di
     }
 }
 
+fn proxy(conf: &mut Conf, proxy: &ProxyAccess) {
+    conf.block("proxy", |conf| {
+        let shown = Proxy { host: proxy.host.clone(), port: proxy.port, user: None };
+        conf.text("url", &shown.to_string());
+        if let Some((name, password)) = proxy.user() {
+            conf.text("username", name);
+            conf.text("password", password);
+        }
+        conf.text("timeout", "10s");
+    });
+}
+
 /// The pause between attempts to reach the hub. A fleet that is cut off together, by a hub that
 /// starts again, does not come back together: 1 to 4 s, decided by the gateway's name.
 fn reconnect(gateway: &GatewayId) -> Duration {
@@ -249,12 +318,20 @@ fn reconnect(gateway: &GatewayId) -> Duration {
     Duration::from_millis(1_000 + (fnv1a(&gateway.to_string()) >> 32) % 3_001)
 }
 
+/// The URL that a gateway begins with.
+pub(crate) fn preferred<'u>(gateway: &GatewayId, urls: &'u [HubUrl]) -> Option<&'u HubUrl> {
+    urls.get(first_of(gateway, urls))
+}
+
+fn first_of(gateway: &GatewayId, urls: &[HubUrl]) -> usize {
+    let count = u64::try_from(urls.len()).unwrap_or(1).max(1);
+    usize::try_from(fnv1a(&gateway.to_string()) % count).unwrap_or(0)
+}
+
 /// The URLs in their written order, beginning at a place that the gateway's name decides, so
 /// that a fleet spreads over the hub's servers and one gateway always begins at the same.
 fn spread(gateway: &GatewayId, urls: &[HubUrl]) -> Vec<String> {
-    let count = u64::try_from(urls.len()).unwrap_or(1).max(1);
-    let first = usize::try_from(fnv1a(&gateway.to_string()) % count).unwrap_or(0);
-    let (before, after) = urls.split_at(first.min(urls.len()));
+    let (before, after) = urls.split_at(first_of(gateway, urls).min(urls.len()));
     after.iter().chain(before).map(url_text).collect()
 }
 
@@ -283,10 +360,15 @@ fn fnv1a(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LocalJetStream;
 
     fn url(host: &str, tls: bool) -> HubUrl {
         let scheme = if tls { HubScheme::Tls } else { HubScheme::Plain };
         HubUrl { scheme, host: host.to_owned(), port: 7422 }
+    }
+
+    fn anew(times: u32) -> Dial {
+        (0..times).fold(Dial::default(), |dial, _| dial.next())
     }
 
     fn plan(gateway: &str) -> LeafPlan {
@@ -302,7 +384,9 @@ mod tests {
                     key: "/etc/tidegate/gw.key".into(),
                 }),
                 stream: "TIDE".to_owned(),
+                proxy: None,
             }),
+            local: LocalApps::default(),
         }
     }
 
@@ -314,6 +398,35 @@ mod tests {
     fn a_leaf_matches_its_vector() {
         let text = generate(&plan("PlantA/gw-line3"), &credentials()).unwrap();
         assert_eq!(text, include_str!("../../vectors/hub/leaf.conf"));
+    }
+
+    #[test]
+    fn a_leaf_behind_a_proxy_with_local_applications_matches_its_vector() {
+        let mut plan = plan("PlantA/gw-line3");
+        plan.local = LocalApps {
+            publish: vec!["site.orders.>".into(), "site.work.*".into()],
+            subscribe: vec!["site.work.*".into()],
+            jetstream: Some(LocalJetStream { domain: "line3".into(), max_bytes: 1 << 28 }),
+        };
+        let hub = plan.hub.as_mut().unwrap();
+        for url in &mut hub.urls {
+            url.scheme = HubScheme::WebSocket;
+            url.port = 443;
+        }
+        hub.proxy = Some(Arc::new(ProxyAccess::known("2001:db8::8", 3128, "me", "p \"w")));
+        let dialled = Dialled { live: anew(2), record: anew(0) };
+        let text = generate_again(&plan, &credentials(), dialled).unwrap();
+        assert_eq!(text, include_str!("../../vectors/hub/leaf_apps.conf"));
+    }
+
+    #[test]
+    fn local_applications_that_only_keep_streams_have_no_link_of_their_own() {
+        let mut plan = plan("P/g");
+        let jetstream = LocalJetStream { domain: "line3".into(), max_bytes: 1 << 28 };
+        plan.local.jetstream = Some(jetstream);
+        let text = generate(&plan, &credentials()).unwrap();
+        assert_eq!(text.matches("account: \"APPS\"").count(), 0);
+        assert!(text.contains("APPS {") && text.contains("$JS.API.>"), "{text}");
     }
 
     #[test]
@@ -370,7 +483,7 @@ mod tests {
     fn a_link_that_is_dialled_anew_is_another_remote_and_the_other_one_stays() {
         let (plan, credentials) = (plan("P/g"), credentials());
         let before = generate(&plan, &credentials).unwrap();
-        let dialled = Dialled { live: 0, record: 2 };
+        let dialled = Dialled { live: anew(0), record: anew(2) };
         let after = generate_again(&plan, &credentials, dialled).unwrap();
         let changed: Vec<_> =
             before.lines().zip(after.lines()).filter(|(old, new)| old != new).collect();
@@ -392,7 +505,8 @@ mod tests {
             let (_, urls) = live.split_once("urls").unwrap();
             urls.split('"').nth(1).unwrap().split(":7422").next().unwrap().to_owned()
         };
-        let turns: Vec<_> = (0..3).map(|live| first(Dialled { live, record: 0 })).collect();
+        let turns: Vec<_> =
+            (0..3).map(|live| first(Dialled { live: anew(live), record: anew(0) })).collect();
         assert!(turns[0] != turns[1] && turns[0] == turns[2], "{turns:?}");
     }
 

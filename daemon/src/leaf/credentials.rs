@@ -171,6 +171,7 @@ pub(super) fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LocalApps;
 
     fn plan(dir: &Path) -> LeafPlan {
         LeafPlan {
@@ -178,6 +179,7 @@ mod tests {
             listen: "127.0.0.1:4222".parse().unwrap(),
             ports_dir: dir.to_owned(),
             hub: None,
+            local: LocalApps::default(),
         }
     }
 

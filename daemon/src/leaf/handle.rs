@@ -40,6 +40,7 @@ pub enum LeafState {
 pub(super) enum Order {
     Restart { reason: String },
     Dial { live: bool, record: bool, reason: String },
+    FailBack { reason: String },
 }
 
 /// What the rest of the daemon holds of the leaf.
@@ -92,6 +93,18 @@ impl LeafHandle {
     /// nothing changed asks again.
     pub fn dial_anew(&self, live: bool, record: bool, reason: &str) {
         let _ = self.orders.try_send(Order::Dial { live, record, reason: reason.to_owned() });
+    }
+
+    /// Asks for both links to be made anew from the first URL on, for a `reason` that goes into the
+    /// log. Asked for while another order waits, it is dropped.
+    pub fn fail_back(&self, reason: &str) {
+        let _ = self.orders.try_send(Order::FailBack { reason: reason.to_owned() });
+    }
+
+    /// The certificate files that the links are to be made with; `None` while there are none.
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        self.showing.files()
     }
 
     /// Has both links made anew with other certificate files, and waits until they are; `None` takes

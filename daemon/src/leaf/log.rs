@@ -64,6 +64,8 @@ impl Line {
     pub(super) fn complaint(&self) -> Option<String> {
         let text = &self.text;
         match self.level {
+            // Follows one that says why.
+            _ if text.ends_with("Error soliciting websocket connection: connection closed") => None,
             Level::Fatal | Level::Error => Some(text.clone()),
             _ if text.contains("Leafnode connection closed: Read Error") => Some(format!(
                 "{text} (again and again: the hub refuses this gateway's certificate, and its log \
@@ -76,7 +78,8 @@ impl Line {
     /// A link that was just made: where to, as `host:port` or `host:port(address)`, and the account
     /// on this side.
     pub(super) fn link_made(&self) -> Option<(&str, &str)> {
-        let (remote, rest) = self.text.split_once(" - lid:")?;
+        let (remote, rest) =
+            self.text.split_once(" - lid:").or_else(|| self.text.split_once(" - lid_ws:"))?;
         let (_, account) = rest.split_once("Leafnode connection created for account: ")?;
         Some((remote, account.trim()))
     }
@@ -215,6 +218,10 @@ mod tests {
             complaint("[1] [INF] 127.0.0.1:1 - lid:2 - Leafnode connection closed: Read Error");
         assert!(closed.is_some_and(|text| text.contains("refuses this gateway's certificate")));
         assert_eq!(complaint("[1] [INF] Server is ready"), None);
+        let after = "[1] [ERR] 127.0.0.1:1 - lid_ws:2 - Error soliciting websocket connection: ";
+        let websocket = |what: &str| Line::parse(&format!("{after}{what}")).complaint();
+        assert_eq!(websocket("connection closed"), None);
+        assert!(websocket("invalid websocket connection").is_some());
         assert_eq!(complaint("[1] [ERR] x"), Some("x".into()));
     }
 
@@ -223,6 +230,8 @@ mod tests {
         let line = "[1] [INF] 127.0.0.1:7422 - lid:7 - Leafnode connection created for account: ";
         let made = Line::parse(&format!("{line}RECORD "));
         assert_eq!(made.link_made(), Some(("127.0.0.1:7422", "RECORD")));
+        let websocket = Line::parse(&line.replace("lid:7", "lid_ws:7").replace("7422", "443"));
+        assert_eq!(websocket.link_made(), Some(("127.0.0.1:443", "")));
         assert_eq!(Line::parse("[1] [INF] Server is ready").link_made(), None);
     }
 

@@ -3,11 +3,12 @@
 //! # Invariants
 //! - Two accounts, LIVE and RECORD, each with a link of its own to the same hub: live traffic on a
 //!   thin line cannot starve the record.
-//! - Only the daemon's two users may publish. Local applications connect without credentials and
-//!   listen.
+//! - Only the daemon's two users may publish in them. Local applications connect without credentials
+//!   and listen; where they may do more, they have an account of their own, APPS.
 //! - A managed child never outlives the daemon, however the daemon ends.
 //! - The configuration is generated; nothing in it is read back.
 
+mod apps;
 mod config;
 mod connect;
 mod credentials;
@@ -19,6 +20,7 @@ mod process;
 mod server;
 mod throttle;
 
+pub(crate) use config::preferred;
 pub use config::{HubLink, LeafPlan, LeafPlanError, generate};
 pub use connect::{ConnectError, LocalAccess, LocalRole};
 pub use credentials::{Credentials, FileError, write_external};

@@ -118,6 +118,11 @@ impl Papers {
 }
 
 impl Showing {
+    /// The newest files that were asked for.
+    pub(super) fn files(&self) -> Option<TlsFiles> {
+        self.wanted.borrow().files.clone()
+    }
+
     /// Has links made with other files; `None` takes every link down that needs some.
     pub(super) async fn show(
         &self,

@@ -359,6 +359,7 @@ impl LeafProcess {
                     Order::Dial { live, record, reason } => {
                         self.dial_anew(child, live, record, &reason);
                     }
+                    Order::FailBack { reason } => self.fail_back(child, &reason),
                 },
                 Ok(()) = self.papers.wanted.changed(), if listening && self.reload.is_none() => {
                     self.take_files(child);
@@ -388,14 +389,30 @@ impl LeafProcess {
     /// Has the child read its configuration again, with other remotes in place of these. What was
     /// linked by one that stays, and every local connection, goes on.
     fn dial_anew(&mut self, child: &Child, live: bool, record: bool, reason: &str) {
-        self.dialled.live += u32::from(live);
-        self.dialled.record += u32::from(record);
+        if live {
+            self.dialled.live = self.dialled.live.next();
+        }
+        if record {
+            self.dialled.record = self.dialled.record.next();
+        }
+        tracing::warn!(live, record, "leaf dials the hub anew: {reason}");
+        self.read_links_again(child);
+    }
+
+    /// Has the child make both links from the first URL on.
+    fn fail_back(&mut self, child: &Child, reason: &str) {
+        self.dialled.live = self.dialled.live.again();
+        self.dialled.record = self.dialled.record.again();
+        tracing::info!("leaf goes back to the first of the hub's URLs: {reason}");
+        self.read_links_again(child);
+    }
+
+    fn read_links_again(&mut self, child: &Child) {
         let LeafSettings { plan, dir, .. } = &self.settings;
         if let Err(error) = self.write_config(plan.clone(), dir) {
             tracing::warn!("links are not dialled anew: {}", chain(&error));
             return;
         }
-        tracing::warn!(live, record, "leaf dials the hub anew: {reason}");
         self.hang_up(child, None);
     }
 
@@ -408,8 +425,8 @@ impl LeafProcess {
             // Back to what it never let go of.
             return self.papers.kept(wanted.number);
         }
-        self.dialled.live += 1;
-        self.dialled.record += 1;
+        self.dialled.live = self.dialled.live.again();
+        self.dialled.record = self.dialled.record.again();
         let LeafSettings { plan, dir, .. } = &self.settings;
         if let Err(error) = self.write_config(plan.clone(), dir) {
             self.put(former);
@@ -454,7 +471,7 @@ impl LeafProcess {
 
     /// Takes a line in; returns what it tells of a reload.
     fn hear(&self, line: &str, throttle: &mut Throttle) -> Option<Result<(), String>> {
-        let line = Line::parse(&self.credentials.scrub(line));
+        let line = Line::parse(&self.scrub(line));
         let made = line.link_made();
         if let Some((_, account)) = made {
             self.papers.link_made(account);
@@ -473,6 +490,12 @@ impl LeafProcess {
             line.forward();
         }
         line.reload()
+    }
+
+    fn scrub(&self, line: &str) -> String {
+        let line = self.credentials.scrub(line);
+        let proxy = self.settings.plan.hub.as_ref().and_then(|hub| hub.proxy.as_ref());
+        proxy.map_or(line.clone(), |proxy| proxy.scrub(line))
     }
 
     async fn read_last_words(&self, lines: &mut Lines<ChildStderr>, throttle: &mut Throttle) {

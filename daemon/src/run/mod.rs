@@ -231,12 +231,15 @@ async fn daemon(
     }
 
     let keeper = stages::keeper(&config, &board, &clock)?;
-    let leaf = stages::leaf(&mut supervisor, &config, keeper.as_ref(), Arc::clone(&board))?;
-    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board);
+    let proxy = stages::proxy(&config, &board);
+    let leaf =
+        stages::leaf(&mut supervisor, &config, keeper.as_ref(), Arc::clone(&board), proxy.clone())?;
+    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board, proxy.clone());
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
     if let Some(hub) = &config.hub {
-        stages::uplink(&mut supervisor, leaf, &config, hub, recorder.clone(), Arc::clone(&board));
+        let (recorder, board) = (recorder.clone(), Arc::clone(&board));
+        stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
     }
 
     checkpoints::checkpoints(&mut supervisor, &config, recorder.clone());

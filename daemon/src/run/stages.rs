@@ -11,7 +11,7 @@ use tidegate_translator::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::{RunArgs, RunError, devices::Devices};
-use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError};
+use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError, TlsFiles};
 use crate::identity::{Keeper, KeeperSettings, LeafHub, Wake};
 use crate::leaf::{
     self, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess,
@@ -24,6 +24,7 @@ use crate::observe::state::{Board, HealthLimits};
 use crate::recorder::{Handle, Recorder};
 use crate::supervise::{CoreResult, Stage, Supervisor};
 use crate::uplink::{self, Remedy, Shell};
+use crate::wan::{Access, ProxyAccess};
 
 pub(super) fn control(supervisor: &mut Supervisor, control: ControlServer) {
     supervisor.core("control", Stage::Observe, |stop| async {
@@ -126,6 +127,7 @@ pub(super) fn identity(
     leaf: &Leaf,
     config: &Config,
     board: &Arc<Board>,
+    proxy: Option<Arc<ProxyAccess>>,
 ) -> Option<Wake> {
     let keeper = keeper?;
     let wake = keeper.wake();
@@ -136,7 +138,7 @@ pub(super) fn identity(
                 Arc::new(LeafHub::managed(hub, gateway, handle.clone(), board))
             }
             Leaf::External(_) => {
-                let plan = LeafPlan::of(config);
+                let plan = LeafPlan::of(config, proxy);
                 Arc::new(LeafHub::external(hub, plan, config.leaf.dir.clone(), board))
             }
         };
@@ -180,6 +182,14 @@ impl Leaf {
         }
     }
 
+    /// The certificate files that the links are made with.
+    fn files(&self, configured: Option<&TlsFiles>) -> Option<TlsFiles> {
+        match self {
+            Self::Managed { handle, .. } => handle.files(),
+            Self::External(_) => configured.cloned(),
+        }
+    }
+
     /// Which of the hub's URLs a managed leaf is linked to.
     fn hub_url(&self) -> Option<String> {
         match self {
@@ -193,7 +203,9 @@ impl Leaf {
             (Self::Managed { handle, .. }, Remedy::Dial { live, record, why }) => {
                 handle.dial_anew(live, record, why);
             }
+            (Self::Managed { handle, .. }, Remedy::FailBack { why }) => handle.fail_back(why),
             (Self::Managed { handle, .. }, Remedy::Restart { why }) => handle.restart(why),
+            (Self::External(_), Remedy::FailBack { .. }) => {}
             (Self::External(_), Remedy::Dial { why, .. } | Remedy::Restart { why }) => {
                 tracing::warn!("{why}; the leaf is a service of its own: restart that one");
             }
@@ -201,14 +213,30 @@ impl Leaf {
     }
 }
 
+/// The proxy with its password. One that cannot be read keeps the links away and nothing else: the
+/// proxy then says that it knows nobody.
+pub(super) fn proxy(config: &Config, board: &Board) -> Option<Arc<ProxyAccess>> {
+    const NO_PASSWORD: &str = "no-proxy-password";
+    let proxy = config.hub.as_ref()?.proxy.as_ref()?;
+    let access = ProxyAccess::of(proxy).unwrap_or_else(|error| {
+        let text = crate::causes::chain(&error);
+        if board.raise(NO_PASSWORD, text.clone()) {
+            tracing::error!(alarm = NO_PASSWORD, "{text}; recording goes on");
+        }
+        ProxyAccess::of_nobody(proxy)
+    });
+    Some(Arc::new(access))
+}
+
 pub(super) fn leaf(
     supervisor: &mut Supervisor,
     config: &Config,
     keeper: Option<&Keeper>,
     board: Arc<Board>,
+    proxy: Option<Arc<ProxyAccess>>,
 ) -> Result<Leaf, RunError> {
     board.update_link(|link| link.configured = config.hub.is_some());
-    let mut plan = LeafPlan::of(config);
+    let mut plan = LeafPlan::of(config, proxy);
     if let (Some(hub), Some(keeper)) = (&mut plan.hub, keeper.filter(|_| shows_identity(config))) {
         hub.tls = keeper.files();
     }
@@ -328,6 +356,7 @@ pub(super) fn uplink(
     leaf: Leaf,
     config: &Config,
     hub: &Hub,
+    proxy: Option<Arc<ProxyAccess>>,
     recorder: Handle,
     board: Arc<Board>,
 ) {
@@ -344,6 +373,9 @@ pub(super) fn uplink(
     settings.backfill_limit = config.uplink.backfill_limit;
     settings.limit = config.uplink.limit;
     let (stream, urls) = (hub.stream.clone(), hub.urls.clone());
+    let (needs, fail_back_after) = (uplink::needs(config, hub), hub.fail_back_after);
+    let shown = (leaf.clone(), hub.tls.clone());
+    let asks = Arc::new(Access::new(proxy, move || shown.0.files(shown.1.as_ref())));
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         // Before there is a journal, what the hub holds cannot be judged.
         let cursors = tokio::select! {
@@ -367,6 +399,9 @@ pub(super) fn uplink(
             gateway,
             stream,
             urls,
+            access: asks,
+            needs,
+            fail_back_after,
             remedy: Box::new(move |remedy| leaf.help(remedy)),
             url: Box::new(move || linked.hub_url()),
             complaint: Box::new(move || said.last_complaint()),

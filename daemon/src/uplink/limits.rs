@@ -2,58 +2,32 @@
 //!
 //! A hub whose `max_payload` is below the leaf's closes the leaf's link at every larger message,
 //! and the sender is told nothing (measured with nats-server 2.15.1). A server's greeting states
-//! the limit, and comes before TLS and without credentials: so it is read from a connection of its
-//! own, which ends there.
+//! the limit, and comes before TLS and without credentials, but for WebSockets: so it is read from a
+//! connection of its own, which ends there.
 //!
 //! # Invariants
 //! - It is a hint. Whoever can forge it can also cut the link, and no more: frames then wait.
 //! - No answer says nothing, and a server that was reloaded greets with the limit that it was
 //!   started with (measured with 2.15.1): the uplink also learns from messages without an answer.
-//! - At most [`LONGEST`] bytes of each server are read, and nothing is sent.
+//! - Nothing is sent but what opens a WebSocket.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde::Deserialize;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use crate::config::HubUrl;
-
-/// The longest greeting: a cluster's names every other server in it, about 20 bytes each.
-const LONGEST: u64 = 64 * 1024;
+use crate::wan::Access;
 
 /// The smallest `max_payload` of the servers that greet within `patience`; the leaf may connect to
 /// any of them.
-pub(super) async fn max_payload(urls: &[HubUrl], patience: Duration) -> Option<usize> {
-    let greetings = urls.iter().map(|url| tokio::time::timeout(patience, greeting(url)));
-    let limits = join_all(greetings).await.into_iter().filter_map(|limit| limit.ok().flatten());
-    limits.min()
-}
-
-async fn greeting(url: &HubUrl) -> Option<usize> {
-    let connection = TcpStream::connect((url.host.as_str(), url.port)).await.ok()?;
-    let mut connection = connection.take(LONGEST);
-    let mut line = Vec::new();
-    loop {
-        if connection.read_buf(&mut line).await.ok()? == 0 {
-            return None;
-        }
-        if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
-            return limit_in(line.get(..end)?);
-        }
-    }
-}
-
-/// The limit that a greeting states.
-fn limit_in(line: &[u8]) -> Option<usize> {
-    #[derive(Deserialize)]
-    struct Greeting {
-        max_payload: usize,
-    }
-    let json = line.strip_prefix(b"INFO ")?;
-    let greeting = serde_json::from_slice::<Greeting>(json).ok()?;
-    Some(greeting.max_payload).filter(|limit| *limit > 0)
+pub(super) async fn max_payload(
+    access: &Access,
+    urls: &[HubUrl],
+    patience: Duration,
+) -> Option<usize> {
+    let greetings = urls.iter().map(|url| tokio::time::timeout(patience, access.greeting(url)));
+    let limits = join_all(greetings).await.into_iter().filter_map(|greeting| greeting.ok()?.ok());
+    limits.map(|greeting| greeting.max_payload).filter(|limit| *limit > 0).min()
 }
 
 #[cfg(test)]
@@ -67,6 +41,10 @@ mod tests {
     /// As nats-server 2.15.1 sends it to whoever connects as a leaf node.
     const REAL: &[u8] = br#"INFO {"server_id":"NAPZ7XXCL3FTNTEDZ56VQNJ4UDJCVERAGDQRI4YGSWELD6MUHJ5LHLSC","server_name":"hub-1","version":"2.15.1","proto":3,"git_commit":"b2fd3ef","go":"go1.27.2","host":"127.0.0.1","port":45347,"headers":true,"auth_required":true,"tls_required":true,"tls_verify":true,"max_payload":8192,"jetstream":true,"ip":"127.0.0.1:45347","client_id":11,"nonce":"py-rol77iHS1Ej8","domain":"hub","compression":"s2_better","api_lvl":5,"info_on_connect":true} 
 "#;
+
+    async fn max_payload(urls: &[HubUrl], patience: Duration) -> Option<usize> {
+        super::max_payload(&Access::new(None, || None), urls, patience).await
+    }
 
     const PATIENCE: Duration = Duration::from_secs(20);
 

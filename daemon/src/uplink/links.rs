@@ -70,6 +70,11 @@ pub enum Remedy {
         /// For the log.
         why: &'static str,
     },
+    /// Have the leaf make both links from the first URL on.
+    FailBack {
+        /// For the log.
+        why: &'static str,
+    },
     /// Start the leaf again.
     Restart {
         /// For the log.
@@ -289,7 +294,7 @@ mod tests {
             let both = Remedy::Dial { live: true, record: true, why: "" };
             let gentle = all.iter().all(|(_, remedy)| match remedy {
                 Remedy::Dial { live, record, .. } => *live && *record,
-                Remedy::Restart { .. } => false,
+                Remedy::FailBack { .. } | Remedy::Restart { .. } => false,
             });
             assert!(gentle, "{both:?} expected: {all:?}");
             assert!((65..80).contains(&all[0].0), "{:?}", seconds(&all));

@@ -7,11 +7,14 @@
 //! - The bytes of a message are kept until the next one, so that a repeat is the same message.
 
 mod chain;
+mod fail_back;
 mod limits;
 mod links;
 mod namesake;
+mod rights;
 mod shell;
 mod wire;
 
 pub use links::Remedy;
+pub(crate) use rights::needs;
 pub use shell::{Hub, Shell};

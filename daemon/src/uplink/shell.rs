@@ -1,5 +1,6 @@
 //! The loop that drives the machine.
 
+mod inquire;
 mod requests;
 
 use std::sync::Arc;
@@ -14,15 +15,19 @@ use tidegate_uplink::{Action, AlarmKind, Event, RequestFailure, Settings, State,
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::inquire::{Permission, Seen};
 use super::chain::JournalChain;
+use super::fail_back::FailBack;
 use super::links::{self, Links, Look, Remedy};
 use super::namesake::Namesake;
+use super::rights::Asking;
 use crate::config::HubUrl;
 use crate::names::GatewayId;
 use crate::observe::state::{Board, UplinkState};
 use crate::recorder;
 use crate::subjects;
 use crate::supervise::Pulse;
+use crate::wan::{Access, Need};
 
 /// How often the connection to the leaf is looked at; a cut that is shorter shows in the answers.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -53,6 +58,12 @@ pub struct Hub {
     pub stream: String,
     /// Where its servers listen for leaf nodes.
     pub urls: Vec<HubUrl>,
+    /// How those are reached and what they are shown.
+    pub access: Arc<Access>,
+    /// What they must permit.
+    pub needs: Vec<Need>,
+    /// How long the first of them must have been good before the links go back to it.
+    pub fail_back_after: Option<Duration>,
     /// Does something about the leaf's links.
     pub remedy: Box<dyn Fn(Remedy) + Send + Sync>,
     /// Which URL the record's link was last made to.
@@ -82,6 +93,14 @@ pub struct Shell {
     looks: FuturesUnordered<BoxFuture<'static, Look>>,
     /// When the link is made anew, and after which wait.
     new_link: Option<(Instant, Duration)>,
+    /// Whether the hub answered last, as the board has it.
+    hub_is_up: bool,
+    inquiries: FuturesUnordered<BoxFuture<'static, Seen>>,
+    asking: Asking,
+    permission: Permission,
+    fail_back: Option<FailBack>,
+    /// When the links go back to the first URL at the latest.
+    go_back_by: Option<Instant>,
     reported: tidegate_uplink::Counters,
 }
 
@@ -113,6 +132,8 @@ impl Shell {
         recorder: recorder::Handle,
         board: Arc<Board>,
     ) -> Self {
+        let fail_back = hub.fail_back_after.map(FailBack::new);
+        let asking = Asking::new(place_of(&hub.gateway));
         Self {
             machine: Uplink::new(settings, remembered),
             hub,
@@ -125,6 +146,12 @@ impl Shell {
             links: Links::default(),
             looks: FuturesUnordered::new(),
             new_link: None,
+            hub_is_up: false,
+            inquiries: FuturesUnordered::new(),
+            asking,
+            permission: Permission::default(),
+            fail_back,
+            go_back_by: None,
             reported: tidegate_uplink::Counters::default(),
         }
     }
@@ -156,12 +183,17 @@ impl Shell {
                     self.compared(look);
                     continue;
                 }
+                Some(seen) = self.inquiries.next() => {
+                    self.inquired(seen);
+                    continue;
+                }
                 Ok(()) = durable.changed() => Event::NewDurable,
                 () = namesake.heard() => Event::Overheard,
                 _ = look.tick() => {
                     pulse.tick();
                     self.make_link_anew_if_due();
                     self.compare_links_if_due();
+                    self.inquire_if_due();
                     let up = self.hub.client.connection_state() == Connection::Connected;
                     if up == connected {
                         continue;
@@ -247,7 +279,11 @@ impl Shell {
         (self.hub.remedy)(Remedy::Dial { live: false, record: true, why });
     }
 
-    fn hub_answers(&self, up: bool) {
+    fn hub_answers(&mut self, up: bool) {
+        if up && !self.hub_is_up {
+            self.asking.linked(Instant::now());
+        }
+        self.hub_is_up = up;
         let now = self.board.now();
         self.board.update_link(|link| {
             if link.hub_up != up || link.since.is_none() {
@@ -295,8 +331,17 @@ impl Shell {
                     {
                         text = format!("{text}. The leaf says: {complaint}");
                     }
+                    if matches!(
+                        alarm.kind,
+                        AlarmKind::HubSilent | AlarmKind::Unanswered | AlarmKind::NoPermission
+                    ) {
+                        self.asking.amiss(Instant::now());
+                    }
                     if alarm.kind == AlarmKind::NoPermission {
                         self.new_link = Some((Instant::now() + NEW_LINK.0, NEW_LINK.0));
+                        self.permission.machine = Some(text);
+                        self.tell_permission();
+                        continue;
                     }
                     if self.board.raise(alarm.kind.word(), text.clone()) {
                         tracing::warn!(alarm = alarm.kind.word(), "{text}");
@@ -305,6 +350,9 @@ impl Shell {
                 Action::Clear(kind) => {
                     if kind == AlarmKind::NoPermission {
                         self.new_link = None;
+                        self.permission.machine = None;
+                        self.tell_permission();
+                        continue;
                     }
                     if self.board.clear(kind.word()) {
                         tracing::info!(alarm = kind.word(), "alarm is over");
@@ -352,6 +400,12 @@ impl Shell {
             link.round_trip_ms = measured.then_some(status.round_trip.as_secs_f64() * 1e3);
         });
     }
+}
+
+/// A gateway's place in a fleet, from 0 to 1, by its name.
+fn place_of(gateway: &GatewayId) -> f64 {
+    let hash = blake3::hash(gateway.to_string().as_bytes());
+    f64::from(hash.as_bytes()[0]) / 255.0
 }
 
 /// The machine's state in the words of the status.

@@ -17,6 +17,7 @@ use crate::config::{Hub, Proxy, TlsFiles};
 const LONGEST_PASSWORD: u64 = 1024;
 
 /// The proxy, with its password.
+#[derive(PartialEq, Eq)]
 pub struct ProxyAccess {
     /// Host name or address.
     pub host: String,
@@ -76,6 +77,26 @@ impl ProxyAccess {
         Ok(Self { host: proxy.host.clone(), port: proxy.port, user })
     }
 
+    /// Without the user: the proxy is asked all the same.
+    #[must_use]
+    pub fn of_nobody(proxy: &Proxy) -> Self {
+        Self { host: proxy.host.clone(), port: proxy.port, user: None }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn known(host: &str, port: u16, name: &str, password: &str) -> Self {
+        let user = Some((name.to_owned(), Zeroizing::new(password.to_owned())));
+        Self { host: host.to_owned(), port, user }
+    }
+
+    /// Stars for the password in a line of a log.
+    pub(crate) fn scrub(&self, line: String) -> String {
+        match self.user() {
+            Some((_, password)) if line.contains(password) => line.replace(password, "***"),
+            _ => line,
+        }
+    }
+
     /// Name and password, where somebody is known.
     pub(crate) fn user(&self) -> Option<(&str, &str)> {
         self.user.as_ref().map(|(name, password)| (name.as_str(), password.as_str()))
@@ -107,7 +128,7 @@ fn password_in(path: &std::path::Path, user: &str) -> Result<Zeroizing<String>, 
 /// What a hub is asked with.
 pub struct Access {
     /// The proxy, where there is one.
-    pub proxy: Option<ProxyAccess>,
+    pub proxy: Option<Arc<ProxyAccess>>,
     /// How TLS is spoken now; nothing while there are no certificates.
     tls: Box<dyn Fn() -> Result<Option<Arc<ClientConfig>>, AccessError> + Send + Sync>,
 }
@@ -119,17 +140,13 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// As the configuration has it. `files` are those that the leaf shows at that time.
-    ///
-    /// # Errors
-    /// When the password of the proxy is not there.
-    pub fn of(
-        hub: &Hub,
+    /// Through a proxy, where there is one. `files` are those that the leaf shows at that time.
+    pub fn new(
+        proxy: Option<Arc<ProxyAccess>>,
         files: impl Fn() -> Option<TlsFiles> + Send + Sync + 'static,
-    ) -> Result<Self, AccessError> {
-        let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?;
+    ) -> Self {
         let tls = move || files().map(|files| client(&files)).transpose();
-        Ok(Self { proxy, tls: Box::new(tls) })
+        Self { proxy, tls: Box::new(tls) }
     }
 
     /// The same with TLS as the caller has set it up: for an identity that nobody shows yet.
@@ -137,7 +154,7 @@ impl Access {
     /// # Errors
     /// When the password of the proxy is not there.
     pub fn showing(hub: &Hub, tls: Arc<ClientConfig>) -> Result<Self, AccessError> {
-        let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?;
+        let proxy = hub.proxy.as_ref().map(ProxyAccess::of).transpose()?.map(Arc::new);
         Ok(Self { proxy, tls: Box::new(move || Ok(Some(Arc::clone(&tls)))) })
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Conversation {
     text: Vec<u8>,
     /// Whether there are frames.
     framed: bool,
+    /// Whether the hub said goodbye.
+    over: bool,
     read: usize,
 }
 
@@ -67,7 +69,7 @@ impl Head {
 impl Conversation {
     pub(super) fn plain(io: Box<dyn Io>, url: &HubUrl) -> Self {
         let to = url.to_string();
-        Self { io, to, raw: Vec::new(), text: Vec::new(), framed: false, read: 0 }
+        Self { io, to, raw: Vec::new(), text: Vec::new(), framed: false, over: false, read: 0 }
     }
 
     /// The same, in frames from here on.
@@ -143,6 +145,9 @@ impl Conversation {
     }
 
     async fn more(&mut self) -> Result<(), WayError> {
+        if self.over {
+            return Err(self.closed(None));
+        }
         if self.read >= LONGEST {
             return Err(self.foreign("it sends without end"));
         }
@@ -159,7 +164,8 @@ impl Conversation {
                         CONTINUATION | BINARY | TEXT => {
                             self.text.extend(self.raw.get(payload).unwrap_or_default());
                         }
-                        CLOSE => return Err(self.closed(None)),
+                        // What it said before counts.
+                        CLOSE => self.over = true,
                         // Pings are not answered: the conversation is shorter than any patience.
                         _ => {}
                     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
-use tidegate::config::{HubScheme, HubUrl, TlsFiles};
+use tidegate::config::{HubScheme, HubUrl, LocalApps, TlsFiles};
 use tidegate::hub::{
     Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Ocsp, Role, StreamPlan,
     ensure_stream, generate,
@@ -267,7 +267,7 @@ impl Hub {
         let file_name = gateway.replace('/', "-");
         let ca = self.ca.certificate_pem();
         let tls = write_files(self.dir.path(), &file_name, &ca, &issued);
-        HubLink { urls: vec![self.url()], tls: Some(tls), stream: "TIDE".to_owned() }
+        HubLink { urls: vec![self.url()], tls: Some(tls), stream: "TIDE".to_owned(), proxy: None }
     }
 
     pub(crate) fn url(&self) -> HubUrl {
@@ -313,7 +313,13 @@ pub(crate) struct Gateway {
 pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafSettings {
     let dir = dir.join(format!("leaf-{}", gateway.replace('/', "-")));
     let gateway = gateway.parse().unwrap();
-    let plan = LeafPlan { gateway, listen: any(), ports_dir: dir.clone(), hub };
+    let plan = LeafPlan {
+        gateway,
+        listen: any(),
+        ports_dir: dir.clone(),
+        hub,
+        local: LocalApps::default(),
+    };
     let launcher = Launcher::at(env!("CARGO_BIN_EXE_tidegate"));
     LeafSettings::usual(plan, dir, search(), launcher)
 }

@@ -51,6 +51,7 @@ mod upgrade;
 mod wan_black_hole;
 mod wan_closed;
 mod wan_long_way;
+mod wan_options;
 
 use std::time::Duration;
 

@@ -40,8 +40,8 @@ async fn the_right_to_deliver_taken_away_is_named_and_used_again_once_it_is_give
     let (may, may_not) = ("\"tide.PlantA.gw-line3.*.frames\"", "\"tide.nobody.here.*.frames\"");
     change(&mut rig, may, may_not).await;
     let text = rig.gateway.alarm("no-permission").await.unwrap();
-    assert!(text.contains("Admit the gateway to publish it"), "{text}");
-    assert!(text.contains("tide.PlantA.gw-line3.*.frames"), "{text}");
+    assert!(text.contains("not permit"), "{text}");
+    assert!(text.contains("publish tide.PlantA.gw-line3.*.frames (the record)"), "{text}");
     rig.polls(20).await.unwrap();
     rig.hub.edit(may_not, may).unwrap();
     rig.hub.reload().await.unwrap();
@@ -72,6 +72,8 @@ async fn the_right_to_ask_about_the_stream_taken_away_is_named_and_used_again() 
     }
     let text = rig.gateway.alarm("hub-silent").await.unwrap();
     assert!(text.contains("may ask tideinfo.TIDE"), "{text}");
+    let text = rig.gateway.alarm("no-permission").await.unwrap();
+    assert!(text.contains("publish tideinfo.TIDE ("), "{text}");
     rig.polls(20).await.unwrap();
     give_back(&mut rig, may_not, may).await;
     is_over(&mut rig).await;
@@ -85,6 +87,8 @@ async fn the_right_to_hear_answers_taken_away_is_named_and_used_again() {
     change(&mut rig, may, may_not).await;
     let text = rig.gateway.alarm("hub-silent").await.unwrap();
     assert!(text.contains("PlantA/gw-line3"), "{text}");
+    let text = rig.gateway.alarm("no-permission").await.unwrap();
+    assert!(text.contains("subscribe _INBOX.PlantA.gw-line3.> (every answer"), "{text}");
     rig.polls(20).await.unwrap();
     give_back(&mut rig, may_not, may).await;
     is_over(&mut rig).await;

@@ -4,6 +4,7 @@
 //! - Every request has a deadline, so every flight lands.
 //! - Every attempt of a message carries the same bytes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, RequestErrorKind};
@@ -82,8 +83,10 @@ impl Shell {
         let client = self.hub.client.clone();
         let subject = subjects::info(&self.hub.stream);
         let urls = if with_limits { self.hub.urls.clone() } else { Vec::new() };
+        let access = Arc::clone(&self.hub.access);
         self.flights.push(Box::pin(async move {
-            let limits = std::pin::pin!(limits::max_payload(&urls, deadline.min(GREETING)));
+            let limits =
+                std::pin::pin!(limits::max_payload(&access, &urls, deadline.min(GREETING)));
             let answer = std::pin::pin!(client.send_request(subject, request));
             let (max_payload, answer) = match select(limits, answer).await {
                 Either::Left((max_payload, answer)) => (max_payload, answer.await),

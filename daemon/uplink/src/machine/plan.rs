@@ -98,8 +98,14 @@ impl Uplink {
         ceiling.map_or(most, |(ceiling, _)| most.min(ceiling))
     }
 
+    /// A second's worth at most, also of a rate that is only configured: a larger message would fill a
+    /// thin link for longer than others can wait.
     pub(super) fn message_size(&self) -> usize {
-        self.pace.size(self.largest())
+        let second = self
+            .settings
+            .limit
+            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        self.pace.size(self.largest().min(second))
     }
 
     /// Sends the unresolved message again.

@@ -588,6 +588,8 @@ fn the_whole_record_keeps_to_its_rate_with_what_is_new_and_what_is_sent_again() 
     world.run_secs(60);
     assert_eq!(world.backlog(), 0);
     // What is new finds the same limit: 60 frames a second of 4 kB are far too many for it.
+    let largest = world.sent.iter().map(|publish| publish.bytes).max();
+    assert!(largest.is_some_and(|bytes| bytes <= 20_000), "{largest:?}");
     let before: usize = world.sent.iter().map(|publish| publish.bytes).sum();
     for _ in 0..20 {
         world.append(60, 4_000);

@@ -1,0 +1,100 @@
+//! The account of local applications that may do more than listen to live values.
+//!
+//! # Invariants
+//! - Such applications are in an account of their own. In the daemon's, JetStream would publish for
+//!   them wherever they like: a server's answers and a consumer's deliveries obey no permissions.
+//! - What crosses to the hub for them goes over a link of its own, and never on a subject of the
+//!   daemon's.
+//! - Without credentials one hears inboxes of local applications only: the daemon's have more parts.
+
+use super::config::{LIVE, LeafPlan};
+use crate::nats_conf::{Conf, text_of};
+use crate::subjects;
+
+/// The account.
+pub(super) const APPS: &str = "APPS";
+
+/// Subjects of the product: nothing of theirs crosses for applications, in either direction.
+const OWN: [&str; 6] = ["tide.>", "tidehead.>", "tideinfo.>", "tideread.>", "uns.>", "ask.>"];
+
+/// What streams of local applications may hold in memory together, in bytes: a leaf has 64 MiB.
+const MEMORY_STORE: u64 = 16 << 20;
+
+/// Whether local applications have an account of their own.
+pub(super) fn are_apart(plan: &LeafPlan) -> bool {
+    !plan.local.only_listen()
+}
+
+/// Whether they have a link of their own to the hub.
+pub(super) fn are_linked(plan: &LeafPlan) -> bool {
+    !(plan.local.publish.is_empty() && plan.local.subscribe.is_empty())
+}
+
+/// JetStream of the server.
+pub(super) fn jetstream(conf: &mut Conf, plan: &LeafPlan) {
+    let Some(jetstream) = &plan.local.jetstream else { return };
+    conf.block("jetstream", |conf| {
+        conf.text("store_dir", text_of(&plan.ports_dir.join("jetstream")));
+        conf.text("domain", &jetstream.domain);
+        conf.set("max_file_store", jetstream.max_bytes);
+        conf.set("max_memory_store", MEMORY_STORE);
+    });
+}
+
+/// What the daemon's account lends to theirs.
+pub(super) fn export(conf: &mut Conf) {
+    conf.array("exports", |conf| {
+        conf.element(|conf| {
+            conf.text("stream", "uns.>");
+            conf.texts("accounts", &[APPS]);
+        });
+    });
+}
+
+/// The account, with the user behind connections without credentials.
+pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
+    let local = &plan.local;
+    let mut publish: Vec<&str> = local.publish.iter().map(AsRef::as_ref).collect();
+    if local.jetstream.is_some() {
+        conf.set("jetstream", "enabled");
+        publish.extend(["$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$O.>"]);
+    }
+    let inbox = format!("{}.>", subjects::apps_inbox(&plan.gateway));
+    // The inboxes that clients choose by themselves, and the one whose answers come from the hub.
+    let mut subscribe = vec!["uns.>", "_INBOX.*", "_INBOX.*.*", &inbox];
+    subscribe.extend(local.subscribe.iter().map(AsRef::<str>::as_ref));
+    conf.array("users", |conf| {
+        conf.element(|conf| {
+            conf.text("user", user);
+            conf.block("permissions", |conf| {
+                if publish.is_empty() {
+                    conf.block("publish", |conf| conf.texts("deny", &[">"]));
+                } else {
+                    conf.texts("publish", &publish);
+                }
+                conf.texts("subscribe", &subscribe);
+                if !local.subscribe.is_empty() {
+                    // Whoever hears questions may answer them.
+                    conf.block("allow_responses", |conf| {
+                        conf.set("max", -1);
+                        conf.text("expires", "2m");
+                    });
+                }
+            });
+        });
+    });
+    conf.array("imports", |conf| {
+        conf.element(|conf| {
+            conf.block("stream", |conf| {
+                conf.text("account", LIVE);
+                conf.text("subject", "uns.>");
+            });
+        });
+    });
+}
+
+/// What does not cross over their link.
+pub(super) fn denied(conf: &mut Conf) {
+    conf.texts("deny_exports", &OWN);
+    conf.texts("deny_imports", &OWN);
+}
