@@ -470,8 +470,13 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
     let urls: Vec<_> =
         hubs.iter().map(|hub| format!("{scheme}://{}:{}", host(hub), hub.port())).collect();
     let (tls, identity) = match &wishes.identity {
-        Some(identity) => (String::new(), format!("[identity]
-{identity}")),
+        Some(identity) => (
+            String::new(),
+            format!(
+                "[identity]
+{identity}"
+            ),
+        ),
         None => (format!("tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}"), String::new()),
     };
     let (more_hub, more_leaf) = (&wishes.hub, &wishes.leaf);

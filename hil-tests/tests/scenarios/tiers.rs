@@ -199,7 +199,7 @@ async fn forging_fails(
 
 /// `tidegate hub promote`: whether it did it, and what it said.
 fn promote(hub: &PlannedHub, words: &[&str]) -> (bool, String) {
-    let output = hub.command("promote", words).unwrap();
+    let output = hub.operate("promote", words).unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
@@ -265,7 +265,7 @@ async fn a_mirror_above_two_regions_is_promoted_and_gateways_send_again_what_it_
     let behind = global.values("EU", GATEWAY, &format!("{BASE_PATH}/counter")).unwrap();
     assert!(*behind.last().unwrap() + 20 < served(&plc), "the mirror has everything");
     link.cut_closed().await.unwrap();
-    eu.kill9(0).unwrap();
+    eu.kill9_node(0).unwrap();
 
     let (done, said) = promote(&global, &["EU", "--although-region-lives"]);
     assert!(done && said.contains("takes frames now"), "{said}");
