@@ -230,8 +230,9 @@ mod tests {
         let line = "[1] [INF] 127.0.0.1:7422 - lid:7 - Leafnode connection created for account: ";
         let made = Line::parse(&format!("{line}RECORD "));
         assert_eq!(made.link_made(), Some(("127.0.0.1:7422", "RECORD")));
-        let websocket = Line::parse(&line.replace("lid:7", "lid_ws:7").replace("7422", "443"));
-        assert_eq!(websocket.link_made(), Some(("127.0.0.1:443", "")));
+        let websocket = line.replace("lid:7", "lid_ws:7").replace("7422", "443");
+        let made = Line::parse(&format!("{websocket}LIVE "));
+        assert_eq!(made.link_made(), Some(("127.0.0.1:443", "LIVE")));
         assert_eq!(Line::parse("[1] [INF] Server is ready").link_made(), None);
     }
 
