@@ -123,6 +123,18 @@ pub fn read(stream: &str) -> String {
     format!("tideread.{stream}")
 }
 
+/// Where a hub that mirrors a stream asks for its consumer (imported from the stream's account).
+#[must_use]
+pub fn mirror_api(stream: &str) -> String {
+    format!("tidemirror.{stream}.api")
+}
+
+/// Where the consumer of the hub that mirrors a stream delivers; `>` stands for every such hub.
+#[must_use]
+pub fn mirror_deliver(stream: &str, hub: &str) -> String {
+    format!("tidemirror.{stream}.deliver.{hub}")
+}
+
 /// The inbox prefix of a gateway's connections; its permissions are narrowed to it.
 #[must_use]
 pub fn inbox(gateway: &GatewayId) -> String {
@@ -204,6 +216,8 @@ mod tests {
         head: String,
         info: String,
         read: String,
+        mirror_api: String,
+        mirror_deliver: String,
         inbox: String,
         questions: String,
         ask: String,
@@ -231,6 +245,8 @@ mod tests {
         assert_eq!(head(&v.stream, &own), v.head);
         assert_eq!(info(&v.stream), v.info);
         assert_eq!(read(&v.stream), v.read);
+        assert_eq!(mirror_api(&v.stream), v.mirror_api);
+        assert_eq!(mirror_deliver(&v.stream, "global"), v.mirror_deliver);
         assert_eq!(inbox(&gateway), v.inbox);
         assert_eq!(questions(&gateway), v.questions);
         assert_eq!(ask(&gateway), v.ask);

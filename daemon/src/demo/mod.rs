@@ -15,7 +15,7 @@ mod wan;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Show the whole way: live values, an outage, a SIGKILL, the backlog draining, the proof.
+/// Show the whole way: live values, an outage, a SIGKILL, the drain, the proof.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoArgs {
     /// How long to play, without start and proof; 12 at least

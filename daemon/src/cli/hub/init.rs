@@ -24,9 +24,9 @@ pub struct InitArgs {
     pub folder: FolderArgs,
     /// The names and addresses of a server, as gateways reach it; once for each server, of which
     /// there are one or three
-    #[arg(long, value_name = "HOST[,HOST…]", required = true)]
+    #[arg(long, value_name = "HOST[,HOST...]", required = true)]
     pub host: Vec<String>,
-    /// The hub's name; its servers are NAME-1, NAME-2, …
+    /// The hub's name; its servers are NAME-1, NAME-2, and so on
     #[arg(long, value_name = "NAME", default_value = "hub", value_parser = name)]
     pub name: Name,
     /// The JetStream domain
@@ -49,7 +49,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "PORT", default_value_t = 6222, value_parser = port())]
     pub cluster_port: u16,
     /// A stream, with the plants whose frames it collects when there are several streams
-    #[arg(long, value_name = "NAME[=PLANT,…]", default_value = "TIDE", value_parser = stream)]
+    #[arg(long, value_name = "NAME[=PLANT,...]", default_value = "TIDE", value_parser = stream)]
     pub stream: Vec<HubStream>,
     /// The most that JetStream may store on each server
     #[arg(long, value_name = "SIZE", default_value = "64 GiB", value_parser = size)]

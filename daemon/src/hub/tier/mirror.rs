@@ -14,6 +14,7 @@ use super::super::config::{STORE, import, only_over, permissions, tls};
 use crate::config::TlsFiles;
 use crate::names::Name;
 use crate::nats_conf::Conf;
+use crate::subjects;
 
 /// The account of the hubs that mirror this one's streams.
 const MIRRORS: &str = "MIRRORS";
@@ -42,19 +43,12 @@ pub struct Region {
     pub tls: TlsFiles,
 }
 
-/// Where a mirror's server asks for its consumer.
-fn api(stream: &Name) -> String {
-    format!("tidemirror.{stream}.api")
-}
-
-/// Where the consumer for the mirror at `hub` delivers.
-fn deliver(stream: &Name, hub: &str) -> String {
-    format!("tidemirror.{stream}.deliver.{hub}")
-}
-
 /// What a stream keeps that is a mirror at `hub`.
 pub(in crate::hub) fn mirror_of(stream: &Name, hub: &Name) -> Keeps {
-    Keeps::Mirror { api: api(stream), deliver: deliver(stream, hub.as_str()) }
+    Keeps::Mirror {
+        api: subjects::mirror_api(stream.as_str()),
+        deliver: subjects::mirror_deliver(stream.as_str(), hub.as_str()),
+    }
 }
 
 fn make_consumer(stream: &Name) -> String {
@@ -62,7 +56,7 @@ fn make_consumer(stream: &Name) -> String {
 }
 
 fn asked_for_consumer(stream: &Name) -> String {
-    format!("{}.CONSUMER.CREATE.{stream}", api(stream))
+    format!("{}.CONSUMER.CREATE.{stream}", subjects::mirror_api(stream.as_str()))
 }
 
 fn flow(stream: &Name) -> String {
@@ -75,7 +69,7 @@ pub(in crate::hub) fn store_exports(conf: &mut Conf, streams: &[Name]) {
         for (kind, subject) in [
             ("service", make_consumer(stream)),
             ("service", flow(stream)),
-            ("stream", deliver(stream, ">")),
+            ("stream", subjects::mirror_deliver(stream.as_str(), ">")),
         ] {
             conf.element(|conf| {
                 conf.text(kind, &subject);
@@ -91,7 +85,9 @@ pub(in crate::hub) fn mirrors_account(conf: &mut Conf, users: &[MirrorUser], str
         conf.array("users", |conf| {
             for user in users {
                 let publish = streams.iter().flat_map(|it| [asked_for_consumer(it), flow(it)]);
-                let hears = |it| format!("{}.>", deliver(it, user.name.as_str()));
+                let hears = |it: &Name| {
+                    format!("{}.>", subjects::mirror_deliver(it.as_str(), user.name.as_str()))
+                };
                 let mut subscribe: Vec<_> = streams.iter().map(hears).collect();
                 subscribe.push(SERVER_ANSWERS.to_owned());
                 conf.element(|conf| {
@@ -106,7 +102,13 @@ pub(in crate::hub) fn mirrors_account(conf: &mut Conf, users: &[MirrorUser], str
                 let asked = asked_for_consumer(stream);
                 import(conf, "service", STORE, &make_consumer(stream), Some(&asked));
                 import(conf, "service", STORE, &flow(stream), None);
-                import(conf, "stream", STORE, &deliver(stream, ">"), None);
+                import(
+                    conf,
+                    "stream",
+                    STORE,
+                    &subjects::mirror_deliver(stream.as_str(), ">"),
+                    None,
+                );
             }
         });
     });
