@@ -59,6 +59,9 @@ use std::time::Duration;
 /// uplink's time-out, and a machine that has other work.
 const CATCH_UP: Duration = Duration::from_secs(45);
 
+/// The same after ten noisy devices: half a million samples are read while more come.
+const CATCH_UP_ON_NOISE: Duration = Duration::from_secs(90);
+
 /// Random numbers that are the same in every run, so that what failed can be repeated.
 struct Dice(u64);
 

@@ -7,7 +7,7 @@ use tidegate_hil_tests::disk::Disk;
 use tidegate_hil_tests::wait::until;
 use tidegate_hil_tests::{Rig, Wishes, live_values};
 
-use crate::CATCH_UP;
+use crate::{CATCH_UP, CATCH_UP_ON_NOISE};
 
 /// How long the journal may take to need a segment on a machine that has other work.
 const TO_NEED: Duration = Duration::from_secs(60);
@@ -102,7 +102,7 @@ async fn a_disk_filled_by_others_costs_the_oldest_undelivered_frames_which_are_n
     hog.leave();
     rig.wan.restore().await.unwrap();
     rig.polls(20).await.unwrap();
-    let account = rig.account(CATCH_UP).await.unwrap();
+    let account = rig.account(CATCH_UP_ON_NOISE).await.unwrap();
     let why = account.short();
     assert!(account.findings.is_clean(), "{why}");
     assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
@@ -137,7 +137,7 @@ async fn a_disk_filled_by_others_stops_a_record_that_must_not_drop_until_there_i
     live_values(&rig, 5).await.unwrap();
     // A loss is written with its whole extent once it has not grown for some seconds.
     rig.polls(40).await.unwrap();
-    let account = rig.account(CATCH_UP).await.unwrap();
+    let account = rig.account(CATCH_UP_ON_NOISE).await.unwrap();
     let why = account.short();
     assert!(account.findings.is_clean(), "{why}");
     assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");

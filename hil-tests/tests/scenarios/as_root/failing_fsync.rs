@@ -5,7 +5,7 @@ use tidegate_hil_tests::disk::Disk;
 use tidegate_hil_tests::wait::until;
 use tidegate_hil_tests::{Rig, Wishes, live_values};
 
-use crate::CATCH_UP;
+use crate::{CATCH_UP, CATCH_UP_ON_NOISE};
 
 fn newest_segment(disk: &Disk) -> PathBuf {
     let names = std::fs::read_dir(disk.seen().join("journal")).unwrap();
@@ -46,7 +46,7 @@ async fn a_device_that_refuses_what_was_written_costs_no_record_that_was_promise
     disk.recover().unwrap();
     rig.gateway.alarm_is_over("journal-unwritable", Duration::from_secs(60)).await.unwrap();
     rig.polls(40).await.unwrap();
-    let account = rig.account(CATCH_UP).await.unwrap();
+    let account = rig.account(CATCH_UP_ON_NOISE).await.unwrap();
     let why = account.short();
     assert!(account.findings.is_clean(), "{why}");
     assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
@@ -61,7 +61,7 @@ async fn a_device_that_refuses_what_was_written_costs_no_record_that_was_promise
     rig.gateway.kill9().unwrap();
     rig.gateway.start().await.unwrap();
     rig.polls(10).await.unwrap();
-    let account = rig.account(CATCH_UP).await.unwrap();
+    let account = rig.account(CATCH_UP_ON_NOISE).await.unwrap();
     let why = account.short();
     assert!(account.findings.is_clean() && account.sequenced_causes().is_empty(), "{why}");
 }
