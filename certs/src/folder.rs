@@ -24,8 +24,8 @@
 
 mod state;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +40,8 @@ use crate::disk::{
 };
 use crate::generations::{Generation, GenerationStore, StoreError, Wiped};
 use crate::identity::{Identity, certificates_of};
-use crate::owner::{adopt, make_folder};
+use crate::lock;
+use crate::owner::make_folder;
 use crate::pem::{CERTIFICATE, REQUEST, pem_of, pem_of_all};
 use crate::request::{CertificateRequest, NotAccepted, RequestError};
 
@@ -51,7 +52,6 @@ const TOKEN: &str = "token";
 const CRL: &str = "crl.pem";
 const LAST_TIME: &str = "last-time";
 const STATE: &str = "state.json";
-const LOCK: &str = ".lock";
 
 /// Ten certificates with RSA-4096 keys are 25 kB.
 const MAX_CERTIFICATES: u64 = 1 << 20;
@@ -135,21 +135,10 @@ impl IdentityFolder {
     /// # Errors
     /// [`StoreError::Busy`] while another process holds it.
     pub fn lock(&self) -> Result<FolderLock, StoreError> {
-        let path = self.dir.join(LOCK);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_at("open", &path))?;
-        adopt(&path, &self.dir);
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Busy { dir: self.dir.clone() });
-            }
-            Err(TryLockError::Error(error)) => return Err(io_at("lock", &path)(error)),
+        let path = self.dir.join(lock::NAME);
+        let file = lock::open(&path, &self.dir).map_err(io_at("open", &path))?;
+        if !lock::take(&file, Duration::ZERO).map_err(io_at("lock", &path))? {
+            return Err(StoreError::Busy { dir: self.dir.clone() });
         }
         clear_drafts(&self.dir)?;
         Ok(FolderLock { _file: file })
@@ -479,7 +468,7 @@ impl IdentityFolder {
                 wiped.note(&path, gone.map(|()| true));
             }
         }
-        for name in [ROOTS, CRL, LAST_TIME, STATE, LOCK] {
+        for name in [ROOTS, CRL, LAST_TIME, STATE, lock::NAME] {
             let path = self.dir.join(name);
             wiped.note(&path, remove_file(&path, &mut step));
         }

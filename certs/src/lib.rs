@@ -20,6 +20,7 @@ mod generations;
 mod identity;
 mod key;
 pub mod lab;
+mod lock;
 #[cfg(test)]
 mod made;
 pub mod opcua;

@@ -3,16 +3,13 @@
 //! # Invariants
 //! - A file is replaced whole. Whoever changes anything holds the lock while it reads and writes.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::disk::{io_at, steps, write_file};
 use crate::generations::StoreError;
-use crate::owner::adopt;
-
-const LOCK: &str = ".lock";
+use crate::lock;
 
 /// A change takes some fsyncs; a disk that needs longer is broken.
 const LOCK_WITHIN: Duration = Duration::from_secs(10);
@@ -24,22 +21,10 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<(), StoreError> {
 
 /// Waits for other processes that change the folder, but not for ever.
 pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join(LOCK);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(io_at("open", &path))?;
-    adopt(&path, dir);
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WITHIN => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Busy { dir: dir.to_owned() });
-            }
-            Err(TryLockError::Error(error)) => return Err(io_at("lock", &path)(error)),
-        }
+    let path = dir.join(lock::NAME);
+    let file = lock::open(&path, dir).map_err(io_at("open", &path))?;
+    match lock::take(&file, LOCK_WITHIN).map_err(io_at("lock", &path))? {
+        true => Ok(file),
+        false => Err(StoreError::Busy { dir: dir.to_owned() }),
     }
 }

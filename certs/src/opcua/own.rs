@@ -10,11 +10,10 @@
 //!   now or when it was made. A clock that is never right makes no key after key.
 //! - A file that may not be read is no reason to make another key.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -33,7 +32,8 @@ use crate::files::rough;
 use crate::generations::{Generation, GenerationStore, StoreError, Wiped};
 use crate::identity::Identity;
 use crate::lab::ORGANISATION;
-use crate::owner::{adopt, make_folder};
+use crate::lock;
+use crate::owner::make_folder;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -58,7 +58,6 @@ const KEPT: usize = 3;
 /// Making a 3072-bit key takes some seconds on a small ARM; a process that holds the lock longer
 /// than this hangs.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
-const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// RFC 5280, Appendix A: ub-common-name.
 const MAX_COMMON_NAME: usize = 64;
@@ -361,27 +360,11 @@ impl Own {
             move |source| OwnError::Io { doing, path, source }
         };
         make_folder(&self.dir).map_err(io_at("make", &self.dir))?;
-        let path = self.dir.join(".lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_at("open", &path))?;
-        adopt(&path, &self.dir);
-        let began = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::Error(source)) => return Err(io_at("lock", &path)(source)),
-                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => {
-                    std::thread::sleep(LOCK_LOOK);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(OwnError::Busy { dir: self.dir.clone() });
-                }
-            }
+        let path = self.dir.join(lock::NAME);
+        let file = lock::open(&path, &self.dir).map_err(io_at("open", &path))?;
+        match lock::take(&file, LOCK_WAIT).map_err(io_at("lock", &path))? {
+            true => Ok(file),
+            false => Err(OwnError::Busy { dir: self.dir.clone() }),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The hub's nats-server configuration, from a plan.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::plan::{
-    Admitted, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
+    Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
 };
 use super::tier::{mirrors_account, regions_remotes, site_users, store_exports};
 use super::{LAST_VALUES, Ocsp};
 use crate::config::TlsFiles;
-use crate::names::GatewayId;
+use crate::names::{GatewayId, Name};
 use crate::nats_conf::{Conf, listen_text, text_of};
 use crate::subjects;
 
@@ -37,18 +38,7 @@ pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
         return Err(mistakes);
     }
     let mut conf = Conf::generated("Written by tidegate; changes are overwritten.");
-    conf.text("server_name", plan.server_name.as_str());
-    conf.text("listen", &listen_text(plan.client.listen));
-    if let Some(dir) = &plan.ports_dir {
-        conf.text("ports_file_dir", text_of(dir));
-    }
-    conf.set("max_payload", MAX_PAYLOAD);
-    // A dead link shows after about 14 s instead of 6 minutes.
-    conf.text("ping_interval", "5s");
-    conf.set("ping_max", 2);
-    if let Some(files) = &plan.client.tls {
-        mutual_tls(&mut conf, files);
-    }
+    head(&mut conf, &plan.server_name, &plan.client, plan.ports_dir.as_deref());
     conf.block("jetstream", |conf| {
         conf.text("store_dir", text_of(&plan.store_dir));
         conf.set("max_file_store", plan.max_store_bytes);
@@ -103,6 +93,22 @@ pub fn generate(plan: &HubPlan) -> Result<String, Vec<PlanError>> {
         conf.block(SYSTEM, |conf| system_users(conf, &plan.users));
     });
     Ok(conf.finish())
+}
+
+/// What every server of ours begins with: its name, its client port, and when a link is dead.
+pub(super) fn head(conf: &mut Conf, name: &Name, client: &ClientPort, ports_dir: Option<&Path>) {
+    conf.text("server_name", name.as_str());
+    conf.text("listen", &listen_text(client.listen));
+    if let Some(dir) = ports_dir {
+        conf.text("ports_file_dir", text_of(dir));
+    }
+    conf.set("max_payload", MAX_PAYLOAD);
+    // A dead link shows after about 14 s instead of 6 minutes.
+    conf.text("ping_interval", "5s");
+    conf.set("ping_max", 2);
+    if let Some(files) = &client.tls {
+        mutual_tls(conf, files);
+    }
 }
 
 /// What the stream's account lends to the others, and to nobody else.

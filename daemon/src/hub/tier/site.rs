@@ -13,13 +13,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::super::config::{
-    ANONYMOUS, GATEWAYS, READERS, SYSTEM, gateway_users, import, known_user, may_hear, may_publish,
-    mutual_tls, only_over, permissions, system_users, tls,
+    ANONYMOUS, GATEWAYS, READERS, SYSTEM, gateway_users, head, import, known_user, may_hear,
+    may_publish, mutual_tls, only_over, permissions, system_users, tls,
 };
-use super::super::plan::{Admitted, ClientPort, HubUser, LeafPort, MAX_PAYLOAD, Role};
+use super::super::plan::{Admitted, ClientPort, HubUser, LeafPort, Role};
 use crate::config::TlsFiles;
 use crate::names::Name;
-use crate::nats_conf::{Conf, listen_text, text_of};
+use crate::nats_conf::{Conf, listen_text};
 use crate::subjects;
 
 /// The account of the record's link to the region. Nobody logs in to it.
@@ -61,18 +61,7 @@ pub struct Site {
 #[must_use]
 pub fn generate_site(plan: &SitePlan) -> String {
     let mut conf = Conf::generated("Written by tidegate; changes are overwritten.");
-    conf.text("server_name", plan.server_name.as_str());
-    conf.text("listen", &listen_text(plan.client.listen));
-    if let Some(dir) = &plan.ports_dir {
-        conf.text("ports_file_dir", text_of(dir));
-    }
-    conf.set("max_payload", MAX_PAYLOAD);
-    // A dead link shows after about 14 s instead of 6 minutes.
-    conf.text("ping_interval", "5s");
-    conf.set("ping_max", 2);
-    if let Some(files) = &plan.client.tls {
-        mutual_tls(&mut conf, files);
-    }
+    head(&mut conf, &plan.server_name, &plan.client, plan.ports_dir.as_deref());
     conf.block("leafnodes", |conf| {
         conf.text("listen", &listen_text(plan.leaf.listen));
         conf.set("no_advertise", true);
