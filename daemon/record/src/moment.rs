@@ -15,6 +15,22 @@ pub(crate) fn rfc3339(nanoseconds: i64) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
 
+impl Moment {
+    /// Writes all of it, RFC 3339 with as many decimals as it needs: what JSON has.
+    ///
+    /// # Errors
+    /// When the formatter cannot be written.
+    pub fn exact(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&rfc3339(self.0))
+    }
+
+    /// RFC 3339 with as many decimals as it needs: what JSON has.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        rfc3339(self.0)
+    }
+}
+
 impl fmt::Display for Moment {
     /// Whole seconds: what a person compares with a clock on the wall.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

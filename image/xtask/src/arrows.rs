@@ -38,6 +38,12 @@ const ROWS: &[Row] = &[
         why: "packing and proving are pure",
     },
     Row {
+        package: "tidegate-query",
+        may_use: &["tidegate-journal", "tidegate-record", "tidegate-translator"],
+        must_not_use: &["async-nats", "tokio"],
+        why: "questions are answered from the record, whoever carries them",
+    },
+    Row {
         package: "tidegate-uplink",
         may_use: &["tidegate-journal"],
         must_not_use: &["async-nats", "tokio"],
@@ -56,6 +62,7 @@ const ROWS: &[Row] = &[
             "tidegate-journal",
             "tidegate-modbus",
             "tidegate-opcua",
+            "tidegate-query",
             "tidegate-record",
             "tidegate-translator",
             "tidegate-uplink",
@@ -70,6 +77,7 @@ const ROWS: &[Row] = &[
             "tidegate-journal",
             "tidegate-modbus",
             "tidegate-opcua",
+            "tidegate-query",
             "tidegate-record",
             "tidegate-translator",
             "tidegate-uplink",

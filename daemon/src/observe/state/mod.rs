@@ -12,7 +12,6 @@ mod counters;
 mod faults;
 mod health;
 mod parts;
-mod pattern;
 mod readings;
 mod report;
 
@@ -33,11 +32,11 @@ pub use parts::{
     AlarmReport, CertificateStatus, IdentityStatus, JournalStatus, LinkStatus, UplinkState,
     UplinkStatus,
 };
-pub use pattern::Pattern;
 pub use readings::{
     Alive, DeviceMeta, DeviceReport, MAX_PAGE, MissedCount, TagMeta, TagPage, TagReport, TagTotals,
 };
 pub use report::StatusReport;
+pub use tidegate_query::Pattern;
 
 use readings::Readings;
 
