@@ -118,6 +118,7 @@ impl Archive {
         let mut walk = Walk::new(&self.reader, watch);
         let book = self.book(&mut walk)?;
         let mut names = self.names(&plan.patterns, bounds, &mut walk, &book)?;
+        walk.believe(&book);
         drop(book);
         let mut answer = Answer::new(plan.limit, out);
         match &plan.what {

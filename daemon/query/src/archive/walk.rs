@@ -13,6 +13,7 @@ use tidegate_journal::{Epoch, EpochSpan, Frame, FrameRef, Read, ReadError, Reade
 use tidegate_record::samples::{Run, Scanner, TagSet};
 
 use super::Watch;
+use super::book::Book;
 use super::plan::Range;
 use crate::{Code, PartialCause, Refusal};
 
@@ -50,6 +51,17 @@ impl<'a> Walk<'a> {
             misfits: 0,
             epochs: reader.epochs(),
             scanner: Scanner::new(),
+        }
+    }
+
+    /// Leaves out what a later epoch says does not count: after a fork it was written there again.
+    pub(super) fn believe(&mut self, book: &Book) {
+        for predecessor in book.predecessors.values().filter(|it| it.carried_frames > 0) {
+            let end = predecessor.last.map_or(0, |last| last.frame.saturating_add(1));
+            let old = self.epochs.iter_mut().find(|span| Some(span.epoch) == predecessor.epoch);
+            if let Some(old) = old {
+                old.end_frame = old.end_frame.min(end);
+            }
         }
     }
 
