@@ -2,7 +2,7 @@
 //!
 //! - `day frames` reads frames from memory.
 //! - `day make DIR TAGS SECONDS` makes a journal in an empty directory; it ends now.
-//! - `day ask DIR` asks what was made.
+//! - `day ask DIR TAGS` asks what was made.
 //! - `day print TAGS SECONDS` prints the same samples for a peer.
 //!
 //! All but the last answer with a JSON object on each line.
@@ -44,12 +44,16 @@ fn main() -> Result<(), Failure> {
         ["make", place, tags, seconds] => {
             make::make(Path::new(place), &Day::ending_now(tags, seconds)?)?
         }
-        ["ask", place] => ask::rows(Path::new(place))?,
+        ["ask", place, tags] => ask::rows(Path::new(place), tags)?,
         ["print", tags, seconds] => {
             make::print(&Day::ending_now(tags, seconds)?)?;
             Vec::new()
         }
-        _ => return Err("day frames | make DIR TAGS SECONDS | ask DIR | print TAGS SECONDS".into()),
+        _ => {
+            return Err(
+                "day frames | make DIR TAGS SECONDS | ask DIR TAGS | print TAGS SECONDS".into()
+            );
+        }
     };
     for row in rows {
         println!("{row}");

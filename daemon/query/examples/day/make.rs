@@ -16,7 +16,7 @@ use tidegate_translator::{Sample, TagId, TagPath, Timestamp, Value, ValueKind};
 use crate::signals::{mixed, noise};
 use crate::{Failure, float};
 
-const SECOND: i64 = 1_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 /// What the recorder puts into one frame of a thousand tags: it commits at once when 16 KiB wait,
 /// at 6 bytes a sample.
 pub(crate) const SCANS_PER_FRAME: i64 = 3;
@@ -36,8 +36,7 @@ impl Day {
     /// One that ends now.
     pub(crate) fn ending_now(tags: &str, seconds: &str) -> Result<Self, Failure> {
         let (tags, seconds) = (tags.parse()?, seconds.parse()?);
-        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
-        Ok(Self { tags, seconds, start: (now - seconds) * SECOND })
+        Ok(Self { tags, seconds, start: (now() / SECOND - seconds) * SECOND })
     }
 
     /// Appends one scan of all tags, whose numbers begin at 1: blocks of 50 registers are answered
@@ -50,7 +49,7 @@ impl Day {
         }));
     }
 
-    fn catalog(&self) -> Result<Catalog, Failure> {
+    pub(crate) fn catalog(&self) -> Result<Catalog, Failure> {
         let mut catalog = Catalog::new();
         for tag in 0..self.tags {
             let kind = mixed(tag, 0).kind();
@@ -172,8 +171,13 @@ pub(crate) fn bytes_of(place: &Path, end: &str) -> Result<u64, Failure> {
 
 /// A reader of what was made; the journal goes with it.
 pub(crate) fn reader(place: &Path) -> Result<(Journal, Reader), Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    let journal = open(place, i64::try_from(now.as_nanos())?)?;
+    let journal = open(place, now())?;
     let reader = journal.reader();
     Ok((journal, reader))
+}
+
+/// The wall clock, nanoseconds since 1970 UTC.
+pub(crate) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
 }
