@@ -28,6 +28,8 @@ enum Step {
     /// The clock is set, by so many seconds.
     Set(i64),
     Commit,
+    /// Sidecars are written.
+    Advance,
     Catalog,
     Epoch(Option<u64>),
 }
@@ -39,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..TAGS, "[a-z]{0,12}").prop_map(|(tag, text)| Step::Say { tag, text }),
         1 => (-5000..5000_i64).prop_map(Step::Set),
         2 => Just(Step::Commit),
+        1 => Just(Step::Advance),
         1 => Just(Step::Catalog),
         1 => prop::option::of(0..6_u64).prop_map(Step::Epoch),
     ]
@@ -92,6 +95,7 @@ fn play(rig: &mut Rig, steps: &[Step]) {
             }
             Step::Set(by) => rig.now += by * SECOND,
             Step::Commit => rig.commit(),
+            Step::Advance => rig.advance(),
             Step::Catalog => rig.record_catalog(),
             Step::Epoch(carried) => rig.begin_epoch(*carried),
         }

@@ -12,6 +12,7 @@ use tidegate_journal::{
     ClockState, Codec, DirStorage, Draft, Epoch, EpochReason, Journal, Kind, LossRecord,
     MIN_SEGMENT_BYTES, Read, Settings, Stamp, Unsequenced, frame,
 };
+use tidegate_query::sidecar::Progress;
 use tidegate_query::{
     Archive, Bounds, Catalogs, History, PartialCause, Refusal, Row, Summary, Watch,
 };
@@ -113,6 +114,7 @@ impl Rig {
         let settings = Settings {
             segment_bytes: MIN_SEGMENT_BYTES,
             headroom: 0,
+            sidecar_bytes: MIN_SEGMENT_BYTES,
             ..Settings::new("PlantA", "gw-1", segments * MIN_SEGMENT_BYTES)
         };
         let (journal, _) = Journal::open(storage, settings, stamp((START, START))).unwrap();
@@ -162,6 +164,11 @@ impl Rig {
 
     pub fn commit(&mut self) {
         self.journal.commit().unwrap();
+    }
+
+    /// Writes the sidecars that are missing.
+    pub fn advance(&self) {
+        while self.archive.sidecars().advance(&mut || true).unwrap() == Progress::More {}
     }
 
     /// Begins an epoch; the last `carried` frames are written again in it.
