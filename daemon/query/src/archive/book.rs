@@ -15,13 +15,15 @@ use tidegate_journal::{
 use tidegate_record::{Catalog, CatalogPart, ClockEvent};
 
 use super::plan::Range;
-use super::walk::{Segment, Walk};
+use super::walk::{Damage, Holes, Segment, Walk};
 use crate::{Code, PartialCause, Refusal};
 
 /// The most losses that are kept in memory: 65,536 of about 200 bytes.
 const MAX_LOSSES: usize = 64 * 1024;
 /// The most steps of the clock; one that is set this often has no time worth a gap.
 const MAX_STEPS: usize = 1024;
+/// The most damaged places; more are no record any more.
+const MAX_DAMAGE: usize = 1024;
 /// The most epochs whose names are kept beside the one being written.
 const MAX_CATALOGS: usize = 16;
 /// Less than this is no step: clocks are slewed, and read one after the other.
@@ -52,6 +54,8 @@ pub(super) struct Book {
     pub steps: Vec<(FrameRef, ClockEvent)>,
     pub catalogs: HashMap<Epoch, Catalog>,
     pub predecessors: HashMap<Epoch, Predecessor>,
+    /// Frames that were found damaged and that no record names yet.
+    pub damage: Vec<Damage>,
     /// Losses that were forgotten for want of room.
     forgotten: u64,
     next: Option<FrameRef>,
@@ -101,7 +105,17 @@ impl Book {
         }
         let listed = digest.and_then(|digest| {
             let end = digest.end_frame();
-            let mut spots: Vec<_> = digest.others().ok()?.iter().map(|it| it.spot).collect();
+            let others = digest.others().ok()?;
+            let mut all: Vec<_> = others.iter().chain(&digest.frames().ok()?).copied().collect();
+            all.retain(|note| (first..end).contains(&note.spot.number));
+            all.sort_by_key(|note| note.spot.number);
+            let mut holes = Holes::new(segment.span.epoch, first);
+            for note in &all {
+                self.damage.extend(holes.see(note.spot.number, note.wall));
+            }
+            self.damage.extend(holes.end(end.min(segment.span.end_frame)));
+            self.damage.truncate(MAX_DAMAGE);
+            let mut spots: Vec<_> = others.iter().map(|it| it.spot).collect();
             spots.retain(|spot| (first..end.min(segment.span.end_frame)).contains(&spot.number));
             Some((spots, end))
         });
@@ -192,6 +206,23 @@ impl Book {
         }
     }
 
+    /// Frames that cannot be read and that no bridge names.
+    pub(super) fn unnamed(&self, met: &[Damage]) -> Vec<Damage> {
+        let is_named = |damage: &Damage| {
+            let names = |hole: &Hole| {
+                hole.at.epoch == damage.epoch
+                    && hole.bridge.first_frame <= damage.first
+                    && hole.bridge.last_frame.saturating_add(1) >= damage.end
+            };
+            self.holes.iter().any(names)
+        };
+        let mut all: Vec<Damage> = self.damage.iter().chain(met).copied().collect();
+        all.sort_by_key(|damage| (damage.epoch, damage.first, damage.end));
+        all.dedup();
+        all.retain(|damage| !is_named(damage));
+        all
+    }
+
     fn take_missed(&mut self, at: FrameRef, loss: Unsequenced) {
         let key = (at.epoch, loss.id);
         if self.missed.get(&key).is_some_and(|known| known.loss.to > loss.to) {
@@ -216,6 +247,9 @@ impl Book {
         self.missed.retain(|_, known| is_kept(&known.at));
         self.holes.retain(|hole| is_kept(&hole.at));
         self.steps.retain(|(at, _)| is_kept(at));
+        self.damage.retain(|it| {
+            spans.iter().any(|span| span.epoch == it.epoch && span.first_frame < it.end)
+        });
         self.predecessors.retain(|epoch, _| spans.iter().any(|span| span.epoch == *epoch));
         self.catalogs.retain(|epoch, _| spans.iter().any(|span| span.epoch == *epoch));
     }

@@ -11,6 +11,7 @@ use tidegate_record::Moment;
 
 use super::book::Book;
 use super::plan::Range;
+use super::walk::Damage;
 use crate::{Coverage, Gap};
 
 /// The most gaps that are listed: about 30 KiB. The longest are.
@@ -37,8 +38,13 @@ pub(super) struct Meant<'a> {
 }
 
 /// Everything of the book that may be missing in a range, and what lies before and behind the
-/// record; `kept` is the time of the oldest and of the newest frame, `None` for an empty record.
-pub(super) fn missing(book: &Book, range: Range, kept: Option<(i64, i64)>) -> Vec<Missing> {
+/// record. `met` is damage that was met while reading; `kept` is the time of the oldest and of the newest frame, `None` for an empty record.
+pub(super) fn missing(
+    book: &Book,
+    met: &[Damage],
+    range: Range,
+    kept: Option<(i64, i64)>,
+) -> Vec<Missing> {
     let of_gateway = |from, to, cause: &str, count| Missing {
         range: Range { from, to },
         who: GATEWAY.to_owned(),
@@ -63,6 +69,10 @@ pub(super) fn missing(book: &Book, range: Range, kept: Option<(i64, i64)>) -> Ve
         let count = bridge.end_seq.checked_sub(bridge.first_seq);
         let cause = cause_word(bridge.cause);
         all.push(of_gateway(bridge.wall.0, bridge.wall.1.saturating_add(1), cause, count));
+    }
+    for damage in book.unnamed(met) {
+        let (from, to) = damage.wall;
+        all.push(of_gateway(from, to.saturating_add(1), "damaged", None));
     }
     for (_, event) in &book.steps {
         if event.wall_after > event.wall_before {

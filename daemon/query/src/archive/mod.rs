@@ -145,7 +145,7 @@ impl Archive {
             let tags = names.meant();
             let kept = walk.kept();
             let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            let missing = coverage::missing(&book, plan.past(), kept);
+            let missing = coverage::missing(&book, &walk.damage, plan.past(), kept);
             summary.coverage = Some(coverage::of(plan.past(), &tags, missing));
             summary.notes.extend(book.notes());
         }

@@ -37,6 +37,18 @@ pub(super) struct Segment {
     pub clipped: bool,
 }
 
+/// Frames that should be there and cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub epoch: Epoch,
+    /// The first that is missing.
+    pub first: u64,
+    /// The one after the last.
+    pub end: u64,
+    /// From the time of the frame before to that of the one after, as far as there are such.
+    pub wall: (i64, i64),
+}
+
 /// What is read for one question.
 pub(super) struct Walk<'a> {
     pub reader: Reader,
@@ -47,6 +59,8 @@ pub(super) struct Walk<'a> {
     pub dropped: bool,
     /// Frames whose bodies do not hold what their headers say.
     pub misfits: u64,
+    /// Frames that were met as damaged.
+    pub damage: Vec<Damage>,
     /// What was kept when the question began, oldest first.
     pub epochs: Vec<EpochSpan>,
     pub segments: Vec<Segment>,
@@ -65,6 +79,7 @@ impl<'a> Walk<'a> {
             ended: None,
             dropped: false,
             misfits: 0,
+            damage: Vec::new(),
             epochs: reader.epochs(),
             segments: segments.map(|span| Segment { span, clipped: false }).collect(),
             reader,
@@ -206,8 +221,14 @@ impl<'a> Walk<'a> {
     ) -> Result<ControlFlow<()>, Refusal> {
         let reader = self.reader.clone();
         let mut shown = Shown::default();
-        let visited =
-            reader.visit(span, first, &mut |frame, _| shown.show(self, frame, range, visit));
+        let mut holes = Holes::new(span.epoch, first.max(span.first_frame));
+        let visited = reader.visit(span, first, &mut |frame, _| {
+            self.damage.extend(holes.see(frame.header.number, frame.header.wall));
+            shown.show(self, frame, range, visit)
+        });
+        if matches!(visited, Ok(Visited::All)) {
+            self.damage.extend(holes.end(span.end_frame));
+        }
         shown.end(self, visited).map(|(flow, _)| flow)
     }
 
@@ -280,6 +301,35 @@ impl<'a> Walk<'a> {
             _ => return None,
         };
         frame::decode(&batch.bytes).ok().map(|frame| frame.header.wall)
+    }
+}
+
+/// Finds what is missing between frames that are seen in order.
+#[derive(Debug)]
+pub(super) struct Holes {
+    epoch: Epoch,
+    next: u64,
+    seen_until: Option<i64>,
+}
+
+impl Holes {
+    pub(super) const fn new(epoch: Epoch, first: u64) -> Self {
+        Self { epoch, next: first, seen_until: None }
+    }
+
+    /// What is missing before the frame of this number.
+    pub(super) fn see(&mut self, number: u64, wall: (i64, i64)) -> Option<Damage> {
+        let (first, from) = (self.next, self.seen_until);
+        self.next = number.saturating_add(1);
+        self.seen_until = Some(wall.1);
+        let wall = (from.unwrap_or(wall.0), wall.0);
+        (number > first).then_some(Damage { epoch: self.epoch, first, end: number, wall })
+    }
+
+    /// What is missing before the end.
+    pub(super) fn end(self, end: u64) -> Option<Damage> {
+        let wall = self.seen_until.map_or((i64::MIN, i64::MAX), |seen| (seen, seen));
+        (end > self.next).then_some(Damage { epoch: self.epoch, first: self.next, end, wall })
     }
 }
 

@@ -100,7 +100,7 @@ pub struct Rig {
     pub archive: Archive,
     pub now: i64,
     packer: Packer,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 pub fn stamp(wall: (i64, i64)) -> Stamp {
@@ -121,8 +121,7 @@ impl Rig {
         let catalog = Arc::new(catalog());
         let catalogs = Arc::new(Fixed(Arc::clone(&catalog)));
         let archive = Archive::new("PlantA/gw-1".into(), journal.reader(), catalogs);
-        let mut rig =
-            Self { journal, catalog, archive, now: START, packer: Packer::new(), _dir: dir };
+        let mut rig = Self { journal, catalog, archive, now: START, packer: Packer::new(), dir };
         rig.record_catalog();
         rig
     }
@@ -169,6 +168,19 @@ impl Rig {
     /// Writes the sidecars that are missing.
     pub fn advance(&self) {
         while self.archive.sidecars().advance(&mut || true).unwrap() == Progress::More {}
+    }
+
+    /// Spoils some bytes in the middle of the oldest segment.
+    pub fn damage_the_first_segment(&self) {
+        let mut files: Vec<_> =
+            std::fs::read_dir(self.dir.path()).unwrap().map(|it| it.unwrap().path()).collect();
+        files.retain(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with("seg-") && name.ends_with(".tgj")
+        });
+        files.sort();
+        let file = std::fs::File::options().write(true).open(&files[0]).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0x55; 64], 40_000).unwrap();
     }
 
     /// Begins an epoch; the last `carried` frames are written again in it.
