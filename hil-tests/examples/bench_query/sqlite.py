@@ -14,9 +14,9 @@ QUESTIONS = [
     (
         "one tag, all of it, every 5 min",
         f"SELECT t / {STEP}, count(*), min(v), max(v), avg(v), max(t), v FROM sample"
-        f" WHERE tag = 507 GROUP BY t / {STEP}",
+        f" WHERE tag = 508 GROUP BY t / {STEP}",
     ),
-    ("one tag, raw, 1 h", "SELECT t, seq, v FROM sample WHERE tag = 507 ORDER BY t"),
+    ("one tag, raw, 1 h", "SELECT t, seq, v FROM sample WHERE tag = 508 ORDER BY t"),
     (
         "every tag, all of it, every 4 min",
         f"SELECT tag, t / {STEP * 4 // 5}, count(*), avg(v) FROM sample GROUP BY 1, 2",
