@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::SegmentSpan;
 use crate::error::{SidecarError, StorageError};
 use crate::log::{Segment, Shared};
 use crate::segment::{
@@ -128,6 +129,27 @@ impl Sidecars {
         }
     }
 
+    /// Counts a sidecar as damaged, and removes it where that is allowed.
+    pub(crate) fn discard(&self, number: u64) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        let storage = {
+            let list = self.list();
+            list.storage.clone().filter(|_| list.limits.is_some())
+        };
+        match storage {
+            Some(storage) => self.remove(&*storage, number),
+            None => {
+                self.take(number);
+            }
+        }
+    }
+
+    /// Notes which segments have one.
+    pub(crate) fn mark(&self, spans: &mut [SegmentSpan]) {
+        let list = self.list();
+        spans.iter_mut().for_each(|span| span.sidecar = list.files.contains_key(&span.number));
+    }
+
     /// Opens a segment's sidecar; `None` when there is none that fits it.
     pub(crate) fn open(
         &self,
@@ -136,10 +158,10 @@ impl Sidecars {
         meter: &Arc<AtomicU64>,
     ) -> Option<Sidecar> {
         let number = segment.header.number;
-        let (storage, may_remove) = {
+        let storage = {
             let list = self.list();
             list.files.get(&number)?;
-            (Arc::clone(list.storage.as_ref()?), list.limits.is_some())
+            Arc::clone(list.storage.as_ref()?)
         };
         let name = sidecar_name(number);
         let file = storage.open(&name).ok()?;
@@ -148,12 +170,7 @@ impl Sidecars {
             // A device that refuses says nothing of what is in it.
             Err(Some(_)) => None,
             Err(None) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                if may_remove {
-                    self.remove(&*storage, number);
-                } else {
-                    self.take(number);
-                }
+                self.discard(number);
                 None
             }
         }

@@ -44,6 +44,8 @@ pub struct SegmentSpan {
     pub sealed: bool,
     /// Its size on the disk.
     pub bytes: u64,
+    /// Whether a sidecar seems to be there.
+    pub sidecar: bool,
 }
 
 /// Where a frame stands in its segment.
@@ -114,7 +116,7 @@ impl Reader {
     /// The segments that are kept, oldest first; the last one is being written.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentSpan> {
-        self.with_log(|log| {
+        let mut spans: Vec<SegmentSpan> = self.with_log(|log| {
             let last = log.segments.len().saturating_sub(1);
             let span = |(at, segment): (usize, &Arc<Segment>)| {
                 let (start, end) = (segment.start(), log.end_of(at)?);
@@ -127,10 +129,13 @@ impl Reader {
                     end_seq: end.seq,
                     sealed: at != last,
                     bytes: segment.bytes,
+                    sidecar: false,
                 })
             };
             log.segments.iter().enumerate().filter_map(span).collect()
-        })
+        });
+        self.shared().sidecars.mark(&mut spans);
+        spans
     }
 
     /// The segment as it is now, and where it ends.
@@ -280,6 +285,11 @@ impl Reader {
         }
         let (segment, end) = self.find(span)?;
         self.shared().sidecars.open(&segment, end, self.meter_shared())
+    }
+
+    /// Says that a sidecar's content makes no sense: it goes, to be made again.
+    pub fn drop_sidecar(&self, span: &SegmentSpan) {
+        self.shared().sidecars.discard(span.number);
     }
 
     /// Writes the sidecar of a sealed segment, in place of one that is there.
