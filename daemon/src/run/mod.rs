@@ -9,6 +9,7 @@ mod checkpoints;
 mod descriptors;
 mod devices;
 mod found;
+mod fresh;
 mod heap;
 pub mod modbus_tls;
 pub(crate) mod opcua;
@@ -40,6 +41,7 @@ use crate::recorder::{Ingress, Losses, Opened, Recorder, RecorderGone, StartErro
 use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
 
 use devices::Devices;
+pub use fresh::{FreshReading, FreshReads, MAX_FRESH_TAGS};
 use roster::Roster;
 use watch::Watch;
 
@@ -248,7 +250,8 @@ async fn daemon(
     let credentials = Arc::new(credentials);
     opcua::tended(&mut supervisor, Arc::clone(&credentials));
     let opcua = opcua::maker(Arc::clone(&clock), credentials);
-    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
+    let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));
+    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, fresh);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
     // those of a reload, right after the start.

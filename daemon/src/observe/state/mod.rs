@@ -269,6 +269,12 @@ impl Board {
         lock(&self.readings).latest(tags, Instant::now())
     }
 
+    /// The device of each of these tags; `None` for one that is not configured.
+    #[must_use]
+    pub fn owners(&self, tags: impl IntoIterator<Item = TagId>) -> Vec<Option<Arc<str>>> {
+        lock(&self.readings).owners(tags)
+    }
+
     /// A page of the latest values, in the order of their paths: those that match `pattern`, after
     /// the path `after`, at most `limit` (never more than [`MAX_PAGE`]).
     #[must_use]

@@ -444,6 +444,16 @@ impl Readings {
         tags.into_iter().filter_map(sample).collect()
     }
 
+    pub(super) fn owners(&self, tags: impl IntoIterator<Item = TagId>) -> Vec<Option<Arc<str>>> {
+        let mut near = 0;
+        let owner = |id| {
+            let place = self.tags.place(id, near)?;
+            near = place + 1;
+            Some(Arc::clone(&self.tags.at(place)?.kin.device))
+        };
+        tags.into_iter().map(owner).collect()
+    }
+
     /// Nanoseconds; 0 before the first reading, when no tag has an age.
     fn since_origin(&self, at: Instant) -> u64 {
         self.origin.map_or(0, |origin| nanos(at.saturating_duration_since(origin)))
