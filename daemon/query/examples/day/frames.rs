@@ -8,7 +8,7 @@ use tidegate_journal::Codec;
 use tidegate_record::samples::{self, Body, Packer, Run, Scanner, TagSet, Values};
 use tidegate_translator::TagId;
 
-use crate::make::scan_of;
+use crate::make::Day;
 use crate::{Failure, cpu, float};
 
 /// Each way of reading goes on for at least so long.
@@ -18,7 +18,7 @@ const SCANS: i64 = 240;
 
 /// Count, sum and extremes, as a bucket has them: kept for each tag.
 #[derive(Clone, Copy)]
-struct Tally {
+pub(crate) struct Tally {
     count: u64,
     sum: f64,
     min: f64,
@@ -26,9 +26,10 @@ struct Tally {
 }
 
 impl Tally {
-    const NOTHING: Self = Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
+    pub(crate) const NOTHING: Self =
+        Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 
-    fn add(&mut self, run: &Run<'_>) {
+    pub(crate) fn add(&mut self, run: &Run<'_>) {
         self.count += run.len() as u64;
         match run.values {
             Values::F64(values) => values.iter().for_each(|v| self.number(*v)),
@@ -50,7 +51,7 @@ impl Tally {
 
 pub(crate) fn rows() -> Result<Vec<Json>, Failure> {
     let mut rows = Vec::new();
-    for (tags, scans) in [(1_000, 1), (1_000, 5), (100, 50)] {
+    for (tags, scans) in [(1_000, 1), (1_000, 3), (100, 30)] {
         let (bodies, total) = packed(tags, scans);
         let bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
         let mut row = |how: &str, rate: f64| {
@@ -63,7 +64,7 @@ pub(crate) fn rows() -> Result<Vec<Json>, Failure> {
             }));
         };
         let mut scanner = Scanner::new();
-        let mut tallies = vec![Tally::NOTHING; usize::try_from(tags)?];
+        let mut tallies = vec![Tally::NOTHING; usize::try_from(tags)? + 1];
         let all = TagSet::all();
         row(
             "buckets of every tag",
@@ -79,7 +80,7 @@ pub(crate) fn rows() -> Result<Vec<Json>, Failure> {
             })?,
         );
         black_box(tallies.iter().map(|t| t.sum + t.min + t.max + float(t.count)).sum::<f64>());
-        let one = TagSet::from_iter([TagId(tags / 2 + 5)]);
+        let one = TagSet::from_iter([TagId(tags / 2 + 6)]);
         row(
             "one tag of all",
             rate(total, || {
@@ -121,8 +122,9 @@ pub(crate) fn rows() -> Result<Vec<Json>, Failure> {
 fn packed(tags: u32, scans: i64) -> (Vec<Body>, u64) {
     let mut packer = Packer::new();
     let (mut bodies, mut batch, mut total) = (Vec::new(), Vec::new(), 0);
+    let day = Day { tags, seconds: SCANS, start: 1_790_000_000_000_000_000 };
     for scan in 0..SCANS {
-        scan_of(tags, scan, &mut batch);
+        day.scan(scan, &mut batch);
         if (scan + 1) % scans == 0 {
             total += batch.len() as u64;
             bodies.extend(packer.pack(&batch).bodies);

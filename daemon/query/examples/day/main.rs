@@ -1,16 +1,24 @@
 //! Makes a day of record and asks it, for the benchmark of questions.
 //!
-//! `day frames` reads frames from memory.
-//! Each line of the answer is a JSON object.
+//! - `day frames` reads frames from memory.
+//! - `day make DIR TAGS SECONDS` makes a journal in an empty directory; it ends now.
+//! - `day ask DIR TAGS` asks what was made.
+//! - `day print TAGS SECONDS` prints the same samples for a peer.
+//!
+//! All but the last answer with a JSON object on each line.
 #![expect(clippy::print_stdout, reason = "lines of JSON are what it answers")]
 
+mod ask;
 mod frames;
 mod make;
 #[path = "../../../examples/bench_pipeline/signals.rs"]
 #[allow(dead_code, reason = "the other benchmark uses the rest")]
 mod signals;
 
+use std::path::Path;
 use std::time::Duration;
+
+use make::Day;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -33,7 +41,19 @@ fn main() -> Result<(), Failure> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let rows = match arguments.as_slice() {
         ["frames"] => frames::rows()?,
-        _ => return Err("day frames".into()),
+        ["make", place, tags, seconds] => {
+            make::make(Path::new(place), &Day::ending_now(tags, seconds)?)?
+        }
+        ["ask", place, tags] => ask::rows(Path::new(place), tags)?,
+        ["print", tags, seconds] => {
+            make::print(&Day::ending_now(tags, seconds)?)?;
+            Vec::new()
+        }
+        _ => {
+            return Err(
+                "day frames | make DIR TAGS SECONDS | ask DIR TAGS | print TAGS SECONDS".into()
+            );
+        }
     };
     for row in rows {
         println!("{row}");

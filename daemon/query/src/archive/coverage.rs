@@ -37,8 +37,8 @@ pub(super) struct Meant<'a> {
 }
 
 /// Everything of the book that may be missing in a range, and what lies before and behind the
-/// record; `oldest` is the time of the oldest kept frame, `None` for an empty record.
-pub(super) fn missing(book: &Book, range: Range, oldest: Option<i64>) -> Vec<Missing> {
+/// record; `kept` is the time of the oldest and of the newest frame, `None` for an empty record.
+pub(super) fn missing(book: &Book, range: Range, kept: Option<(i64, i64)>) -> Vec<Missing> {
     let of_gateway = |from, to, cause: &str, count| Missing {
         range: Range { from, to },
         who: GATEWAY.to_owned(),
@@ -70,10 +70,9 @@ pub(super) fn missing(book: &Book, range: Range, oldest: Option<i64>) -> Vec<Mis
             all.push(of_gateway(event.wall_before, event.wall_after, "clock-set", None));
         }
     }
-    let begins = oldest.unwrap_or(range.to);
+    let (begins, newest) = kept.unwrap_or((range.to, i64::MAX));
     all.push(of_gateway(i64::MIN, begins, "before-record", None));
-    let durable = book.newest.map_or(begins, |newest| newest.saturating_add(1));
-    all.push(of_gateway(durable, i64::MAX, "not-yet-durable", None));
+    all.push(of_gateway(newest.saturating_add(1), i64::MAX, "not-yet-durable", None));
     all.retain_mut(|missing| {
         missing.range.from = missing.range.from.max(range.from);
         missing.range.to = missing.range.to.min(range.to);
