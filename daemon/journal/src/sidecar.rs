@@ -206,11 +206,12 @@ impl Shared {
                 _ => return Err(SidecarError::ReadOnly),
             }
         };
-        let (head, bytes) = head_of(segment, end, content)
-            .ok_or(SidecarError::TooLarge { length: content.len(), limit: limits.sidecar_bytes })?;
+        let too_large =
+            || SidecarError::TooLarge { length: content.len(), limit: limits.sidecar_bytes };
+        let (head, rest) = parts_of(segment, end, content).ok_or_else(too_large)?;
+        let bytes = BLOCK_OFFSET + rest.len() as u64;
         if bytes > limits.sidecar_bytes {
-            let length = content.len();
-            return Err(SidecarError::TooLarge { length, limit: limits.sidecar_bytes });
+            return Err(too_large());
         }
         let name = sidecar_name(number);
         let failed = |action| {
@@ -227,11 +228,7 @@ impl Shared {
         self.sidecars.remove(&*storage, number);
         let file = storage.create(&name, bytes).map_err(failed("create"))?;
         // The header last: without it the rest counts for nothing.
-        let written = (|| {
-            file.write_at(content, align(head.len() as u64))?;
-            file.write_at(&head[BLOCK..], BLOCK_OFFSET)?;
-            file.write_at(&head[..BLOCK], 0)
-        })();
+        let written = file.write_at(&rest, BLOCK_OFFSET).and_then(|()| file.write_at(&head, 0));
         if let Err(source) = written {
             let _ = storage.remove(&name);
             return Err(failed("write")(source).into());
@@ -246,20 +243,19 @@ impl Shared {
     }
 }
 
-/// Header and checksums, and what the whole file takes.
-fn head_of(segment: &Segment, end: Tail, content: &[u8]) -> Option<(Vec<u8>, u64)> {
-    let sums: Vec<u8> =
-        content.chunks(BLOCK).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
+/// The header, and what stands behind it: a checksum for each block of the content, and the content.
+fn parts_of(segment: &Segment, end: Tail, content: &[u8]) -> Option<([u8; BLOCK], Vec<u8>)> {
+    let sums = content.chunks(BLOCK).flat_map(|block| crc32c::crc32c(block).to_le_bytes());
+    let mut rest: Vec<u8> = sums.collect();
     let header = SidecarHeader {
         segment: segment.header.clone(),
         end,
         content: content.len() as u64,
-        sums: crc32c::crc32c(&sums),
+        sums: crc32c::crc32c(&rest),
     };
-    let mut head = sealed_block(MAGIC, &postcard::to_stdvec(&header).ok()?)?.to_vec();
-    head.extend_from_slice(&sums);
-    let bytes = align(head.len() as u64) + content.len() as u64;
-    (header.content <= MAX_CONTENT_BYTES).then_some((head, bytes))
+    rest.extend_from_slice(content);
+    let head = sealed_block(MAGIC, &postcard::to_stdvec(&header).ok()?)?;
+    (header.content <= MAX_CONTENT_BYTES).then_some((head, rest))
 }
 
 /// A segment's sidecar, open for reading.
@@ -302,7 +298,7 @@ impl Sidecar {
         if sums.len() != 4 * blocks || crc32c::crc32c(&sums) != header.sums {
             return Err(None);
         }
-        let begins = align(BLOCK_OFFSET + sums.len() as u64);
+        let begins = BLOCK_OFFSET + sums.len() as u64;
         let sums = sums.chunks_exact(4).filter_map(|it| it.try_into().ok());
         let sums = sums.map(u32::from_le_bytes).collect();
         let meter = Arc::clone(meter);

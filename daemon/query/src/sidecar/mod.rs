@@ -15,6 +15,8 @@ mod keeper;
 mod notes;
 mod numbers;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::ops::Range;
