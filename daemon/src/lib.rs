@@ -20,6 +20,7 @@ pub mod observe;
 pub mod recorder;
 pub mod run;
 mod shared;
+pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
