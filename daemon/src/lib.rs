@@ -21,6 +21,7 @@ pub mod observe;
 pub mod recorder;
 pub mod run;
 mod shared;
+pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
