@@ -1,6 +1,7 @@
 //! The Tidegate daemon: configuration, supervision, recorder, live plane, uplink, leaf, and the
 //! command line over them. `ARCHITECTURE.md` has the map.
 
+pub mod asker;
 mod bulk;
 mod by_tag;
 pub mod causes;
@@ -22,6 +23,7 @@ pub mod observe;
 pub mod recorder;
 pub mod run;
 mod shared;
+pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
