@@ -86,7 +86,7 @@ impl Everywhere {
         if matches!(asker.place(), Place::Leaf(_)) {
             return Ok(None);
         }
-        let report = look(&ProveArgs {
+        let args = ProveArgs {
             access: self.reach.access(),
             gateway: id,
             from: None,
@@ -94,8 +94,8 @@ impl Everywhere {
             journal: None,
             authority: None,
             json: true,
-        });
-        let report = report.await.map_err(|failure| failure.text().to_owned())?;
+        };
+        let report = look(&args).await.map_err(|failure| failure.text().to_owned())?;
         serde_json::to_value(report).map(Some).map_err(|error| error.to_string())
     }
 }

@@ -106,6 +106,7 @@ mod tests {
             from: "2026-01-01T00:00:00Z".into(),
             to: "2026-01-01T01:00:00Z".into(),
             share,
+            tags: 1,
             gaps: if share < 1.0 { vec![gap] } else { Vec::new() },
             gaps_left_off: 0,
         };
