@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::book::DeviceBook;
+use super::fresh::FreshReads;
 use super::modbus_tls::TlsFromFiles;
 use super::roster::{Numbered, Readable, Roster};
 use crate::config::{Config, Device, Driver};
@@ -46,6 +47,7 @@ pub(super) struct Devices {
     clock: Arc<dyn Clock>,
     buses: Arc<Buses>,
     opcua: MakeOpcUa,
+    fresh: Arc<FreshReads>,
     running: Mutex<Vec<Device>>,
 }
 
@@ -56,6 +58,7 @@ impl Devices {
         board: Arc<Board>,
         clock: Arc<dyn Clock>,
         opcua: MakeOpcUa,
+        fresh: Arc<FreshReads>,
     ) -> Self {
         Self {
             roster: Arc::new(roster),
@@ -64,6 +67,7 @@ impl Devices {
             clock,
             buses: Arc::new(Buses::new(Arc::new(TlsFromFiles))),
             opcua,
+            fresh,
             running: Mutex::default(),
         }
     }
@@ -75,6 +79,7 @@ impl Devices {
             running.iter().filter(|old| !config.devices.iter().any(|new| new.name() == old.name()));
         for device in gone {
             drivers.remove(DriverId::device(device.name())).await?;
+            self.fresh.remove(device.name());
         }
         let Readable { devices, again } = self.roster.configure(config).await?;
         for Numbered { device, ids } in devices {
@@ -112,7 +117,7 @@ impl Devices {
     }
 
     fn build(&self, device: &Device, ids: Arc<[TagId]>) -> DriverBuild {
-        let sink = Arc::clone(&self.ingress);
+        let (sink, fresh) = (Arc::clone(&self.ingress), Arc::clone(&self.fresh));
         match &device.driver {
             Driver::Modbus(spec) => {
                 let spec = Arc::clone(spec);
@@ -121,7 +126,10 @@ impl Devices {
                     let (spec, ids) = (Arc::clone(&spec), Arc::clone(&ids));
                     let name = spec.name.clone();
                     match ModbusDevice::new(spec, ids, Arc::clone(&clock), &buses) {
-                        Ok(device) => Box::new(device).run(Arc::clone(&sink) as _, stop),
+                        Ok(device) => {
+                            fresh.put(device.name(), device.fresh());
+                            Box::new(device).run(Arc::clone(&sink) as _, stop)
+                        }
                         Err(error) => {
                             tracing::error!(device = name, "{}", crate::causes::chain(&error));
                             idle(stop)
@@ -135,6 +143,7 @@ impl Devices {
                 let book: Arc<dyn TagBook> = Arc::new(book);
                 Box::new(move |stop| {
                     let device = make(Arc::clone(&spec), Arc::clone(&ids), Arc::clone(&book));
+                    fresh.put(device.name(), device.fresh());
                     device.run(Arc::clone(&sink) as _, stop)
                 })
             }

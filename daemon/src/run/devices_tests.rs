@@ -11,7 +11,8 @@ use tidegate_opcua::{
 };
 use tidegate_record::Catalog;
 use tidegate_translator::{
-    DeviceState, ReadingFuture, Sample, Sink, TagPath, Timestamp, Value, ValueKind,
+    DeviceState, Fresh, FreshDesk, Questions, ReadNow, ReadingFuture, Reason, Sample, Sink,
+    TagPath, Timestamp, Value, ValueKind, fresh_desk,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -48,6 +49,7 @@ struct Fake {
     book: Arc<dyn TagBook>,
     servers: Arc<Servers>,
     defined: mpsc::UnboundedSender<Defined>,
+    desk: (FreshDesk, Questions),
 }
 
 impl Translator for Fake {
@@ -55,7 +57,11 @@ impl Translator for Fake {
         self.spec.name.as_str().into()
     }
 
-    fn run(self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {
+    fn fresh(&self) -> Option<Arc<dyn ReadNow>> {
+        Some(Arc::new(self.desk.0.clone()))
+    }
+
+    fn run(mut self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {
         Box::pin(async move {
             let name = self.name();
             // From before the first look, so that no change is missed.
@@ -73,9 +79,16 @@ impl Translator for Fake {
                 sink.state(&name, DeviceState::Live, None);
                 // The test may have ended.
                 let _ = self.defined.send((name.to_string(), ids));
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    changed = changed.changed() => changed.unwrap(),
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        changed = changed.changed() => break changed.unwrap(),
+                        () = self.desk.1.arrive() => {}
+                    }
+                    for tag in self.desk.1.tags() {
+                        let sample = Sample::good(tag, Timestamp(9), Value::I64(9));
+                        self.desk.1.answer(&Fresh { sample, error: None });
+                    }
                 }
             }
         })
@@ -91,6 +104,7 @@ struct Bench {
     dir: tempfile::TempDir,
     board: Arc<Board>,
     devices: Arc<Devices>,
+    fresh: Arc<FreshReads>,
     drivers: Drivers,
     servers: Arc<Servers>,
     defined: mpsc::UnboundedReceiver<Defined>,
@@ -139,10 +153,12 @@ impl Bench {
         let known = Arc::clone(&servers);
         let opcua: MakeOpcUa = Arc::new(move |spec, ids, book| {
             let (servers, defined) = (Arc::clone(&known), told.clone());
-            Box::new(Fake { spec, ids, book, servers, defined })
+            Box::new(Fake { spec, ids, book, servers, defined, desk: fresh_desk() })
         });
         let roster = Roster::new(Arc::clone(&ingress), live, handle, Arc::clone(&board));
-        let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
+        let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));
+        let devices =
+            Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, Arc::clone(&fresh));
         devices.number_health(&"PlantA/gw-1".parse().unwrap()).await.unwrap();
         let text = "[gateway]\nplant = \"PlantA\"\nname = \"gw-1\"\n";
         let file = dir.path().join("tidegate.toml");
@@ -152,6 +168,7 @@ impl Bench {
             dir,
             board,
             devices: Arc::new(devices),
+            fresh,
             drivers,
             servers,
             defined,
@@ -182,6 +199,14 @@ impl Bench {
     /// Each tag with its quality.
     fn shown(&self) -> Vec<(String, String)> {
         self.tags().into_iter().map(|tag| (tag.path, tag.q)).collect()
+    }
+
+    /// What reading these tags now gives: the value, or the error.
+    async fn read_now(&self, tags: &[TagId]) -> Vec<Result<Value, String>> {
+        let deadline = tokio::time::Instant::now() + SECOND * 30;
+        let read = self.fresh.read(tags, deadline).await;
+        assert_eq!(read.iter().map(|fresh| fresh.sample.tag).collect::<Vec<_>>(), tags);
+        read.into_iter().map(|fresh| fresh.error.map_or(Ok(fresh.sample.value), Err)).collect()
     }
 
     fn report(&self) -> StatusReport {
@@ -401,4 +426,62 @@ async fn a_driver_of_a_former_configuration_gives_no_numbers_away() {
     assert_eq!(ids, [None]);
     assert_eq!(bench.shown(), good(&["A/state"]));
     bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_are_read_now_by_whichever_driver_has_them_across_reloads() {
+    let mut bench = Bench::start().await;
+    bench.serve("press", &[found("A/axis/x", None)]);
+    bench.apply([device("press", &["A/state"], &["A/axis"]), device("oven", &["B/t"], &[])]).await;
+    let mut given = HashMap::from([bench.next().await, bench.next().await]);
+    let x = given.remove("press").unwrap()[0].unwrap();
+    let id = |bench: &Bench, of: &str| bench.catalog().id_of(&path(of)).unwrap();
+    let (state, t) = (id(&bench, "A/state"), id(&bench, "B/t"));
+    let nine = || Ok(Value::I64(9));
+    assert_eq!(bench.read_now(&[t, x, state, t]).await, [nine(), nine(), nine(), nine()]);
+    // A fresh value is no sample: the record and the status stay as they are.
+    assert!(bench.tags().iter().all(|tag| tag.v == 1), "{:?}", bench.tags());
+
+    // The press is another one now, the oven has gone, and its tag with it.
+    bench.apply([device("press", &["A/state", "A/more"], &["A/axis"])]).await;
+    bench.next().await;
+    let read = bench.read_now(&[t, id(&bench, "A/more"), state]).await;
+    assert_eq!(read[1..], [nine(), nine()]);
+    assert_eq!(read[0], Err("no such tag at present".to_owned()));
+    let health = id(&bench, "PlantA/_gateways/gw-1/health");
+    let read = bench.read_now(&[health]).await;
+    assert!(read[0].as_ref().is_err_and(|why| why.contains("latest value")), "{read:?}");
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_does_not_answer_holds_up_no_other_and_nobody_beyond_the_deadline() {
+    let board = Arc::new(crate::observe::state::tests::board());
+    let meta =
+        |id, device: &str| crate::observe::state::tests::meta(id, &format!("P/{id}"), device);
+    let devices = ["press", "oven", "saw"].map(crate::observe::state::tests::device);
+    board.configure(devices, [meta(1, "press"), meta(2, "oven"), meta(3, "saw")]);
+    let fresh = FreshReads::new(Arc::clone(&board));
+    let ((press, mut asked), (oven, _deaf), (saw, gone)) =
+        (fresh_desk(), fresh_desk(), fresh_desk());
+    drop(gone);
+    for (name, desk) in [("press", press), ("oven", oven), ("saw", saw)] {
+        fresh.put(name.into(), Some(Arc::new(desk)));
+    }
+    let answering = async {
+        asked.arrive().await;
+        asked.fail(Timestamp(1), Reason::Refused, 2, "exception 2");
+    };
+    let since = tokio::time::Instant::now();
+    let reading = fresh.read(&[TagId(1), TagId(2), TagId(3), TagId(4)], since + SECOND);
+    let (read, ()) = tokio::join!(reading, answering);
+    assert_eq!(since.elapsed(), SECOND);
+    let why: Vec<_> = read.iter().map(|it| it.error.as_deref().unwrap()).collect();
+    assert_eq!(why[0], "exception 2");
+    assert!(why[1].starts_with("device oven: not read within 1s"), "{why:?}");
+    assert!(why[2].starts_with("device saw: its driver does not run"), "{why:?}");
+    assert_eq!(why[3], "no such tag at present");
+    let reasons: Vec<_> = read.iter().filter_map(|it| it.sample.quality.reason()).collect();
+    let expected = [Reason::Refused, Reason::Timeout, Reason::NotConnected, Reason::Configuration];
+    assert_eq!(reasons, expected);
 }

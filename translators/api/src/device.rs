@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{FaultReport, Missed, Quality, Sample, TagId, Value};
+use crate::{FaultReport, Missed, Quality, ReadNow, Sample, TagId, Value};
 
 /// What a driver runs as; it ends only after `stop`.
 pub type DeviceFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -81,6 +81,12 @@ pub trait Sink: Send + Sync {
 pub trait Device: Send {
     /// The configured name.
     fn name(&self) -> Arc<str>;
+
+    /// Where the device is asked to read now while it runs, taken before [`Self::run`]; `None` for
+    /// one that cannot be asked.
+    fn fresh(&self) -> Option<Arc<dyn ReadNow>> {
+        None
+    }
 
     /// Polls or subscribes until `stop`. A device that cannot be reached is normal: the future
     /// goes on trying, with capped back-off and jitter.

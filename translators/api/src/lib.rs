@@ -10,6 +10,7 @@
 mod clock;
 mod device;
 mod fault;
+mod fresh;
 pub mod grid;
 pub mod json;
 mod loss;
@@ -22,6 +23,9 @@ mod value;
 pub use clock::{Clock, Timestamp};
 pub use device::{Device, DeviceFuture, DeviceState, Reading, ReadingFuture, Sink};
 pub use fault::{Exchange, FaultReport};
+pub use fresh::{
+    Fresh, FreshAnswer, FreshDesk, FreshFuture, MAX_WAITING, Questions, ReadNow, Unread, fresh_desk,
+};
 pub use loss::{LossCause, Missed};
 pub use path::{MAX_BYTES as MAX_PATH_BYTES, PathError, TagPath};
 pub use quality::{Quality, Reason};
