@@ -14,6 +14,8 @@ pub mod hubread;
 pub mod identity;
 pub mod leaf;
 pub mod live;
+#[cfg(feature = "analysis")]
+pub mod mcp;
 pub mod names;
 mod nats_conf;
 mod notary;

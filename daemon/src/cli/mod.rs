@@ -59,6 +59,8 @@ enum Command {
     Tap(tap::TapArgs),
     Query(Box<query::QueryArgs>),
     Read(Box<query::ReadArgs>),
+    #[cfg(feature = "analysis")]
+    Mcp(Box<crate::mcp::McpArgs>),
     Identity(identity::IdentityArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
@@ -104,6 +106,8 @@ pub fn main() -> ExitCode {
         Command::Tap(args) => tap::tap(&args),
         Command::Query(args) => query::query(&args),
         Command::Read(args) => query::read(&args),
+        #[cfg(feature = "analysis")]
+        Command::Mcp(args) => crate::mcp::mcp(&args),
         Command::Identity(args) => manage(&args),
         Command::Backup(args) => written(with_surroundings(|with| backup::backup(&args, with))),
         Command::Restore(args) => written(with_surroundings(|with| backup::restore(&args, with))),
