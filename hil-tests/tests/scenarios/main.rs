@@ -34,6 +34,7 @@ mod load_flood;
 mod load_observers;
 mod load_storms;
 mod mcp;
+mod mesh;
 mod modbus;
 mod opcua;
 mod payload;
