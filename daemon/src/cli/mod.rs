@@ -55,7 +55,7 @@ enum Command {
     Status(status::StatusArgs),
     Tags(tags::TagsArgs),
     Prove(prove::ProveArgs),
-    Tap(tap::TapArgs),
+    Tap(Box<tap::TapArgs>),
     Identity(identity::IdentityArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
