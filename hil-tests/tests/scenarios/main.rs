@@ -44,6 +44,7 @@ mod secrets;
 mod signed;
 mod stream_full;
 mod tampered_copy;
+mod tap;
 mod tiers;
 mod time_certificate;
 mod time_first_sync;
