@@ -56,6 +56,8 @@ enum Command {
     Tags(tags::TagsArgs),
     Prove(prove::ProveArgs),
     Tap(tap::TapArgs),
+    #[cfg(feature = "analysis")]
+    Mcp(Box<crate::mcp::McpArgs>),
     Identity(identity::IdentityArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
@@ -99,6 +101,8 @@ pub fn main() -> ExitCode {
         Command::Tags(args) => tags(&args),
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
+        #[cfg(feature = "analysis")]
+        Command::Mcp(args) => crate::mcp::mcp(&args),
         Command::Identity(args) => manage(&args),
         Command::Backup(args) => written(with_surroundings(|with| backup::backup(&args, with))),
         Command::Restore(args) => written(with_surroundings(|with| backup::restore(&args, with))),

@@ -12,6 +12,7 @@
 //! - The accounts are migration to change: `vectors/hub/` holds the generated text.
 
 mod config;
+mod directory;
 pub mod est;
 mod file;
 mod folder;
@@ -24,6 +25,7 @@ mod stream;
 mod tier;
 
 pub use config::generate;
+pub use directory::{Directory, Owner};
 pub use file::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSettings, HubSite, HubStream, Mistakes,
     Ocsp, Person, Share, Takes,

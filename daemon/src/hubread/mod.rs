@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 
+pub(crate) use access::READER_STREAM;
 pub use access::{Access, AccessError};
 
 use crate::hub::{ReadError, RecordReader, Stored};

@@ -33,6 +33,7 @@ mod leaf_sigkill;
 mod load_flood;
 mod load_observers;
 mod load_storms;
+mod mcp;
 mod modbus;
 mod opcua;
 mod payload;
