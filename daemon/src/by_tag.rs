@@ -90,6 +90,11 @@ impl<T> ByTag<T> {
         self.values.get_mut(place)
     }
 
+    /// The number of the tag at a place.
+    pub(crate) fn id_at(&self, place: usize) -> Option<TagId> {
+        self.ids.get(place).copied()
+    }
+
     /// All tags with their values.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TagId, &T)> {
         self.ids.iter().copied().zip(&self.values)

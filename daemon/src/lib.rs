@@ -20,6 +20,7 @@ pub mod names;
 mod nats_conf;
 mod notary;
 pub mod observe;
+pub mod query;
 pub mod recorder;
 pub mod run;
 mod shared;

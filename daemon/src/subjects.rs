@@ -95,6 +95,12 @@ pub const EVERY_ASK: &str = "ask.*.*.q.>";
 /// Where questions that came through the hub are answered: subjects of the server's own making.
 pub const ANSWERS: &str = "_R_.>";
 
+/// The inboxes of whoever asks on one server.
+pub const EVERY_INBOX: &str = "_INBOX.>";
+
+/// Where micro-services are looked for (the protocol of NATS's own clients).
+pub const EVERY_SERVICE: &str = "$SRV.>";
+
 /// The inboxes of applications at the hub.
 pub const HUB_APPS_INBOXES: &str = "_INBOX.apps.>";
 
@@ -256,6 +262,8 @@ mod tests {
         every_ask: String,
         answers: String,
         last_of_all: String,
+        every_inbox: String,
+        every_service: String,
         hub_apps_inboxes: String,
         every_apps_inbox: String,
         not_live: Vec<String>,
@@ -290,6 +298,8 @@ mod tests {
         assert_eq!(EVERY_ASK, v.every_ask);
         assert_eq!(ANSWERS, v.answers);
         assert_eq!(LAST_OF_ALL, v.last_of_all);
+        assert_eq!(EVERY_INBOX, v.every_inbox);
+        assert_eq!(EVERY_SERVICE, v.every_service);
         assert_eq!(HUB_APPS_INBOXES, v.hub_apps_inboxes);
         assert_eq!(EVERY_APPS_INBOX, v.every_apps_inbox);
     }

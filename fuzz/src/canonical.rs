@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use tidegate::config::{
-    Config, Deadband, Device, Driver, IdentityConfig, LeafMode, RecordMode, Tag, WhenCrlStale,
-    WhenFull,
+    Config, Deadband, Device, Driver, IdentityConfig, LeafMode, LocalQuestions, RecordMode, Tag,
+    WhenCrlStale, WhenFull,
 };
 use tidegate_modbus::{
     DataType, DeviceSpec, NanPolicy, Order, Outside, Parity, StopBits, TagSpec, Transport,
@@ -86,6 +86,19 @@ pub(crate) fn write(config: &Config) -> String {
     if let Some(limit) = config.uplink.limit {
         text(&mut out, "limit-per-s", &format!("{limit} B"));
     }
+    section(&mut out, "[query]");
+    line(&mut out, "enabled", &config.query.enabled.to_string());
+    let local = match config.query.local {
+        LocalQuestions::None => "none",
+        LocalQuestions::Gateway => "gateway",
+        LocalQuestions::Fleet => "fleet",
+    };
+    text(&mut out, "local", local);
+    line(&mut out, "max-concurrent", &config.query.max_concurrent.to_string());
+    line(&mut out, "max-waiting", &config.query.max_waiting.to_string());
+    line(&mut out, "max-rows", &config.query.max_rows.to_string());
+    line(&mut out, "max-seconds", &config.query.max_time.as_secs().to_string());
+    text(&mut out, "max-part-bytes", &format!("{} B", config.query.max_part_bytes));
     if let Some(metrics) = &config.metrics {
         section(&mut out, "[metrics]");
         text(&mut out, "listen", &metrics.listen.to_string());

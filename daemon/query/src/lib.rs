@@ -9,12 +9,16 @@
 //!   or by `partial`.
 
 mod answer;
+mod archive;
+mod cell;
 mod code;
 mod pattern;
 mod question;
 mod time;
 
 pub use answer::{Coverage, Gap, Part, PartialCause, Source, Summary};
+pub use archive::{Archive, Bounds, Catalogs, Out, Row, Watch};
+pub use cell::{Cell, Last, Number};
 pub use code::{Code, Refusal};
 pub use pattern::Pattern;
 pub use question::{

@@ -37,6 +37,17 @@ const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
+/// The bit of each byte that says that more follow.
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// Puts the lower seven bits of each byte together.
+const fn join_sevens(word: u64) -> u64 {
+    let word = word & !HIGH_BITS;
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x3fff_0000_3fff_0000) >> 2;
+    (word & 0x0fff_ffff) | (word & 0x0fff_ffff_0000_0000) >> 4
+}
+
 /// Bytes read from the front. `None` means that they do not hold what was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
@@ -58,7 +69,28 @@ impl<'a> Cursor<'a> {
         Some(taken)
     }
 
+    #[inline]
     pub(crate) fn varint(&mut self) -> Option<u64> {
+        // Nearly all that is written fits one byte, and most of the rest eight.
+        let (&first, rest) = self.0.split_first()?;
+        if first & 0x80 == 0 {
+            self.0 = rest;
+            return Some(first.into());
+        }
+        if let Some(bytes) = self.0.first_chunk::<8>() {
+            let word = u64::from_le_bytes(*bytes);
+            let ends = !word & HIGH_BITS;
+            if ends != 0 {
+                let bits = ends.trailing_zeros() + 1;
+                self.0 = self.0.get(bits as usize / 8..)?;
+                return Some(join_sevens(word & (u64::MAX >> (64 - bits))));
+            }
+        }
+        self.long_varint()
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -75,6 +107,25 @@ impl<'a> Cursor<'a> {
         None
     }
 
+    /// Passes over so many integers; whether they fit 64 bits nobody asks.
+    pub(crate) fn skip_varints(&mut self, mut count: usize) -> Option<()> {
+        while let Some(bytes) = self.0.first_chunk::<8>() {
+            let ends = (!u64::from_le_bytes(*bytes) & HIGH_BITS).count_ones() as usize;
+            // Of the last word only a part may be meant.
+            if ends >= count {
+                break;
+            }
+            count -= ends;
+            self.0 = self.0.get(8..)?;
+        }
+        for _ in 0..count {
+            let end = self.0.iter().position(|byte| byte & 0x80 == 0)?;
+            self.0 = self.0.get(end + 1..)?;
+        }
+        Some(())
+    }
+
+    #[inline]
     pub(crate) fn signed(&mut self) -> Option<i64> {
         self.varint().map(unzigzag)
     }
@@ -129,12 +180,40 @@ impl<'a> RunReader<'a> {
     }
 
     pub(crate) fn next(&mut self) -> Option<u64> {
+        let (value, _) = self.ahead()?;
+        self.left -= 1;
+        Some(value)
+    }
+
+    /// The value that is next and how often it follows itself, at least once.
+    #[inline]
+    pub(crate) fn ahead(&mut self) -> Option<(u64, u64)> {
         if self.left == 0 {
             self.value = self.cursor.varint()?;
             self.left = self.cursor.varint()?.checked_add(1)?;
         }
-        self.left -= 1;
-        Some(self.value)
+        Some((self.value, self.left))
+    }
+
+    /// The value of all of the next `count` where they are one; nothing is taken otherwise.
+    #[inline]
+    pub(crate) fn take_same(&mut self, count: u64) -> Option<Option<u64>> {
+        let (value, left) = self.ahead()?;
+        if left < count {
+            return Some(None);
+        }
+        self.left -= count;
+        Some(Some(value))
+    }
+
+    /// Passes over so many values.
+    pub(crate) fn skip(&mut self, mut count: u64) -> Option<()> {
+        while count > 0 {
+            let taken = self.ahead()?.1.min(count);
+            self.left -= taken;
+            count -= taken;
+        }
+        Some(())
     }
 
     /// Whether everything was read.

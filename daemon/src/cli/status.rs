@@ -1,5 +1,6 @@
 //! `tidegate status`: how the running daemon is doing.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +15,8 @@ use crate::causes::chain;
 use crate::config::{self, LoadError, size};
 use crate::observe::control::{AskError, Client, ErrorKind, Refusal};
 use crate::observe::state::{
-    DeviceReport, IdentityStatus, JournalStatus, LinkStatus, PartState, StatusReport, UplinkState,
-    UplinkStatus,
+    DeviceReport, IdentityStatus, JournalStatus, LinkStatus, PartState, QuestionsStatus,
+    StatusReport, UplinkState, UplinkStatus,
 };
 
 /// Which daemon is asked.
@@ -177,6 +178,9 @@ pub(super) fn human(out: &mut impl Write, s: &StatusReport, colour: bool) -> io:
     if let Some(identity) = &s.identity {
         writeln!(out, "identity {}", self::identity(identity, s.now.as_millis(), colour))?;
     }
+    if let Some(questions) = &s.questions {
+        writeln!(out, "asked    {}", self::questions(questions, &s.counters, s.now.as_millis()))?;
+    }
     if !s.devices.is_empty() {
         writeln!(out)?;
         devices(&s.devices).write(out, 0, colour)?;
@@ -305,6 +309,31 @@ fn identity(i: &IdentityStatus, now_ms: i64, colour: bool) -> String {
     if let Some(error) = &i.last_error {
         let attempts = count(u64::from(i.failures), "failure");
         text += &format!(", {attempts}: {}", Tone::Caution.paint(&tame(error), colour));
+    }
+    text
+}
+
+fn questions(q: &QuestionsStatus, counters: &BTreeMap<String, u64>, now_ms: i64) -> String {
+    let counted = |name: &str| counters.get(name).copied().unwrap_or_default();
+    let answered = count(counted("questions_answered"), "question");
+    let mut text = format!("{answered} answered");
+    for (n, word) in [
+        (counted("questions_declined"), "declined"),
+        (counted("questions_busy"), "turned away"),
+        (counted("questions_hostile"), "without an inbox"),
+        (u64::try_from(q.at_work).unwrap_or(u64::MAX), "at work"),
+        (u64::try_from(q.waiting).unwrap_or(u64::MAX), "waiting"),
+    ] {
+        if n > 0 {
+            text += &format!(", {n} {word}");
+        }
+    }
+    if let Some(last) = q.recent.back() {
+        let who = last.by.as_deref().map(|by| format!(" by {}", tame(by))).unwrap_or_default();
+        let ago = age(since(now_ms, last.at.as_millis()));
+        let (op, outcome) = (tame(&last.op), tame(&last.outcome));
+        let rows = count(last.rows, "row");
+        text += &format!("; last {op}{who} {ago} ago: {outcome}, {rows}, {:.0} ms", last.took_ms);
     }
     text
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tidegate_translator::TagPath;
 use toml_span::Value as Toml;
@@ -13,8 +14,8 @@ use super::keys::Section;
 use super::list::{NO_LISTS, Noted, Source};
 use super::mistake::{Mistake, Mistakes, Place};
 use super::model::{
-    Config, Device, Hub, HubScheme, IdentityConfig, Journal, Leaf, LeafMode, Metrics, OpcUa,
-    TlsFiles, Uplink, WhenFull,
+    Config, Device, Hub, HubScheme, IdentityConfig, Journal, Leaf, LeafMode, LocalQuestions,
+    Metrics, OpcUa, Query, TlsFiles, Uplink, WhenFull,
 };
 use super::settings::{Argument, Settings};
 use super::{piecemeal, suggest, syntax, value};
@@ -157,6 +158,7 @@ pub(super) struct Sections {
     leaf: Option<(Leaf, Fields)>,
     journal: Option<(Journal, Fields)>,
     uplink: Option<Uplink>,
+    query: Option<Query>,
     metrics: Option<Option<(Metrics, Fields)>>,
     control: Option<(PathBuf, Fields)>,
     opcua: Option<(OpcUa, Fields)>,
@@ -175,6 +177,7 @@ impl Sections {
             leaf: self.leaf?.0,
             journal: self.journal?.0,
             uplink: self.uplink?,
+            query: self.query?,
             metrics: self.metrics?.map(|(metrics, _)| metrics),
             control_socket: self.control?.0,
             opcua: self.opcua?.0,
@@ -206,6 +209,7 @@ impl Checker<'_> {
             leaf: self.leaf(root, directory),
             journal: self.journal(root, directory),
             uplink: self.uplink(root),
+            query: self.query(root),
             metrics: self.metrics(root),
             control: self.control(root, directory),
             identity,
@@ -391,6 +395,26 @@ impl Checker<'_> {
             max_message: usize::try_from(fields.size("max-message")?).ok()?,
             backfill_limit: fields.size("backfill-limit-per-s"),
             limit: fields.size("limit-per-s"),
+        })
+    }
+
+    fn query(&mut self, root: &Toml<'_>) -> Option<Query> {
+        let fields = self.once(Section::Query, child(root, "query"));
+        let enabled = fields.flag("enabled");
+        let local = match fields.text("local")? {
+            _ if !enabled => LocalQuestions::None,
+            "none" => LocalQuestions::None,
+            "gateway" => LocalQuestions::Gateway,
+            _ => LocalQuestions::Fleet,
+        };
+        Some(Query {
+            enabled,
+            local,
+            max_concurrent: fields.integer("max-concurrent")?,
+            max_waiting: fields.integer("max-waiting")?,
+            max_rows: fields.integer("max-rows")?,
+            max_time: Duration::from_secs(fields.integer("max-seconds")?),
+            max_part_bytes: usize::try_from(fields.size("max-part-bytes")?).ok()?,
         })
     }
 

@@ -50,8 +50,8 @@ pub use mistake::Mistakes;
 pub(crate) use mistake::{Mistake, Place, shorten};
 pub use model::{
     Config, Deadband, Device, Driver, HttpsUrl, Hub, HubScheme, HubUrl, IdentityConfig, Journal,
-    Leaf, LeafMode, LocalApps, LocalJetStream, Manner, Metrics, OpcUa, Proxy, ProxyUser,
-    RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
+    Leaf, LeafMode, LocalApps, LocalJetStream, LocalQuestions, Manner, Metrics, OpcUa, Proxy,
+    ProxyUser, Query, RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
 };
 pub use settings::Argument;
 pub(crate) use size::{format as format_size, parse as parse_size};

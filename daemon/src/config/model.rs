@@ -25,6 +25,8 @@ pub struct Config {
     pub journal: Journal,
     /// How the record is delivered.
     pub uplink: Uplink,
+    /// Which questions are answered.
+    pub query: Query,
     /// Metrics and health over HTTP.
     pub metrics: Option<Metrics>,
     /// The Unix socket that `status` and `tags` ask.
@@ -240,6 +242,37 @@ pub struct Uplink {
     pub backfill_limit: Option<u64>,
     /// Bytes per second of the whole record, back-fill or not; `None` is no limit.
     pub limit: Option<u64>,
+}
+
+/// Which questions are answered over NATS, and how much they may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Whether any are.
+    pub enabled: bool,
+    /// Whom local applications may ask.
+    pub local: LocalQuestions,
+    /// Questions that are worked on side by side.
+    pub max_concurrent: usize,
+    /// Questions that may wait for their turn.
+    pub max_waiting: usize,
+    /// Rows of one answer.
+    pub max_rows: u64,
+    /// How long one answer may take.
+    pub max_time: Duration,
+    /// The largest message of an answer, in bytes.
+    pub max_part_bytes: usize,
+}
+
+/// Whom local applications may ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LocalQuestions {
+    /// Nobody.
+    #[default]
+    None,
+    /// This gateway.
+    Gateway,
+    /// This gateway, and others as far as the hub lets this one.
+    Fleet,
 }
 
 /// Metrics and health over HTTP.

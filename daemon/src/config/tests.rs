@@ -188,6 +188,15 @@ fn a_minimal_file_gets_every_default() {
             backfill_limit: None,
             limit: None,
         },
+        query: Query {
+            enabled: true,
+            local: LocalQuestions::Fleet,
+            max_concurrent: 4,
+            max_waiting: 16,
+            max_rows: 1_000_000,
+            max_time: Duration::from_secs(300),
+            max_part_bytes: 512 << 10,
+        },
         metrics: None,
         control_socket: "/run/tidegate/control.sock".into(),
         opcua: OpcUa {

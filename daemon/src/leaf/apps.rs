@@ -8,6 +8,7 @@
 //! - Without credentials one hears inboxes of local applications only: the daemon's have more parts.
 
 use super::config::{LIVE, LeafPlan};
+use crate::config::LocalQuestions;
 use crate::nats_conf::{Conf, text_of};
 use crate::subjects;
 
@@ -15,7 +16,10 @@ use crate::subjects;
 pub(super) const APPS: &str = "APPS";
 
 /// Subjects of the product: nothing of theirs crosses for applications, in either direction.
-const OWN: [&str; 6] = ["tide.>", "tidehead.>", "tideinfo.>", "tideread.>", "uns.>", "ask.>"];
+const OWN: [&str; 6] = ["tide.>", "tidehead.>", "tideinfo.>", "tideread.>", "uns.>", ASK];
+
+/// Questions to others.
+const ASK: &str = "ask.>";
 
 /// What streams of local applications may hold in memory together, in bytes: a leaf has 64 MiB.
 const MEMORY_STORE: u64 = 16 << 20;
@@ -27,7 +31,34 @@ pub(super) fn are_apart(plan: &LeafPlan) -> bool {
 
 /// Whether they have a link of their own to the hub.
 pub(super) fn are_linked(plan: &LeafPlan) -> bool {
-    !(plan.local.publish.is_empty() && plan.local.subscribe.is_empty())
+    let is_idle = plan.local.publish.is_empty() && plan.local.subscribe.is_empty();
+    !is_idle || (are_apart(plan) && plan.questions == LocalQuestions::Fleet)
+}
+
+/// Where questions of local applications go. The hub decides whom of the fleet this gateway may ask.
+pub(super) fn questions(plan: &LeafPlan) -> Vec<String> {
+    let own = [subjects::questions(&plan.gateway), subjects::EVERY_SERVICE.to_owned()];
+    match plan.questions {
+        LocalQuestions::None => Vec::new(),
+        LocalQuestions::Gateway => own.into(),
+        LocalQuestions::Fleet => own.into_iter().chain([subjects::EVERY_ASK.to_owned()]).collect(),
+    }
+}
+
+/// The inboxes that clients choose by themselves, and the one whose answers come from the hub. Those
+/// of the daemon have more parts than the former, and are not the latter.
+pub(super) fn inboxes(plan: &LeafPlan) -> [String; 3] {
+    let apps = format!("{}.>", subjects::apps_inbox(&plan.gateway));
+    ["_INBOX.*".to_owned(), "_INBOX.*.*".to_owned(), apps]
+}
+
+/// What may be published; an empty list would allow everything.
+pub(super) fn may_publish(conf: &mut Conf, publish: &[impl AsRef<str>]) {
+    if publish.is_empty() {
+        conf.block("publish", |conf| conf.texts("deny", &[">"]));
+    } else {
+        conf.texts("publish", publish);
+    }
 }
 
 /// JetStream of the server.
@@ -41,37 +72,51 @@ pub(super) fn jetstream(conf: &mut Conf, plan: &LeafPlan) {
     });
 }
 
-/// What the daemon's account lends to theirs.
-pub(super) fn export(conf: &mut Conf) {
+/// What the daemon's account lends to theirs: live values and questions to this gateway.
+pub(super) fn export(conf: &mut Conf, plan: &LeafPlan) {
     conf.array("exports", |conf| {
         conf.element(|conf| {
             conf.text("stream", "uns.>");
             conf.texts("accounts", &[APPS]);
         });
+        for service in lent(plan) {
+            conf.element(|conf| {
+                conf.text("service", &service);
+                // One question may have many answers.
+                conf.text("response_type", "stream");
+                conf.texts("accounts", &[APPS]);
+            });
+        }
     });
+}
+
+/// The questions that the daemon answers in its own account.
+fn lent(plan: &LeafPlan) -> Vec<String> {
+    match plan.questions {
+        LocalQuestions::None => Vec::new(),
+        _ => vec![subjects::questions(&plan.gateway), subjects::EVERY_SERVICE.to_owned()],
+    }
 }
 
 /// The account, with the user behind connections without credentials.
 pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
     let local = &plan.local;
+    let questions = questions(plan);
     let mut publish: Vec<&str> = local.publish.iter().map(AsRef::as_ref).collect();
+    publish.extend(questions.iter().map(String::as_str));
     if local.jetstream.is_some() {
         conf.set("jetstream", "enabled");
         publish.extend(["$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$O.>"]);
     }
-    let inbox = format!("{}.>", subjects::apps_inbox(&plan.gateway));
-    // The inboxes that clients choose by themselves, and the one whose answers come from the hub.
-    let mut subscribe = vec!["uns.>", "_INBOX.*", "_INBOX.*.*", &inbox];
+    let inboxes = inboxes(plan);
+    let mut subscribe = vec!["uns.>"];
+    subscribe.extend(inboxes.iter().map(String::as_str));
     subscribe.extend(local.subscribe.iter().map(AsRef::<str>::as_ref));
     conf.array("users", |conf| {
         conf.element(|conf| {
             conf.text("user", user);
             conf.block("permissions", |conf| {
-                if publish.is_empty() {
-                    conf.block("publish", |conf| conf.texts("deny", &[">"]));
-                } else {
-                    conf.texts("publish", &publish);
-                }
+                may_publish(conf, &publish);
                 conf.texts("subscribe", &subscribe);
                 if !local.subscribe.is_empty() {
                     // Whoever hears questions may answer them.
@@ -90,11 +135,22 @@ pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
                 conf.text("subject", "uns.>");
             });
         });
+        for service in lent(plan) {
+            conf.element(|conf| {
+                conf.block("service", |conf| {
+                    conf.text("account", LIVE);
+                    conf.text("subject", &service);
+                });
+            });
+        }
     });
 }
 
-/// What does not cross over their link.
-pub(super) fn denied(conf: &mut Conf) {
-    conf.texts("deny_exports", &OWN);
+/// What does not cross over their link. Questions to the fleet do: their answers come to the inbox of
+/// applications, which the daemon's account does not hear.
+pub(super) fn denied(conf: &mut Conf, plan: &LeafPlan) {
+    let asks = plan.questions == LocalQuestions::Fleet;
+    let exports: Vec<_> = OWN.into_iter().filter(|own| !(asks && *own == ASK)).collect();
+    conf.texts("deny_exports", &exports);
     conf.texts("deny_imports", &OWN);
 }

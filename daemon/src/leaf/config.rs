@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::apps;
 use super::credentials::Credentials;
-use crate::config::{Config, HubScheme, HubUrl, LocalApps, Proxy, TlsFiles};
+use crate::config::{Config, HubScheme, HubUrl, LocalApps, LocalQuestions, Proxy, TlsFiles};
 use crate::hub::MAX_PAYLOAD;
 use crate::names::GatewayId;
 use crate::nats_conf::{Conf, listen_text, text_of};
@@ -42,6 +42,8 @@ pub struct LeafPlan {
     pub hub: Option<HubLink>,
     /// What local applications may do beside listening to live values.
     pub local: LocalApps,
+    /// Whom local applications may ask.
+    pub questions: LocalQuestions,
 }
 
 /// How the leaf reaches the hub.
@@ -122,6 +124,7 @@ impl LeafPlan {
                 proxy,
             }),
             local: config.leaf.local.clone(),
+            questions: config.query.local,
         }
     }
 }
@@ -170,7 +173,7 @@ pub(super) fn generate_again(
         conf.block(LIVE, |conf| {
             live_users(conf, plan, credentials);
             if apps::are_apart(plan) {
-                apps::export(conf);
+                apps::export(conf, plan);
             }
         });
         conf.block(RECORD, |conf| record_users(conf, plan, credentials));
@@ -206,7 +209,7 @@ pub(super) fn generate_again(
                     conf.element(|conf| {
                         // Nobody watches this link, so it is made anew with the live one.
                         remote(conf, &plan.gateway, hub, apps::APPS, dialled.live);
-                        apps::denied(conf);
+                        apps::denied(conf, plan);
                     });
                 }
             });
@@ -217,14 +220,18 @@ pub(super) fn generate_again(
 
 fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
     let inbox = format!("{}.>", subjects::inbox(&plan.gateway));
+    // Answers to questions; the service itself sends them to no other inbox.
+    let answers = [subjects::EVERY_INBOX, subjects::ANSWERS];
     let mut publish = vec!["uns.>".to_owned()];
+    publish.extend(answers.map(str::to_owned));
     // An answer to this is the only proof that the live link works.
     publish.extend(plan.hub.iter().map(|hub| subjects::info(&hub.stream)));
     conf.array("users", |conf| {
         conf.element(|conf| {
             conf.text("user", Credentials::LIVE_USER);
             conf.text("password", credentials.live());
-            permissions(conf, &publish, &[inbox, subjects::questions(&plan.gateway)]);
+            let questions = subjects::questions(&plan.gateway);
+            permissions(conf, &publish, &[inbox, questions, subjects::EVERY_SERVICE.to_owned()]);
         });
         if apps::are_apart(plan) {
             return;
@@ -232,9 +239,13 @@ fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
         conf.element(|conf| {
             conf.text("user", LOCAL);
             conf.block("permissions", |conf| {
-                // Seam: questions to this gateway, and inboxes for their answers, go here.
-                conf.block("publish", |conf| conf.texts("deny", &[">"]));
-                conf.texts("subscribe", &["uns.>"]);
+                let publish = apps::questions(plan);
+                apps::may_publish(conf, &publish);
+                let inboxes = apps::inboxes(plan);
+                let answers = if publish.is_empty() { &[][..] } else { &inboxes };
+                let hear: Vec<_> =
+                    ["uns.>"].into_iter().chain(answers.iter().map(|it| &**it)).collect();
+                conf.texts("subscribe", &hear);
             });
         });
     });
@@ -387,6 +398,7 @@ mod tests {
                 proxy: None,
             }),
             local: LocalApps::default(),
+            questions: LocalQuestions::Fleet,
         }
     }
 

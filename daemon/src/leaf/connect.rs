@@ -29,8 +29,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Which of the daemon's two users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LocalRole {
-    /// Live values and questions.
+    /// Live values.
     Live,
+    /// Questions, with the same rights over a connection of their own.
+    Questions,
     /// The record.
     Record,
 }
@@ -72,6 +74,9 @@ impl LocalAccess {
     {
         let (user, password, name) = match role {
             LocalRole::Live => (Credentials::LIVE_USER, self.credentials.live(), "tidegate live"),
+            LocalRole::Questions => {
+                (Credentials::LIVE_USER, self.credentials.live(), "tidegate questions")
+            }
             LocalRole::Record => {
                 (Credentials::RECORD_USER, self.credentials.record(), "tidegate record")
             }
@@ -79,7 +84,9 @@ impl LocalAccess {
         // One for each process: what comes to another one shows that somebody else has our name.
         let own = crate::recorder::random_id();
         let inbox = match role {
-            LocalRole::Live => format!("{}.live.{own:x}", subjects::inbox(&self.gateway)),
+            LocalRole::Live | LocalRole::Questions => {
+                format!("{}.live.{own:x}", subjects::inbox(&self.gateway))
+            }
             LocalRole::Record => format!("{}.{own:x}", subjects::record_inbox(&self.gateway)),
         };
         ConnectOptions::new()

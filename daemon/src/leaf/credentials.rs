@@ -171,7 +171,7 @@ pub(super) fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::LocalApps;
+    use crate::config::{LocalApps, LocalQuestions};
 
     fn plan(dir: &Path) -> LeafPlan {
         LeafPlan {
@@ -180,6 +180,7 @@ mod tests {
             ports_dir: dir.to_owned(),
             hub: None,
             local: LocalApps::default(),
+            questions: LocalQuestions::None,
         }
     }
 

@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,9 +49,21 @@ pub enum StoreError {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Contents {
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     /// The epoch and the version up to which the record has the entries.
     recorded: Option<(Epoch, u64)>,
+}
+
+/// The catalog as it is, for whoever reads it meanwhile.
+#[derive(Debug, Clone, Default)]
+pub struct SharedCatalog(Arc<RwLock<Arc<Catalog>>>);
+
+impl SharedCatalog {
+    /// The catalog. Whoever holds it while tags are added makes the recorder copy it once.
+    #[must_use]
+    pub fn current(&self) -> Arc<Catalog> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The catalog and where it is kept.
@@ -58,6 +71,7 @@ struct Contents {
 pub struct CatalogStore {
     path: PathBuf,
     contents: Contents,
+    shared: SharedCatalog,
     /// What of the catalog is in frames that the next commit makes durable.
     appended: Option<(Epoch, u64)>,
     snapshot_at: Option<Duration>,
@@ -76,7 +90,8 @@ impl CatalogStore {
             Err(source) => return Err(StoreError::File { path, action: "read", source }),
         };
         let contents = parse(&bytes).ok_or_else(|| StoreError::Damaged { path: path.clone() })?;
-        Ok(Some(Self { path, contents, appended: None, snapshot_at: None }))
+        let shared = SharedCatalog(Arc::new(RwLock::new(Arc::clone(&contents.catalog))));
+        Ok(Some(Self { path, contents, shared, appended: None, snapshot_at: None }))
     }
 
     /// An empty catalog to be kept in this directory.
@@ -85,14 +100,21 @@ impl CatalogStore {
         Self {
             path: dir.join(FILE),
             contents: Contents::default(),
+            shared: SharedCatalog::default(),
             appended: None,
             snapshot_at: None,
         }
     }
 
+    /// The catalog for whoever reads it meanwhile.
+    #[must_use]
+    pub fn shared(&self) -> SharedCatalog {
+        self.shared.clone()
+    }
+
     /// The catalog.
     #[must_use]
-    pub const fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Catalog {
         &self.contents.catalog
     }
 
@@ -105,13 +127,17 @@ impl CatalogStore {
         &mut self,
         definitions: impl IntoIterator<Item = Definition>,
     ) -> Vec<Result<TagId, Box<CatalogError>>> {
-        let catalog = &mut self.contents.catalog;
+        let mut shared = self.shared.0.write().unwrap_or_else(PoisonError::into_inner);
+        // Nobody else holds it then but a question at work: it is not copied.
+        *shared = Arc::default();
+        let catalog = Arc::make_mut(&mut self.contents.catalog);
         let definitions = definitions.into_iter();
         // Few are new after a restart: then the room is not touched, and given back.
         catalog.reserve(definitions.size_hint().0);
         let number = |d| catalog.define(d).map(Defined::id).map_err(Box::new);
         let numbers = definitions.map(number).collect();
         catalog.settle();
+        *shared = Arc::clone(&self.contents.catalog);
         numbers
     }
 
@@ -145,7 +171,7 @@ impl CatalogStore {
     }
 
     /// Notes that a snapshot opens this epoch.
-    pub const fn appended_snapshot(&mut self, epoch: Epoch, now: Duration) {
+    pub fn appended_snapshot(&mut self, epoch: Epoch, now: Duration) {
         self.appended = Some((epoch, self.contents.catalog.version()));
         self.snapshot_at = Some(now);
     }

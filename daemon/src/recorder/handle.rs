@@ -10,6 +10,8 @@ use tidegate_translator::TagId;
 use tidegate_uplink::Cursor;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::SharedCatalog;
+
 /// Requests that may wait: the uplink sends one at a time, a reload one.
 pub(super) const COMMANDS: usize = 16;
 
@@ -52,6 +54,7 @@ pub struct Handle {
     pub(super) reader: Reader,
     pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
     pub(super) opened: watch::Receiver<Option<Vec<Cursor>>>,
+    pub(super) catalog: SharedCatalog,
 }
 
 impl Handle {
@@ -89,6 +92,12 @@ impl Handle {
     #[must_use]
     pub fn reader(&self) -> Reader {
         self.reader.clone()
+    }
+
+    /// What the numbers of tags stand for, in the epoch that is written.
+    #[must_use]
+    pub fn catalog(&self) -> SharedCatalog {
+        self.catalog.clone()
     }
 
     /// The epochs that a fork closed: nothing more of them is delivered.

@@ -19,7 +19,7 @@ mod stamp;
 mod waiting;
 mod writer;
 
-pub use catalog_store::{CatalogStore, StoreError};
+pub use catalog_store::{CatalogStore, SharedCatalog, StoreError};
 pub use handle::{Handle, RecorderGone};
 pub(crate) use ingress::random_id;
 pub use ingress::{Ingress, Losses, MAX_QUEUED_SAMPLES, Queue};

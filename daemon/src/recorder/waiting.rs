@@ -99,13 +99,6 @@ impl Recorder {
         let (durable, durable_seen) = watch::channel(0);
         let (opened, opened_seen) = watch::channel(None);
         let closed: Arc<RwLock<Vec<Epoch>>> = Arc::default();
-        let handle = Handle {
-            commands: sender,
-            durable: durable_seen,
-            reader: reader.clone(),
-            closed: Arc::clone(&closed),
-            opened: opened_seen,
-        };
         let (catalog, catalog_known) = match CatalogStore::load(dir) {
             Ok(Some(catalog)) => (catalog, true),
             Ok(None) => (CatalogStore::empty(dir), false),
@@ -113,6 +106,14 @@ impl Recorder {
                 tracing::error!("{error}; a new epoch begins with a new catalog");
                 (CatalogStore::empty(dir), false)
             }
+        };
+        let handle = Handle {
+            commands: sender,
+            durable: durable_seen,
+            reader: reader.clone(),
+            closed: Arc::clone(&closed),
+            opened: opened_seen,
+            catalog: catalog.shared(),
         };
         let stamper = Stamper::new();
         let kit = Kit {

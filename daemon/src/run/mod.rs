@@ -37,6 +37,7 @@ use crate::live::LiveQueue;
 use crate::observe::control::{ControlError, ControlLimits, ControlServer};
 use crate::observe::log::{self, LogArgs, LogError};
 use crate::observe::state::{Board, HealthLimits};
+use crate::query::Sources;
 use crate::recorder::{Ingress, Losses, Opened, Recorder, RecorderGone, StartError, SystemClock};
 use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
 
@@ -239,6 +240,17 @@ async fn daemon(
     let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board, proxy.clone());
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
+    let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));
+    if config.query.enabled {
+        let sources = Sources {
+            board: Arc::clone(&board),
+            health,
+            names: recorder.catalog(),
+            fresh: Arc::clone(&fresh),
+            clock: Arc::clone(&clock),
+        };
+        stages::questions(&mut supervisor, leaf.clone(), &config.query, recorder.clone(), sources);
+    }
     if let Some(hub) = &config.hub {
         let (recorder, board) = (recorder.clone(), Arc::clone(&board));
         stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
@@ -250,7 +262,6 @@ async fn daemon(
     let credentials = Arc::new(credentials);
     opcua::tended(&mut supervisor, Arc::clone(&credentials));
     let opcua = opcua::maker(Arc::clone(&clock), credentials);
-    let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));
     let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, fresh);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as

@@ -21,6 +21,7 @@ use crate::live::{LiveQueue, NatsOutlet, Publisher};
 use crate::observe::control::ControlServer;
 use crate::observe::http::{HttpLimits, HttpServer};
 use crate::observe::state::{Board, HealthLimits};
+use crate::query::{self, Service, Sources};
 use crate::recorder::{Handle, Recorder};
 use crate::supervise::{CoreResult, Stage, Supervisor};
 use crate::uplink::{self, Remedy, Shell};
@@ -348,6 +349,31 @@ pub(super) fn live(
         let pulse = pulses.register("live");
         Publisher::new(queue, board, NatsOutlet(client), pulse).run(stop).await;
         Ok(())
+    });
+}
+
+/// Questions are answered on a thread of their own, behind everything that collects.
+pub(super) fn questions(
+    supervisor: &mut Supervisor,
+    leaf: Leaf,
+    query: &config::Query,
+    recorder: Handle,
+    sources: Sources,
+) {
+    let query = query.clone();
+    supervisor.core("questions", Stage::Deliver, move |stop| async move {
+        let Some(access) = leaf.access(&stop).await else { return Ok(()) };
+        let (ended, end) = tokio::sync::oneshot::channel();
+        query::thread(move || {
+            let result = (|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                let service = Service::new(query, &recorder, sources);
+                runtime.block_on(service.run(&access, stop))
+            })();
+            // Who waited for it is gone only when the process is.
+            let _ = ended.send(result);
+        })?;
+        end.await.unwrap_or_else(|_| Err("its thread panicked".into()))
     });
 }
 

@@ -38,6 +38,9 @@ pub(crate) fn needs(config: &Config, hub: &Hub) -> Vec<Need> {
         Need::subscribe(subjects::questions(gateway), "questions to this gateway"),
         Need::publish(health, "this gateway's health"),
     ];
+    if config.query.enabled {
+        out.push(Need::publish(subjects::ANSWERS, "answers to questions"));
+    }
     for device in &config.devices {
         let below = device.subtrees.iter().map(|tree| &tree.path);
         let paths = device.tags.iter().map(|tag| &tag.path).chain(below);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
-use tidegate::config::{HubScheme, HubUrl, LocalApps, TlsFiles};
+use tidegate::config::{HubScheme, HubUrl, LocalApps, LocalQuestions, TlsFiles};
 use tidegate::hub::{
     Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Ocsp, Role, StreamPlan,
     ensure_stream, generate,
@@ -319,6 +319,7 @@ pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafS
         ports_dir: dir.clone(),
         hub,
         local: LocalApps::default(),
+        questions: LocalQuestions::Fleet,
     };
     let launcher = Launcher::at(env!("CARGO_BIN_EXE_tidegate"));
     LeafSettings::usual(plan, dir, search(), launcher)

@@ -12,12 +12,14 @@
 mod columns;
 mod pack;
 mod plain;
+mod scan;
 mod series;
 
 use tidegate_journal::{Codec, Frame, MAX_FRAME_BYTES};
 use tidegate_translator::{Quality, Reason, Sample, Value, ValueKind};
 
 pub use pack::{Body, Packer, Packing, Refused};
+pub use scan::{Column, Run, Scanner, TagSet, Values};
 
 /// Room for the body beside an envelope of 18 bytes and the longest header that names of 31
 /// bytes give, which is 195 bytes.
@@ -66,11 +68,18 @@ pub enum DecodeError {
 /// # Errors
 /// When the body is damaged or holds another number of samples than `count`.
 pub fn decode(codec: Codec, count: u32, body: &[u8]) -> Result<Vec<Sample>, DecodeError> {
-    match codec {
-        Codec::Plain => plain::decode(body, count),
-        Codec::Columns => columns::decode(body, count),
-        Codec::ColumnsLz4 => columns::decode(&unpack(body)?, count),
+    if codec == Codec::Plain {
+        return plain::decode(body, count);
     }
+    let mut samples = Vec::new();
+    Scanner::new().scan_body(codec, count, 0, body, &TagSet::all(), |run| {
+        // Only once the body was found to hold as many is there a first run.
+        if samples.is_empty() {
+            samples.reserve_exact(MAX_SAMPLES.min(usize::try_from(count).unwrap_or(0)));
+        }
+        run.push_to(&mut samples);
+    })?;
+    Ok(samples)
 }
 
 /// The samples of a frame, each with its sequence number.
@@ -82,14 +91,15 @@ pub fn decode_frame(frame: &Frame<'_>) -> Result<Vec<(u64, Sample)>, DecodeError
     Ok((frame.header.first_seq..).zip(samples).collect())
 }
 
-fn unpack(body: &[u8]) -> Result<Vec<u8>, DecodeError> {
+/// Replaces `columns` by what is in the block.
+fn unpack_into<'a>(body: &[u8], columns: &'a mut Vec<u8>) -> Result<&'a [u8], DecodeError> {
     let (length, block) =
         lz4_flex::block::uncompressed_size(body).map_err(|_| DecodeError::Compression)?;
     if length > MAX_COLUMN_BYTES {
         return Err(DecodeError::Compression);
     }
-    let mut columns = vec![0; length];
-    match lz4_flex::block::decompress_into(block, &mut columns) {
+    columns.resize(length, 0);
+    match lz4_flex::block::decompress_into(block, columns) {
         Ok(written) if written == length => Ok(columns),
         _ => Err(DecodeError::Compression),
     }
@@ -140,6 +150,10 @@ fn blob_of(value: &Value) -> Option<&[u8]> {
     }
 }
 
+#[cfg(test)]
+mod naive;
+#[cfg(test)]
+mod scan_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -17,9 +17,9 @@
 
 use crate::wire::{Cursor, RunReader, RunWriter, put_signed, signed_length};
 
-const CODE: u8 = 0x0f;
-const SECOND_ORDER: u8 = 0x10;
-const CONSTANT: u8 = 0x20;
+pub(super) const CODE: u8 = 0x0f;
+pub(super) const SECOND_ORDER: u8 = 0x10;
+pub(super) const CONSTANT: u8 = 0x20;
 
 const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 const FRACTIONS: [f64; 6] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
@@ -107,9 +107,9 @@ impl Streams {
 
 /// Which bytes of an XOR, highest first, are worth keeping.
 #[derive(Clone, Copy)]
-struct Shape {
-    leading: usize,
-    length: usize,
+pub(super) struct Shape {
+    pub(super) leading: usize,
+    pub(super) length: usize,
 }
 
 impl Shape {
@@ -126,7 +126,7 @@ impl Shape {
         u8::try_from(self.leading << 4 | self.length).unwrap_or(0)
     }
 
-    fn from_byte<const WIDTH: usize>(byte: u8) -> Option<Self> {
+    pub(super) fn from_byte<const WIDTH: usize>(byte: u8) -> Option<Self> {
         let shape = Self { leading: usize::from(byte >> 4), length: usize::from(byte & 0x0f) };
         (shape.leading + shape.length <= WIDTH).then_some(shape)
     }
@@ -177,7 +177,7 @@ fn decimal_32(code: u8, value: f32) -> Option<i64> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "rounding to single precision is meant")]
-const fn narrow(value: f64) -> f32 {
+pub(super) const fn narrow(value: f64) -> f32 {
     value as f32
 }
 
@@ -189,8 +189,12 @@ fn nearest(value: f64, code: u8) -> Option<i64> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "the same rounding happens on both sides")]
-fn from_decimal(code: u8, integer: i64) -> Option<f64> {
-    let integer = integer as f64;
+const fn real(integer: i64) -> f64 {
+    integer as f64
+}
+
+pub(super) fn from_decimal(code: u8, integer: i64) -> Option<f64> {
+    let integer = real(integer);
     match code {
         1..=7 => Some(integer / POWERS.get(usize::from(code - 1))?),
         8..=13 => Some(integer * FRACTIONS.get(usize::from(code - 8))?),
@@ -247,100 +251,135 @@ impl Series<'_> {
             .filter(|mode| mode & !(CODE | SECOND_ORDER | CONSTANT) == 0)
     }
 
-    /// Opens a series of integers.
-    pub(super) fn open_integers(&mut self) -> Option<Integers> {
+    /// Reads a series of `count` integers, at least one.
+    pub(super) fn integers(&mut self, count: usize, put: impl FnMut(i64)) -> Option<()> {
         let mode = self.mode()?;
-        (mode & CODE == 0).then(|| Integers::new(mode))
+        if mode & CODE != 0 {
+            return None;
+        }
+        self.each_integer(mode, count, put)
     }
 
-    /// Opens a series of floats.
-    pub(super) fn open_floats(&mut self) -> Option<Floats> {
-        let mode = self.mode()?;
-        Some(match mode & CODE {
-            0 => Floats::Bits { constant: mode & CONSTANT != 0, before: None },
-            code => Floats::Decimal { code, integers: Integers::new(mode) },
+    /// Reads a series of `count` doubles, at least one.
+    pub(super) fn doubles(&mut self, count: usize, mut put: impl FnMut(f64)) -> Option<()> {
+        self.floats::<8>(count, |float| {
+            put(match float {
+                Float::Bits(bits) => f64::from_bits(bits),
+                Float::Decimal(value) => value,
+            });
         })
     }
 
-    pub(super) fn next_integer(&mut self, state: &mut Integers) -> Option<i64> {
-        state.next(&mut self.integers)
+    /// Reads a series of `count` singles, at least one.
+    pub(super) fn singles(&mut self, count: usize, mut put: impl FnMut(f32)) -> Option<()> {
+        self.floats::<4>(count, |float| {
+            put(match float {
+                Float::Bits(bits) => f32::from_bits(low_half(bits)),
+                Float::Decimal(value) => narrow(value),
+            });
+        })
     }
 
-    pub(super) fn next_f64(&mut self, state: &mut Floats) -> Option<f64> {
-        match state {
-            Floats::Bits { constant, before } => {
-                self.next_bits::<8>(*constant, before).map(f64::from_bits)
-            }
-            Floats::Decimal { code, integers } => {
-                from_decimal(*code, integers.next(&mut self.integers)?)
-            }
+    /// Passes over a series of `count` integers, at least one.
+    pub(super) fn skip_integers(&mut self, count: usize) -> Option<()> {
+        let mode = self.mode()?;
+        self.integers.skip_varints(if mode & CONSTANT == 0 { count } else { 1 })
+    }
+
+    /// Passes over a series of `count` floats of either width, at least one.
+    pub(super) fn skip_floats(&mut self, count: usize) -> Option<()> {
+        let mode = self.mode()?;
+        let count = if mode & CONSTANT == 0 { count } else { 1 };
+        if mode & CODE != 0 {
+            return self.integers.skip_varints(count);
         }
+        let shapes = self.shapes.take(count)?;
+        let length = shapes.iter().map(|shape| usize::from(shape & 0x0f)).sum();
+        self.bits.take(length).map(|_| ())
     }
 
-    pub(super) fn next_f32(&mut self, state: &mut Floats) -> Option<f32> {
-        match state {
-            Floats::Bits { constant, before } => {
-                let bits = self.next_bits::<4>(*constant, before)?;
-                u32::try_from(bits).ok().map(f32::from_bits)
-            }
-            Floats::Decimal { code, integers } => {
-                from_decimal(*code, integers.next(&mut self.integers)?).map(narrow)
-            }
-        }
-    }
-
-    fn next_bits<const WIDTH: usize>(
+    #[inline]
+    fn floats<const WIDTH: usize>(
         &mut self,
-        constant: bool,
-        before: &mut Option<u64>,
-    ) -> Option<u64> {
-        if let Some(value) = *before
-            && constant
-        {
-            return Some(value);
+        count: usize,
+        mut put: impl FnMut(Float),
+    ) -> Option<()> {
+        let mode = self.mode()?;
+        match mode & CODE {
+            0 => {
+                let (read, repeat) = if mode & CONSTANT == 0 { (count, 1) } else { (1, count) };
+                let mut value = 0;
+                for &shape in self.shapes.take(read)? {
+                    value ^= self.next_xor::<WIDTH>(shape)?;
+                    for _ in 0..repeat {
+                        put(Float::Bits(value));
+                    }
+                }
+                Some(())
+            }
+            code @ 1..=7 => {
+                let power = *POWERS.get(usize::from(code - 1))?;
+                self.each_integer(mode, count, |i| put(Float::Decimal(real(i) / power)))
+            }
+            code => {
+                let fraction = *FRACTIONS.get(usize::from(code - 8))?;
+                self.each_integer(mode, count, |i| put(Float::Decimal(real(i) * fraction)))
+            }
         }
-        let shape = Shape::from_byte::<WIDTH>(self.shapes.byte()?)?;
-        let mut bytes = [0; 8];
-        let from = 8 - WIDTH + shape.leading;
-        bytes[from..from + shape.length].copy_from_slice(self.bits.take(shape.length)?);
-        let value = u64::from_be_bytes(bytes) ^ before.unwrap_or(0);
-        *before = Some(value);
-        Some(value)
-    }
-}
-
-/// Where a series of integers stands.
-#[derive(Debug)]
-pub(super) struct Integers {
-    mode: u8,
-    last: Option<i64>,
-    step: i64,
-}
-
-impl Integers {
-    const fn new(mode: u8) -> Self {
-        Self { mode, last: None, step: 0 }
     }
 
-    fn next(&mut self, integers: &mut Cursor<'_>) -> Option<i64> {
-        let value = match self.last {
-            None => integers.signed()?,
-            Some(last) if self.mode & CONSTANT != 0 => last,
-            Some(last) => {
-                let read = integers.signed()?;
-                self.step =
-                    if self.mode & SECOND_ORDER == 0 { read } else { self.step.wrapping_add(read) };
-                last.wrapping_add(self.step)
+    #[inline]
+    fn each_integer(&mut self, mode: u8, count: usize, mut put: impl FnMut(i64)) -> Option<()> {
+        let mut last = self.integers.signed()?;
+        put(last);
+        if mode & CONSTANT != 0 {
+            for _ in 1..count {
+                put(last);
+            }
+        } else if mode & SECOND_ORDER == 0 {
+            for _ in 1..count {
+                last = last.wrapping_add(self.integers.signed()?);
+                put(last);
+            }
+        } else {
+            let mut step = 0_i64;
+            for _ in 1..count {
+                step = step.wrapping_add(self.integers.signed()?);
+                last = last.wrapping_add(step);
+                put(last);
+            }
+        }
+        Some(())
+    }
+
+    #[inline]
+    fn next_xor<const WIDTH: usize>(&mut self, shape: u8) -> Option<u64> {
+        let shape = Shape::from_byte::<WIDTH>(shape)?;
+        if shape.length == 0 {
+            return Some(0);
+        }
+        let trailing = WIDTH - shape.leading - shape.length;
+        // Mostly there are eight bytes to take at once and to cut off what is not meant.
+        let high = match self.bits.0.first_chunk::<8>() {
+            Some(bytes) => u64::from_be_bytes(*bytes) >> (8 * (8 - shape.length)),
+            None => {
+                let taken = self.bits.0.get(..shape.length)?;
+                taken.iter().fold(0, |value, byte| value << 8 | u64::from(*byte))
             }
         };
-        self.last = Some(value);
-        Some(value)
+        self.bits.take(shape.length)?;
+        Some(high << (8 * trailing))
     }
 }
 
-/// Where a series of floats stands.
-#[derive(Debug)]
-pub(super) enum Floats {
-    Bits { constant: bool, before: Option<u64> },
-    Decimal { code: u8, integers: Integers },
+/// A float as its series has it.
+enum Float {
+    Bits(u64),
+    Decimal(f64),
+}
+
+/// The bits of a single: the upper half of what holds them is zero.
+#[expect(clippy::cast_possible_truncation, reason = "shapes of four bytes leave no upper half")]
+const fn low_half(bits: u64) -> u32 {
+    bits as u32
 }

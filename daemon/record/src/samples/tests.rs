@@ -46,7 +46,7 @@ fn any_time() -> impl Strategy<Value = Timestamp> {
 }
 
 prop_compose! {
-    fn any_sample()(
+    pub(super) fn any_sample()(
         tag in prop_oneof![9 => 0..6_u32, 1 => any::<u32>(), 1 => Just(u32::MAX)],
         acquired in any_time(),
         source in prop::option::of(any_time()),
@@ -59,7 +59,7 @@ prop_compose! {
     }
 }
 
-fn is_same(a: &Sample, b: &Sample) -> bool {
+pub(super) fn is_same(a: &Sample, b: &Sample) -> bool {
     let bare = |s: &Sample| Sample { value: Value::None, ..s.clone() };
     a.value.is_same(&b.value) && bare(a) == bare(b)
 }

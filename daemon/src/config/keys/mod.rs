@@ -87,6 +87,8 @@ pub enum Section {
     Journal,
     /// `[uplink]`
     Uplink,
+    /// `[query]`
+    Query,
     /// `[metrics]`
     Metrics,
     /// `[control]`
@@ -111,13 +113,14 @@ pub enum Section {
 
 impl Section {
     /// Every section, in the order of the reference.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Gateway,
         Self::Hub,
         Self::HubTls,
         Self::Leaf,
         Self::Journal,
         Self::Uplink,
+        Self::Query,
         Self::Metrics,
         Self::Control,
         Self::OpcUa,
@@ -140,6 +143,7 @@ impl Section {
             Self::Leaf => "leaf",
             Self::Journal => "journal",
             Self::Uplink => "uplink",
+            Self::Query => "query",
             Self::Metrics => "metrics",
             Self::Control => "control",
             Self::OpcUa => "opcua",
@@ -198,6 +202,10 @@ impl Section {
             Self::Leaf => "The NATS server on this gateway.",
             Self::Journal => "The crash-proof record on disk.",
             Self::Uplink => "How the record is delivered to the hub.",
+            Self::Query => {
+                "Which questions this gateway answers over NATS, and how much they may take; see \
+                 docs/questions.md. Collection goes before every question."
+            }
             Self::Metrics => {
                 "OpenMetrics and `/healthz` over HTTP. Without this section nothing is served."
             }

@@ -97,6 +97,12 @@ counters! {
     log_overflow: "Log lines that could not be written",
     control_refused: "Connections to the control socket refused because too many were open",
     control_errors: "Requests on the control socket that were answered with an error",
+    questions_answered: "Questions answered, whole or in part",
+    questions_declined: "Questions answered with an error, other than busy",
+    questions_busy: "Questions turned away because too many were asked at once",
+    questions_hostile: "Questions without an answer because their reply subject is no inbox",
+    questions_overflow: "Questions dropped because more came than could be told busy",
+    questions_rows: "Rows of answers to questions",
     http_refused: "HTTP connections refused because too many were open",
 }
 

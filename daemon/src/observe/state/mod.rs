@@ -12,6 +12,7 @@ mod counters;
 mod faults;
 mod health;
 mod parts;
+mod questions;
 mod readings;
 mod report;
 
@@ -20,7 +21,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering as Order};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tidegate_translator::{Clock, DeviceState, FaultReport, Missed, Sample, TagId, Timestamp};
+use tidegate_translator::{
+    Clock, DeviceState, FaultReport, Missed, Sample, TagId, TagPath, Timestamp,
+};
 use tokio::time::Instant;
 
 pub use counters::{Counter, CounterReading, Counters};
@@ -32,6 +35,7 @@ pub use parts::{
     AlarmReport, CertificateStatus, IdentityStatus, JournalStatus, LinkStatus, UplinkState,
     UplinkStatus,
 };
+pub use questions::{AuditedQuestion, MAX_AUDITED, QuestionsStatus};
 pub use readings::{
     Alive, DeviceMeta, DeviceReport, MAX_PAGE, MissedCount, TagMeta, TagPage, TagReport, TagTotals,
 };
@@ -69,6 +73,7 @@ struct Parts {
     journal: JournalStatus,
     certificates: Vec<CertificateStatus>,
     identity: Option<IdentityStatus>,
+    questions: Option<QuestionsStatus>,
     alarms: BTreeMap<Box<str>, Alarm>,
 }
 
@@ -282,6 +287,35 @@ impl Board {
         lock(&self.readings).page(pattern, after, limit, Instant::now())
     }
 
+    /// At most `limit` of the tags whose paths begin with `prefix`, in the order of their paths, and
+    /// after the path `after`. The gateway's own are among them once they have a value.
+    #[must_use]
+    pub fn paths(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(TagId, TagPath)> {
+        lock(&self.readings).paths(prefix, after, limit)
+    }
+
+    /// The latest of these tags, in their order, without those that are not configured.
+    #[must_use]
+    pub fn reports_of(&self, tags: &[TagId]) -> Vec<TagReport> {
+        lock(&self.readings).reports_of(tags, Instant::now())
+    }
+
+    /// Whether the tags are known; before that the daemon has only just started.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        lock(&self.readings).is_configured()
+    }
+
+    /// Changes what is known of questions at work.
+    pub fn update_questions(&self, change: impl FnOnce(&mut QuestionsStatus)) {
+        change(lock(&self.parts).questions.get_or_insert_default());
+    }
+
+    /// Notes a question that has its answer, or will have none.
+    pub fn note_question(&self, audited: AuditedQuestion) {
+        self.update_questions(|questions| questions.note(audited));
+    }
+
     /// Everything but the tags.
     #[must_use]
     pub fn report(&self, limits: &HealthLimits) -> StatusReport {
@@ -300,7 +334,7 @@ pub(crate) mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
-    use tidegate_translator::{LossCause, Quality, Reason, TagPath, Value};
+    use tidegate_translator::{LossCause, Quality, Reason, Value};
 
     use super::*;
 
@@ -527,6 +561,26 @@ pub(crate) mod tests {
         assert_eq!(board.report(&HealthLimits::default()).alarms.len(), MAX_ALARMS);
         assert_eq!(board.counters.alarms_overflow.read(), 100 - (MAX_ALARMS as u64 - 1));
         assert!(board.clear("journal-full") && !board.clear("journal-full"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn paths_are_found_by_what_they_begin_with_and_continue_after_the_last() {
+        let board = board();
+        let paths = |prefix, after, limit| {
+            let found = board.paths(prefix, after, limit);
+            found.into_iter().map(|(id, path)| (id.0, path.to_string())).collect::<Vec<_>>()
+        };
+        let press = "PlantA/Press1";
+        let running = (2, "PlantA/Press1/running".to_owned());
+        let temperature = (1, "PlantA/Press1/temperature".to_owned());
+        assert_eq!(paths(press, None, 10), [running.clone(), temperature.clone()]);
+        assert_eq!(paths(press, None, 1).first(), Some(&running));
+        assert_eq!(paths(press, Some(&running.1), 10), [temperature]);
+        assert_eq!(paths("", Some("PlantA/Press2/a"), 10).len(), 1);
+        assert!(paths("PlantB", None, 10).is_empty() && paths("", Some("z"), 10).is_empty());
+        let reports = board.reports_of(&[TagId(3), TagId(99), TagId(2)]);
+        let reported: Vec<_> = reports.iter().map(|report| &*report.path).collect();
+        assert_eq!(reported, ["PlantA/Press2/temperature", "PlantA/Press1/running"]);
     }
 
     #[test]

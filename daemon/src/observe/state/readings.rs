@@ -409,6 +409,50 @@ impl Readings {
         TagPage { tags, next, starting: !self.is_configured }
     }
 
+    /// See [`super::Board::paths`].
+    pub(super) fn paths(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<(TagId, TagPath)> {
+        let is_before = |place: &u32| {
+            let path = self.path(*place).map_or("", TagPath::as_str);
+            path < prefix || after.is_some_and(|after| path <= after)
+        };
+        let start = self.by_path.partition_point(is_before);
+        let rest = self.by_path.get(start..).unwrap_or_default();
+        let listed = |place: &u32| {
+            let place = usize::try_from(*place).ok()?;
+            let tag = self.tags.at(place)?;
+            tag.path.as_str().starts_with(prefix).then_some(())?;
+            Some((self.tags.id_at(place)?, tag))
+        };
+        rest.iter()
+            .map_while(listed)
+            .filter(|(_, tag)| !tag.is_own() || tag.latest.is_some())
+            .map(|(id, tag)| (id, tag.path.clone()))
+            .take(limit)
+            .collect()
+    }
+
+    /// See [`super::Board::reports_of`].
+    pub(super) fn reports_of(&self, tags: &[TagId], at: Instant) -> Vec<TagReport> {
+        let now = Now { since_origin: self.since_origin(at), at };
+        let mut near = 0;
+        let report = |id: &TagId| {
+            let place = self.tags.place(*id, near)?;
+            near = place + 1;
+            let tag = self.tags.at(place)?;
+            Some(tag.report(self.quality(tag, now), now))
+        };
+        tags.iter().filter_map(report).collect()
+    }
+
+    pub(super) const fn is_configured(&self) -> bool {
+        self.is_configured
+    }
+
     /// The quality now: a reading that should have been renewed long ago is stale, and so is one
     /// of a device whose driver fell silent.
     fn quality(&self, tag: &Tag, now: Now) -> Quality {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::parts::millis_always;
 use super::{
     AlarmReport, Board, CertificateStatus, DeviceReport, Health, HealthLimits, IdentityStatus,
-    JournalStatus, LinkStatus, TagTotals, UplinkState, UplinkStatus, lock,
+    JournalStatus, LinkStatus, QuestionsStatus, TagTotals, UplinkState, UplinkStatus, lock,
 };
 
 /// Everything but the tags.
@@ -44,6 +44,9 @@ pub struct StatusReport {
     /// The gateway's own identity, where it keeps one.
     #[serde(default)]
     pub identity: Option<IdentityStatus>,
+    /// The questions that are answered, where any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<QuestionsStatus>,
     /// What an operator should know.
     pub alarms: Vec<AlarmReport>,
     /// Every counter, by name.
@@ -76,7 +79,7 @@ pub(super) fn report(board: &Board, limits: &HealthLimits) -> StatusReport {
         let readings = lock(&board.readings);
         (readings.devices(at), readings.totals(at))
     };
-    let (link, uplink, journal, certificates, identity, alarms) = {
+    let (link, uplink, journal, certificates, identity, questions, alarms) = {
         let parts = lock(&board.parts);
         let mut uplink = parts.uplink.clone();
         uplink.ack_age_ms = parts
@@ -93,6 +96,7 @@ pub(super) fn report(board: &Board, limits: &HealthLimits) -> StatusReport {
             parts.journal.clone(),
             parts.certificates.clone(),
             parts.identity.clone(),
+            parts.questions.clone(),
             alarms.collect(),
         )
     };
@@ -111,6 +115,7 @@ pub(super) fn report(board: &Board, limits: &HealthLimits) -> StatusReport {
         journal,
         certificates,
         identity,
+        questions,
         alarms,
         counters: board.counters.read().iter().map(|c| (c.name.to_owned(), c.value)).collect(),
     }

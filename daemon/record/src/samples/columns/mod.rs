@@ -26,14 +26,14 @@ mod write;
 
 use tidegate_translator::ValueKind;
 
-pub(super) use read::decode;
+pub(super) use read::scan;
 pub(super) use write::Encoder;
 
 /// Columns with a length in front.
-const COLUMNS: usize = 13;
+pub(super) const COLUMNS: usize = 13;
 
 /// The kinds that have values, in the order in which their series of one tag follow each other.
-const KINDS: [ValueKind; 8] = [
+pub(super) const KINDS: [ValueKind; 8] = [
     ValueKind::Bool,
     ValueKind::I64,
     ValueKind::U64,

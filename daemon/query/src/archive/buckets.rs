@@ -1,0 +1,271 @@
+//! Samples summed up over steps of time.
+//!
+//! # Invariants
+//! - Wall clocks jump, so a step is complete only when everything that meets it was read: the range
+//!   is answered window by window, each of so many steps that its cells fit [`MAX_CELLS`].
+//! - A step without samples has no row.
+//! - Long texts that are last in their steps count too: a window that would keep more than
+//!   [`MAX_TEXT_BYTES`] of them is halved, and refused when it is a single step.
+
+use std::ops::ControlFlow;
+
+use tidegate_journal::{Epoch, Kind};
+use tidegate_record::Moment;
+use tidegate_record::json::{write_text, write_value};
+use tidegate_record::samples::Run;
+use tidegate_translator::{Quality, Value};
+
+use super::Answer;
+use super::names::Names;
+use super::place::RowPlace;
+use super::plan::{Plan, Range, Steps, refuse};
+use super::walk::Walk;
+use crate::{Cell, Code, Refusal};
+
+/// Cells of one window: about 4 MB.
+const MAX_CELLS: usize = 32 * 1024;
+/// Bytes of texts in them.
+const MAX_TEXT_BYTES: usize = 8 << 20;
+/// Rows between two looks at whether to go on.
+const ROWS_BETWEEN: u64 = 256;
+
+/// Gives a row for each tag and step that has samples.
+pub(super) fn answer(
+    plan: &Plan,
+    steps: &Steps,
+    names: &Names,
+    walk: &mut Walk<'_>,
+    answer: &mut Answer<'_, '_>,
+) -> Result<(), Refusal> {
+    if plan.range.is_empty() {
+        return Ok(());
+    }
+    let first = plan.range.from.div_euclid(steps.every);
+    let end = (plan.range.to - 1).div_euclid(steps.every) + 1;
+    let (mut at, mut from_tag) = match &plan.after {
+        Some(RowPlace::Tag { step, path }) => (*step, names.first_from(path)),
+        _ => (first, 0),
+    };
+    if at < first || at > end {
+        return Err(super::place::stale(
+            "after: it lies outside of its range; begin anew without after",
+        ));
+    }
+    let most = i64::try_from(MAX_CELLS / names.tags.len().max(1)).unwrap_or(1).max(1);
+    let mut length = most;
+    while at < end {
+        let until = at.saturating_add(length).min(end);
+        let range = Range {
+            from: plan.range.from.max(at.saturating_mul(steps.every)),
+            to: plan.range.to.min(until.saturating_mul(steps.every)),
+        };
+        let mut window = Window::new(names.tags.len(), steps.every, at, until, range);
+        window.fill(names, walk)?;
+        if walk.ended.is_some() {
+            answer.cut(walk.ended, plan.place(window.place(names, at, from_tag)));
+            break;
+        }
+        if window.is_too_large() {
+            if until - at == 1 {
+                return refuse(
+                    Code::TooMuch,
+                    "agg: the last values of one step are texts of more than 8 MiB; ask for fewer tags",
+                );
+            }
+            length = ((until - at) / 2).max(1);
+            continue;
+        }
+        if window.give(plan, steps, names, walk, answer, from_tag)?.is_break() {
+            break;
+        }
+        (at, from_tag) = (until, 0);
+    }
+    walk.look_for_drops(plan.range);
+    Ok(())
+}
+
+/// Some steps that follow each other.
+struct Window {
+    tags: usize,
+    every: i64,
+    first: i64,
+    range: Range,
+    /// Of each step all cells, or none as long as it has no sample.
+    steps: Vec<Vec<Cell>>,
+    /// The epoch of what was read last: sequence numbers compare only within one.
+    epoch: Option<Epoch>,
+    text_bytes: usize,
+}
+
+impl Window {
+    fn new(tags: usize, every: i64, first: i64, until: i64, range: Range) -> Self {
+        let steps = usize::try_from(until - first).unwrap_or(0);
+        Self {
+            tags,
+            every,
+            first,
+            range,
+            steps: vec![Vec::new(); steps],
+            epoch: None,
+            text_bytes: 0,
+        }
+    }
+
+    const fn is_too_large(&self) -> bool {
+        self.text_bytes > MAX_TEXT_BYTES
+    }
+
+    fn place(&self, names: &Names, step: i64, tag: usize) -> RowPlace {
+        let path = names.tags.get(tag).map_or("", |tag| tag.entry.path.as_str());
+        RowPlace::Tag { step: step.max(self.first), path: path.to_owned() }
+    }
+
+    fn fill(&mut self, names: &Names, walk: &mut Walk<'_>) -> Result<(), Refusal> {
+        let range = self.range;
+        let flow = walk.frames(range, None, &mut |walk, frame| {
+            let epoch = frame.header.epoch;
+            if let (Kind::Samples, Some(numbers)) = (frame.kind, names.numbers(epoch)) {
+                self.enter(epoch);
+                walk.scan(frame, &numbers.set, |run| {
+                    if let Some(place) = numbers.place(run.tag) {
+                        self.add(place, run);
+                    }
+                });
+            }
+            Ok(if self.is_too_large() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        debug_assert!(flow.is_continue() || self.is_too_large(), "only texts end a window");
+        Ok(())
+    }
+
+    /// What was last in an earlier epoch counts as before everything of a later one.
+    fn enter(&mut self, epoch: Epoch) {
+        if self.epoch.is_some_and(|before| before != epoch) {
+            for cell in self.steps.iter_mut().flatten() {
+                if let Some(last) = &mut cell.last {
+                    last.seq = 0;
+                }
+            }
+        }
+        self.epoch = Some(epoch);
+    }
+
+    fn add(&mut self, place: u32, run: &Run<'_>) {
+        let mut start = 0;
+        while let Some(acquired) = run.acquired.get(start) {
+            if !self.range.has(acquired.0) {
+                start += 1;
+                continue;
+            }
+            let step = acquired.0.div_euclid(self.every);
+            let begins = step.saturating_mul(self.every).max(self.range.from);
+            let ends = step.saturating_mul(self.every).saturating_add(self.every);
+            let within = Range { from: begins, to: ends.min(self.range.to) };
+            let length = run.acquired.iter().skip(start).take_while(|at| within.has(at.0)).count();
+            // An end beyond what a time can be leaves the last instant out; it is one sample then.
+            let length = length.max(1);
+            let end = start + length;
+            if let Some(cell) = self.cell(step, place) {
+                let before = cell.last.as_ref().map_or(0, |last| text_bytes(&last.value));
+                cell.add_run(run, start..end);
+                let after = cell.last.as_ref().map_or(0, |last| text_bytes(&last.value));
+                self.text_bytes = (self.text_bytes + after).saturating_sub(before);
+            }
+            start = end;
+        }
+    }
+
+    fn cell(&mut self, step: i64, place: u32) -> Option<&mut Cell> {
+        let at = usize::try_from(step - self.first).ok()?;
+        let cells = self.steps.get_mut(at)?;
+        if cells.is_empty() {
+            cells.resize(self.tags, Cell::default());
+        }
+        cells.get_mut(usize::try_from(place).ok()?)
+    }
+
+    fn give(
+        &self,
+        plan: &Plan,
+        steps: &Steps,
+        names: &Names,
+        walk: &mut Walk<'_>,
+        answer: &mut Answer<'_, '_>,
+        from_tag: usize,
+    ) -> Result<ControlFlow<()>, Refusal> {
+        let mut skip = from_tag;
+        for (step, cells) in (self.first..).zip(&self.steps) {
+            for (tag, cell) in cells.iter().enumerate().skip(skip).filter(|(_, c)| c.count > 0) {
+                let place = || plan.place(self.place(names, step, tag));
+                if answer.rows.is_multiple_of(ROWS_BETWEEN) && walk.is_over() {
+                    answer.cut(walk.ended, place());
+                    return Ok(ControlFlow::Break(()));
+                }
+                let Some(tag) = names.tags.get(tag) else { continue };
+                let begins = step.saturating_mul(self.every);
+                let span = (
+                    begins.max(plan.range.from),
+                    begins.saturating_add(self.every).min(plan.range.to),
+                );
+                let unit = tag.entry.unit.as_deref();
+                let json = row(tag.entry.path.as_str(), unit, span, cell, steps);
+                if answer.give(json, place)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            skip = 0;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+fn text_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) | Value::Json(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+        _ => 0,
+    }
+}
+
+/// One bucket as JSON.
+pub(super) fn row(
+    path: &str,
+    unit: Option<&str>,
+    (from, to): (i64, i64),
+    cell: &Cell,
+    wants: &Steps,
+) -> String {
+    let mut out = String::from("{\"path\":");
+    write_text(&mut out, path);
+    if let Some(unit) = unit {
+        out.push_str(",\"u\":");
+        write_text(&mut out, unit);
+    }
+    for (key, time) in [("from", from), ("to", to)] {
+        out.push_str(&format!(",\"{key}\":\"{}\"", Moment(time).rfc3339()));
+    }
+    out.push_str(&format!(",\"count\":{},\"good\":{}", cell.count, cell.good));
+    let mut put = |key: &str, value: &Value| {
+        out.push_str(&format!(",\"{key}\":"));
+        write_value(&mut out, value);
+    };
+    if let Some(min) = cell.min.filter(|_| wants.min) {
+        put("min", &min.value());
+    }
+    if let Some(max) = cell.max.filter(|_| wants.max) {
+        put("max", &max.value());
+    }
+    if let Some(mean) = cell.mean().filter(|_| wants.avg) {
+        put("avg", &Value::F64(mean));
+    }
+    if let Some(last) = cell.last.as_ref().filter(|_| wants.last) {
+        put("last", &last.value);
+        out.push_str(&format!(",\"last_ts\":\"{}\"", Moment(last.acquired).rfc3339()));
+        if last.quality != Quality::Good {
+            out.push_str(",\"last_q\":");
+            write_text(&mut out, last.quality.word());
+        }
+    }
+    out.push('}');
+    out
+}
