@@ -320,7 +320,8 @@ pub struct Device {
     /// For the daemon, in the order of the translator's tags.
     pub tags: Arc<[Tag]>,
     /// For the daemon, in the order of the translator's subtrees: what it does with each tag that
-    /// is found below one, whose path begins with that of the subtree. Only OPC UA has any.
+    /// is found below one, whose path begins with that of the subtree. Modbus has none, and the
+    /// messages of local applications have one.
     pub subtrees: Arc<[Tag]>,
 }
 
@@ -331,6 +332,8 @@ pub enum Driver {
     Modbus(Arc<tidegate_modbus::DeviceSpec>),
     /// OPC UA.
     OpcUa(Arc<tidegate_opcua::DeviceSpec>),
+    /// Messages of local applications.
+    Nats(Arc<tidegate_ingest::DeviceSpec>),
 }
 
 impl Device {
@@ -340,6 +343,7 @@ impl Device {
         match &self.driver {
             Driver::Modbus(spec) => &spec.name,
             Driver::OpcUa(spec) => &spec.name,
+            Driver::Nats(spec) => &spec.name,
         }
     }
 
@@ -348,7 +352,7 @@ impl Device {
     pub const fn modbus(&self) -> Option<&Arc<tidegate_modbus::DeviceSpec>> {
         match &self.driver {
             Driver::Modbus(spec) => Some(spec),
-            Driver::OpcUa(_) => None,
+            Driver::OpcUa(_) | Driver::Nats(_) => None,
         }
     }
 
@@ -357,7 +361,16 @@ impl Device {
     pub const fn opcua(&self) -> Option<&Arc<tidegate_opcua::DeviceSpec>> {
         match &self.driver {
             Driver::OpcUa(spec) => Some(spec),
-            Driver::Modbus(_) => None,
+            Driver::Modbus(_) | Driver::Nats(_) => None,
+        }
+    }
+
+    /// Where local applications feed it, where they do.
+    #[must_use]
+    pub const fn ingest(&self) -> Option<&Arc<tidegate_ingest::DeviceSpec>> {
+        match &self.driver {
+            Driver::Nats(spec) => Some(spec),
+            Driver::Modbus(_) | Driver::OpcUa(_) => None,
         }
     }
 
@@ -367,6 +380,7 @@ impl Device {
         match &self.driver {
             Driver::Modbus(spec) => spec.poll_every,
             Driver::OpcUa(spec) => spec.sample_every,
+            Driver::Nats(_) => super::ingest::EVERY,
         }
     }
 
@@ -376,6 +390,7 @@ impl Device {
         match &self.driver {
             Driver::Modbus(spec) => spec.timeout,
             Driver::OpcUa(spec) => spec.timeout,
+            Driver::Nats(_) => super::ingest::TIMEOUT,
         }
     }
 
@@ -385,6 +400,7 @@ impl Device {
         let own = match &self.driver {
             Driver::Modbus(spec) => spec.tags.get(tag).and_then(|tag| tag.poll_every()),
             Driver::OpcUa(spec) => spec.tags.get(tag).and_then(|tag| tag.item.sample_every),
+            Driver::Nats(_) => None,
         };
         own.unwrap_or_else(|| self.poll_every())
     }
@@ -397,7 +413,7 @@ impl Device {
             Driver::Modbus(spec) => {
                 spec.tags.get(tag).map_or(ValueKind::None, |tag| tag.value_kind())
             }
-            Driver::OpcUa(_) => ValueKind::None,
+            Driver::OpcUa(_) | Driver::Nats(_) => ValueKind::None,
         }
     }
 }

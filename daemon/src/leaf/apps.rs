@@ -8,6 +8,7 @@
 //! - Without credentials one hears inboxes of local applications only: the daemon's have more parts.
 
 use super::config::{LIVE, LeafPlan};
+use super::credentials::Credentials;
 use crate::nats_conf::{Conf, text_of};
 use crate::subjects;
 
@@ -52,9 +53,10 @@ pub(super) fn export(conf: &mut Conf) {
 }
 
 /// The account, with the user behind connections without credentials.
-pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
+pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials, user: &str) {
     let local = &plan.local;
-    let mut publish: Vec<&str> = local.publish.iter().map(AsRef::as_ref).collect();
+    let may_publish = local.publish.iter().chain(plan.ingest.iter());
+    let mut publish: Vec<&str> = may_publish.map(AsRef::as_ref).collect();
     if local.jetstream.is_some() {
         conf.set("jetstream", "enabled");
         publish.extend(["$JS.API.>", "$JS.ACK.>", "$JS.FC.>", "$KV.>", "$O.>"]);
@@ -64,6 +66,7 @@ pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
     let mut subscribe = vec!["uns.>", "_INBOX.*", "_INBOX.*.*", &inbox];
     subscribe.extend(local.subscribe.iter().map(AsRef::<str>::as_ref));
     conf.array("users", |conf| {
+        super::config::ingest_user(conf, plan, credentials);
         conf.element(|conf| {
             conf.text("user", user);
             conf.block("permissions", |conf| {
@@ -94,7 +97,9 @@ pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
 }
 
 /// What does not cross over their link.
-pub(super) fn denied(conf: &mut Conf) {
+pub(super) fn denied(conf: &mut Conf, plan: &LeafPlan) {
     conf.texts("deny_exports", &OWN);
-    conf.texts("deny_imports", &OWN);
+    // Only what is published here is recorded here.
+    let imports: Vec<&str> = OWN.into_iter().chain(plan.ingest.iter().map(AsRef::as_ref)).collect();
+    conf.texts("deny_imports", &imports);
 }

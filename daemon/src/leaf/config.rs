@@ -42,6 +42,8 @@ pub struct LeafPlan {
     pub hub: Option<HubLink>,
     /// What local applications may do beside listening to live values.
     pub local: LocalApps,
+    /// Where local applications publish what is recorded.
+    pub ingest: Arc<[Box<str>]>,
 }
 
 /// How the leaf reaches the hub.
@@ -122,8 +124,15 @@ impl LeafPlan {
                 proxy,
             }),
             local: config.leaf.local.clone(),
+            ingest: ingest_subjects(config),
         }
     }
+}
+
+/// Where local applications publish what is recorded.
+pub(crate) fn ingest_subjects(config: &Config) -> Arc<[Box<str>]> {
+    let fed = config.devices.iter().filter_map(|device| device.ingest());
+    fed.flat_map(|spec| spec.subjects.iter().cloned()).collect()
 }
 
 /// Writes the configuration of a leaf. The same plan and credentials always give the same text.
@@ -175,7 +184,7 @@ pub(super) fn generate_again(
         });
         conf.block(RECORD, |conf| record_users(conf, plan, credentials));
         if apps::are_apart(plan) {
-            conf.block(apps::APPS, |conf| apps::account(conf, plan, LOCAL));
+            conf.block(apps::APPS, |conf| apps::account(conf, plan, credentials, LOCAL));
         }
     });
     if let Some(hub) = &plan.hub {
@@ -198,6 +207,10 @@ pub(super) fn generate_again(
                     // compete with the sequence that the uplink expects.
                     let heads = subjects::head(&hub.stream, ">");
                     conf.texts("deny_exports", &[subjects::EVERY_FRAMES, &heads]);
+                    if !plan.ingest.is_empty() {
+                        // Only what is published here is recorded here.
+                        conf.texts("deny_imports", &plan.ingest);
+                    }
                 });
                 conf.element(|conf| {
                     remote(conf, &plan.gateway, hub, RECORD, dialled.record);
@@ -206,7 +219,7 @@ pub(super) fn generate_again(
                     conf.element(|conf| {
                         // Nobody watches this link, so it is made anew with the live one.
                         remote(conf, &plan.gateway, hub, apps::APPS, dialled.live);
-                        apps::denied(conf);
+                        apps::denied(conf, plan);
                     });
                 }
             });
@@ -229,13 +242,40 @@ fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
         if apps::are_apart(plan) {
             return;
         }
+        ingest_user(conf, plan, credentials);
         conf.element(|conf| {
             conf.text("user", LOCAL);
             conf.block("permissions", |conf| {
                 // Seam: questions to this gateway, and inboxes for their answers, go here.
-                conf.block("publish", |conf| conf.texts("deny", &[">"]));
-                conf.texts("subscribe", &["uns.>"]);
+                if plan.ingest.is_empty() {
+                    conf.block("publish", |conf| conf.texts("deny", &[">"]));
+                    conf.texts("subscribe", &["uns.>"]);
+                } else {
+                    conf.texts("publish", &plan.ingest);
+                    let inbox = format!("{}.>", subjects::apps_inbox(&plan.gateway));
+                    conf.texts("subscribe", &["uns.>", "_INBOX.*", "_INBOX.*.*", &inbox]);
+                }
             });
+        });
+    });
+}
+
+/// The daemon's user that hears what local applications publish, in their account, and answers.
+pub(super) fn ingest_user(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
+    if plan.ingest.is_empty() {
+        return;
+    }
+    conf.element(|conf| {
+        conf.text("user", Credentials::INGEST_USER);
+        conf.text("password", credentials.live());
+        conf.block("permissions", |conf| {
+            conf.block("publish", |conf| {
+                conf.texts("allow", &["_INBOX.>", subjects::ANSWERS]);
+                // Whoever waits there waits for others.
+                let own = subjects::inbox(&plan.gateway);
+                conf.texts("deny", &[format!("{own}.live.>"), format!("{own}.record.>")]);
+            });
+            conf.texts("subscribe", &plan.ingest);
         });
     });
 }
@@ -387,6 +427,7 @@ mod tests {
                 proxy: None,
             }),
             local: LocalApps::default(),
+            ingest: Arc::default(),
         }
     }
 

@@ -39,7 +39,7 @@ impl Receipt {
     }
 
     /// Forgets whom to tell: they are told otherwise.
-    pub(super) fn discard(mut self) {
+    pub(crate) fn discard(mut self) {
         self.0 = None;
     }
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use tidegate_ingest::DeviceSpec as IngestSpec;
 use tidegate_modbus::{Buses, ModbusDevice};
 use tidegate_opcua::{DeviceSpec, TagBook};
 use tidegate_translator::{Clock, Device as Translator, DeviceFuture, TagId};
@@ -38,6 +39,10 @@ pub(super) type MakeOpcUa = Arc<
     dyn Fn(Arc<DeviceSpec>, Arc<[TagId]>, Arc<dyn TagBook>) -> Box<dyn Translator> + Send + Sync,
 >;
 
+/// Makes one run of a device that local applications feed, with the book of its tags.
+pub(super) type MakeFeed =
+    Arc<dyn Fn(Arc<IngestSpec>, Arc<dyn TagBook>, CancellationToken) -> DeviceFuture + Send + Sync>;
+
 /// The devices that run, the gateway's own health among them.
 pub(super) struct Devices {
     roster: Arc<Roster>,
@@ -46,6 +51,7 @@ pub(super) struct Devices {
     clock: Arc<dyn Clock>,
     buses: Arc<Buses>,
     opcua: MakeOpcUa,
+    feed: MakeFeed,
     running: Mutex<Vec<Device>>,
 }
 
@@ -56,6 +62,7 @@ impl Devices {
         board: Arc<Board>,
         clock: Arc<dyn Clock>,
         opcua: MakeOpcUa,
+        feed: MakeFeed,
     ) -> Self {
         Self {
             roster: Arc::new(roster),
@@ -64,6 +71,7 @@ impl Devices {
             clock,
             buses: Arc::new(Buses::new(Arc::new(TlsFromFiles))),
             opcua,
+            feed,
             running: Mutex::default(),
         }
     }
@@ -128,6 +136,12 @@ impl Devices {
                         }
                     }
                 })
+            }
+            Driver::Nats(spec) => {
+                let (spec, make) = (Arc::clone(spec), Arc::clone(&self.feed));
+                let book = DeviceBook::new(Arc::clone(&self.roster), device.driver.clone());
+                let book: Arc<dyn TagBook> = Arc::new(book);
+                Box::new(move |stop| make(Arc::clone(&spec), Arc::clone(&book), stop))
             }
             Driver::OpcUa(spec) => {
                 let (spec, make) = (Arc::clone(spec), Arc::clone(&self.opcua));

@@ -142,7 +142,8 @@ impl Bench {
             Box::new(Fake { spec, ids, book, servers, defined })
         });
         let roster = Roster::new(Arc::clone(&ingress), live, handle, Arc::clone(&board));
-        let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
+        let feed: MakeFeed = Arc::new(|_, _, stop| Box::pin(stop.cancelled_owned()));
+        let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, feed);
         devices.number_health(&"PlantA/gw-1".parse().unwrap()).await.unwrap();
         let text = "[gateway]\nplant = \"PlantA\"\nname = \"gw-1\"\n";
         let file = dir.path().join("tidegate.toml");

@@ -237,6 +237,8 @@ async fn daemon(
     let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board, proxy.clone());
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
+    let door = stages::ingest(&mut supervisor, leaf.clone(), &config);
+    let feed = stages::feed(&config, door, &recorder, &ingress, &clock);
     if let Some(hub) = &config.hub {
         let (recorder, board) = (recorder.clone(), Arc::clone(&board));
         stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
@@ -248,7 +250,7 @@ async fn daemon(
     let credentials = Arc::new(credentials);
     opcua::tended(&mut supervisor, Arc::clone(&credentials));
     let opcua = opcua::maker(Arc::clone(&clock), credentials);
-    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua);
+    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, feed);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
     // those of a reload, right after the start.
