@@ -12,6 +12,7 @@ mod discretion;
 pub mod hub;
 pub mod hubread;
 pub mod identity;
+mod ingest;
 pub mod leaf;
 pub mod live;
 #[cfg(feature = "analysis")]

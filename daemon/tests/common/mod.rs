@@ -320,6 +320,7 @@ pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafS
         hub,
         local: LocalApps::default(),
         questions: LocalQuestions::Fleet,
+        ingest: Default::default(),
     };
     let launcher = Launcher::at(env!("CARGO_BIN_EXE_tidegate"));
     LeafSettings::usual(plan, dir, search(), launcher)
