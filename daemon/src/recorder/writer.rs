@@ -8,6 +8,8 @@
 //!   path may have been mounted anew, and files that were opened while it was read-only stay so.
 
 mod awaited;
+#[cfg(test)]
+mod awaited_tests;
 mod carrying;
 #[cfg(test)]
 mod carrying_tests;

@@ -27,6 +27,7 @@ mod hub_rollback;
 mod hub_sigkill;
 mod hub_two_gateways;
 mod identity;
+mod ingest;
 mod injection;
 mod journal_too_small;
 mod leaf_sigkill;
