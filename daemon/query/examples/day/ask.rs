@@ -141,13 +141,13 @@ pub(crate) fn rows(place: &Path, tags: &str) -> Result<Vec<Json>, Failure> {
     let whole_day = (from, to);
     let of_one = samples / u64::from(day.tags.max(1));
     let first = over(one, whole_day, Some("5m"));
-    rows.push(asked.ask("one tag, whole day, every 5 min: the first question", &first, of_one)?);
-    let hour = (to - 2 * HOUR, to - HOUR);
+    rows.push(asked.ask("one tag, all of it, every 5 min: the first question", &first, of_one)?);
+    let hour = if to - from < 2 * HOUR { whole_day } else { (to - 2 * HOUR, to - HOUR) };
     let more = [
-        ("one tag, whole day, every 5 min", first.clone(), of_one),
+        ("one tag, all of it, every 5 min", first.clone(), of_one),
         ("one tag, raw, 1 h", over(one, hour, None), 3_600),
-        ("every tag, whole day, every 5 min", over("**", whole_day, Some("5m")), samples),
-        ("every tag, whole day, every 7 h 7 min", over("**", whole_day, Some("7h7m")), samples),
+        ("every tag, all of it, every 5 min", over("**", whole_day, Some("5m")), samples),
+        ("every tag, all of it, every 4 min", over("**", whole_day, Some("4m")), samples),
         ("every tag, the state 3 h ago", at("**", to - 3 * HOUR), u64::from(day.tags)),
     ];
     for (what, question, samples) in more {

@@ -9,12 +9,13 @@ use serde_json::{Value as Json, json};
 use tidegate_journal::{
     ClockState, Codec, DirStorage, Draft, Journal, Kind, Reader, Settings, Stamp,
 };
+use tidegate_query::sidecar::{Progress, Sidecars};
 use tidegate_record::catalog::{Catalog, Definition, bodies};
 use tidegate_record::samples::{Body, Packer};
 use tidegate_translator::{Sample, TagId, TagPath, Timestamp, Value, ValueKind};
 
 use crate::signals::{mixed, noise};
-use crate::{Failure, float};
+use crate::{Failure, cpu, float};
 
 pub(crate) const SECOND: i64 = 1_000_000_000;
 /// What the recorder puts into one frame of a thousand tags: it commits at once when 16 KiB wait,
@@ -92,7 +93,9 @@ pub(crate) fn open(place: &Path, now: i64) -> Result<Journal, Failure> {
     let storage = Arc::new(DirStorage::new(place)?);
     let stamp =
         Stamp { wall: (now, now), mono: (1, 1), boot: [0; 16], clock: ClockState::Synchronised };
-    let settings = Settings::new("PlantA", "gw-bench", MAX_BYTES);
+    let mut settings = Settings::new("PlantA", "gw-bench", MAX_BYTES);
+    // As the daemon has it.
+    settings.sidecar_bytes = settings.segment_bytes / 20;
     Ok(Journal::open(storage, settings, stamp)?.0)
 }
 
@@ -120,12 +123,17 @@ pub(crate) fn make(place: &Path, day: &Day) -> Result<Vec<Json>, Failure> {
         batch.clear();
     }
     writer.journal.commit()?;
+    let from = cpu();
+    let sidecars = Sidecars::new(writer.journal.reader());
+    while sidecars.advance(&mut || true)? == Progress::More {}
+    let sidecars = cpu().saturating_sub(from);
     writer.journal.close()?;
     Ok(vec![json!({
         "table": "day",
         "samples": samples,
         "frames": writer.frames,
         "bytes_per_sample": float(writer.body_bytes) / float(samples),
+        "sidecars_cpu_s": sidecars.as_secs_f64(),
         "from": day.start,
         "to": day.start + day.seconds * SECOND,
     })])
