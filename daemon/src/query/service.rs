@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::credit::Running;
+use super::digests;
 use super::discovery::Presence;
 use super::lowly;
 use super::ops::{self, Ops};
@@ -163,6 +164,7 @@ impl Service {
     pub async fn run(mut self, access: &LocalAccess, stop: CancellationToken) -> CoreResult {
         let board = Arc::clone(&self.board);
         board.update_questions(|_| {});
+        let _keeping = digests::keep(self.ops.sidecars())?;
         let note = move |event| {
             if matches!(event, Event::SlowConsumer(_)) {
                 board.counters.questions_overflow.one();

@@ -287,6 +287,11 @@ async fn daemon(
     Ok(outcome)
 }
 
+/// A segment's sidecar is a twentieth of it at the most.
+const SIDECAR_SHARE: u64 = 20;
+/// A smaller segment is read as fast as its sidecar would be.
+const LEAST_WITH_SIDECARS: u64 = 1 << 20;
+
 /// How the journal is opened.
 fn opener(config: &Config) -> Result<impl Fn(Stamp, &Reader) -> Opened + Send + 'static, RunError> {
     let dir = config.journal.dir.clone();
@@ -299,6 +304,9 @@ fn opener(config: &Config) -> Result<impl Fn(Stamp, &Reader) -> Opened + Send + 
         WhenFull::StopRecording => tidegate_journal::WhenFull::StopRecording,
     };
     fit_segments(&mut settings);
+    if config.query.enabled && settings.segment_bytes >= LEAST_WITH_SIDECARS {
+        settings.sidecar_bytes = settings.segment_bytes / SIDECAR_SHARE;
+    }
     Ok(move |stamp, reader: &Reader| {
         let storage = DirStorage::new(&dir).map_err(|source| {
             OpenError::Storage(StorageError {
