@@ -101,6 +101,18 @@ struct Window {
     text_bytes: usize,
     /// Of each tag how long the cells are that were taken in from the segment at hand; 0: none.
     grains: Vec<i64>,
+    /// The piece of time that was met last.
+    piece: Option<Piece>,
+}
+
+/// A piece of time that lies within one step, and within one cell where there are cells.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    grain: i64,
+    within: Range,
+    step: i64,
+    /// Whether its cell was taken in as a whole.
+    is_known: bool,
 }
 
 /// What of a segment its cells do not tell.
@@ -130,6 +142,7 @@ impl Window {
             epoch: None,
             text_bytes: 0,
             grains: vec![0; tags],
+            piece: None,
         }
     }
 
@@ -291,31 +304,48 @@ impl Window {
                 start += 1;
                 continue;
             }
-            let step = acquired.0.div_euclid(self.every);
-            let begins = step.saturating_mul(self.every);
-            let mut within = Range { from: begins, to: begins.saturating_add(self.every) };
-            within = self.range.common(within).unwrap_or(within);
             let grain = usize::try_from(place).ok().and_then(|at| self.grains.get(at)).copied();
-            let mut is_known = false;
-            if let Some(grain) = grain.filter(|grain| *grain > 0) {
-                let begins = acquired.0.div_euclid(grain).saturating_mul(grain);
-                let slot = Range { from: begins, to: begins.saturating_add(grain) };
-                is_known = self.is_whole(slot);
-                within = slot.common(within).unwrap_or(within);
-            }
-            let length = run.acquired.iter().skip(start).take_while(|at| within.has(at.0)).count();
+            let piece = self.piece(acquired.0, grain.unwrap_or(0));
+            let rest = run.acquired.get(start..).unwrap_or_default();
+            let length = rest.iter().take_while(|at| piece.within.has(at.0)).count();
             // An end beyond what a time can be leaves the last instant out; it is one sample then.
             let length = length.max(1);
             let end = start + length;
             // A sample of a cell that was taken in as a whole is in there already.
-            if !is_known && let Some(cell) = self.cell(step, place) {
-                let before = cell.last.as_ref().map_or(0, |last| text_bytes(&last.value));
+            if !piece.is_known
+                && let Some(cell) = self.cell(piece.step, place)
+            {
+                let before = text_bytes(cell);
                 cell.add_run(run, start..end);
-                let after = cell.last.as_ref().map_or(0, |last| text_bytes(&last.value));
+                let after = text_bytes(cell);
                 self.text_bytes = (self.text_bytes + after).saturating_sub(before);
             }
             start = end;
         }
+    }
+
+    /// The piece around a moment. Neighbours are in the same one nearly always.
+    fn piece(&mut self, at: i64, grain: i64) -> Piece {
+        if let Some(piece) = self.piece
+            && piece.grain == grain
+            && piece.within.has(at)
+        {
+            return piece;
+        }
+        let step = at.div_euclid(self.every);
+        let begins = step.saturating_mul(self.every);
+        let mut within = Range { from: begins, to: begins.saturating_add(self.every) };
+        within = self.range.common(within).unwrap_or(within);
+        let mut is_known = false;
+        if grain > 0 {
+            let begins = at.div_euclid(grain).saturating_mul(grain);
+            let slot = Range { from: begins, to: begins.saturating_add(grain) };
+            is_known = self.is_whole(slot);
+            within = slot.common(within).unwrap_or(within);
+        }
+        let piece = Piece { grain, within, step, is_known };
+        self.piece = Some(piece);
+        piece
     }
 
     fn cell(&mut self, step: i64, place: u32) -> Option<&mut Cell> {
@@ -362,10 +392,10 @@ impl Window {
     }
 }
 
-fn text_bytes(value: &Value) -> usize {
-    match value {
-        Value::Text(text) | Value::Json(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
+fn text_bytes(cell: &Cell) -> usize {
+    match cell.last.as_ref().map(|last| &last.value) {
+        Some(Value::Text(text) | Value::Json(text)) => text.len(),
+        Some(Value::Bytes(bytes)) => bytes.len(),
         _ => 0,
     }
 }

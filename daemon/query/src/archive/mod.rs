@@ -111,6 +111,15 @@ impl Archive {
         Arc::clone(&self.sidecars)
     }
 
+    /// Reads on in what is no sample, so that the first question need not. For a thread in the
+    /// background, after [`Sidecars::advance`].
+    ///
+    /// # Errors
+    /// When the record cannot be read, or `watch` ended it before its end; the next call goes on.
+    pub fn keep_up(&self, watch: &dyn Watch) -> Result<(), Refusal> {
+        self.book(&mut self.walk(watch)).map(drop)
+    }
+
     fn walk<'a>(&'a self, watch: &'a dyn Watch) -> Walk<'a> {
         Walk::new(&self.reader, &self.sidecars, watch)
     }
