@@ -476,7 +476,8 @@ impl Service {
             }
         };
         let took = trace.began.elapsed();
-        let took_ms = took.as_secs_f64() * 1000.0;
+        // Microseconds are enough.
+        let took_ms = (took.as_secs_f64() * 1e6).round() / 1000.0;
         self.presence.count(trace.op, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), error);
         let outcome = told.outcome.word();
         let by = trace.by.clone();
