@@ -1,6 +1,7 @@
 //! The Tidegate daemon: configuration, supervision, recorder, live plane, uplink, leaf, and the
 //! command line over them. `ARCHITECTURE.md` has the map.
 
+pub mod asker;
 mod bulk;
 mod by_tag;
 pub mod causes;
@@ -13,6 +14,8 @@ pub mod hubread;
 pub mod identity;
 pub mod leaf;
 pub mod live;
+#[cfg(feature = "analysis")]
+pub mod mcp;
 pub mod names;
 mod nats_conf;
 mod notary;
@@ -21,9 +24,11 @@ pub mod query;
 pub mod recorder;
 pub mod run;
 mod shared;
+pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
+pub mod tap;
 mod upkeep;
 pub mod uplink;
 pub mod wan;

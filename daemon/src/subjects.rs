@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use tidegate_journal::Epoch;
 use tidegate_translator::{PathError, TagPath};
 
-use crate::names::GatewayId;
+use crate::names::{GatewayId, Name};
 
 /// Where live values of a tag are published: `uns.` and the escaped path.
 #[must_use]
@@ -72,6 +72,32 @@ pub fn epoch_of(frames: &str) -> Option<Epoch> {
     (tokens.next() == Some("frames")).then(|| epoch.parse().ok()).flatten()
 }
 
+/// The gateway in a subject `tide.<plant>.<gateway>.<epoch>.frames`.
+#[must_use]
+pub fn gateway_of(frames: &str) -> Option<GatewayId> {
+    let mut tokens = frames.split('.');
+    if tokens.next() != Some("tide") {
+        return None;
+    }
+    let plant = Name::new(tokens.next()?).ok()?;
+    let name = Name::new(tokens.next()?).ok()?;
+    (tokens.nth(1) == Some("frames") && tokens.next().is_none())
+        .then_some(GatewayId { plant, name })
+}
+
+/// Where a tag is published again for consumers of their own: the escaped tokens of its path.
+#[must_use]
+pub fn tokens_of(path: &TagPath) -> String {
+    let mut out = String::with_capacity(path.as_str().len() + 8);
+    for (at, segment) in path.segments().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        escape_into(&mut out, segment);
+    }
+    out
+}
+
 /// The records of every gateway: what the hub's stream collects and its export names.
 pub const EVERY_FRAMES: &str = "tide.*.*.*.frames";
 
@@ -108,6 +134,25 @@ pub const LAST_OF_ALL: &str = "tidelast.>";
 pub fn ask(gateway: &GatewayId) -> String {
     format!("ask.{}.{}.q.>", gateway.plant, gateway.name)
 }
+
+/// Where one operation of a gateway is asked for at its own leaf.
+#[must_use]
+pub fn question(gateway: &GatewayId, op: &str) -> String {
+    format!("tide.{}.{}.q.{op}", gateway.plant, gateway.name)
+}
+
+/// Where one operation of a gateway is asked for from outside.
+#[must_use]
+pub fn ask_for(gateway: &GatewayId, op: &str) -> String {
+    format!("ask.{}.{}.q.{op}", gateway.plant, gateway.name)
+}
+
+/// Where the hub is asked for its directory of owners (imported from the direct get of
+/// [`OWNERS`]).
+pub const DIRECTORY: &str = "tidedirectory";
+
+/// Where the hub's admin writes the directory of owners, in the stream's account.
+pub const OWNERS: &str = "tideowners";
 
 /// Where a gateway asks for the last message of a record subject (imported from the stream's
 /// direct get).
@@ -227,6 +272,10 @@ mod tests {
         inbox: String,
         questions: String,
         ask: String,
+        question_latest: String,
+        ask_latest: String,
+        directory: String,
+        owners: String,
         every_question: String,
         every_ask: String,
         answers: String,
@@ -249,15 +298,21 @@ mod tests {
         let epoch: Epoch = v.epoch.parse().unwrap();
         let own = frames(&gateway, epoch);
         assert_eq!(own, v.frames);
+        assert_eq!(gateway_of(&own), Some(gateway.clone()));
         assert_eq!(all_frames(&gateway), v.all_frames);
         assert_eq!(head(&v.stream, &own), v.head);
         assert_eq!(info(&v.stream), v.info);
         assert_eq!(read(&v.stream), v.read);
         assert_eq!(mirror_api(&v.stream), v.mirror_api);
         assert_eq!(mirror_deliver(&v.stream, "global"), v.mirror_deliver);
+        assert_eq!(gateway_of(&own), Some(gateway.clone()));
         assert_eq!(inbox(&gateway), v.inbox);
         assert_eq!(questions(&gateway), v.questions);
         assert_eq!(ask(&gateway), v.ask);
+        assert_eq!(question(&gateway, "latest"), v.question_latest);
+        assert_eq!(ask_for(&gateway, "latest"), v.ask_latest);
+        assert_eq!(DIRECTORY, v.directory);
+        assert_eq!(OWNERS, v.owners);
         assert_eq!(EVERY_QUESTION, v.every_question);
         assert_eq!(EVERY_ASK, v.every_ask);
         assert_eq!(ANSWERS, v.answers);
@@ -273,6 +328,7 @@ mod tests {
         for (path, subject) in vectors().live {
             let path = TagPath::new(path).unwrap();
             assert_eq!(live(&path), subject);
+            assert_eq!(format!("uns.{}", tokens_of(&path)), subject);
             assert_eq!(path_of_live(&subject), Ok(path));
         }
     }

@@ -56,6 +56,14 @@ pub fn node_opcua() -> anyhow::Result<PathBuf> {
     find("TIDEGATE_NODE_OPCUA", "tools/node_opcua", "cargo xtask setup")
 }
 
+/// Where the official client of the Model Context Protocol is installed.
+///
+/// # Errors
+/// When it has not been set up.
+pub fn agent() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_AGENT", "tools/agent", "cargo xtask setup")
+}
+
 /// The library that gives one process another wall clock.
 ///
 /// # Errors

@@ -92,6 +92,8 @@ pub enum PartialCause {
     Cancelled,
     /// The owner fell silent in the middle of its answer. Only askers say this.
     OwnerLost,
+    /// An owner that did not answer at all. Only askers say this.
+    OwnerAbsent,
     /// The record changed under the reading: what was asked for was dropped meanwhile.
     Dropped,
     /// A cause of a later version.
@@ -106,6 +108,9 @@ pub struct Coverage {
     pub from: String,
     /// Where it ends: what was asked, or the present if that is earlier.
     pub to: String,
+    /// How many tags were meant; 0 where that is not known.
+    #[serde(default)]
+    pub tags: u64,
     /// The share of the range, over all tags that were meant, that is not in a gap: 0 to 1.
     pub share: f64,
     /// What is missing, in time order.

@@ -50,11 +50,15 @@ impl Pattern {
         if self.prefix {
             return self.is_prefix_of(path);
         }
-        // `live[i]`: the first `i` pieces can have matched everything read so far.
+        self.after(path.chars()).last().copied().unwrap_or(false)
+    }
+
+    /// `live[i]`: the first `i` pieces can have matched everything that was read.
+    fn after(&self, chars: impl Iterator<Item = char>) -> Vec<bool> {
         let mut live = vec![false; self.parts.len() + 1];
         live[0] = true;
         self.skip_stars(&mut live);
-        for c in path.chars() {
+        for c in chars {
             let mut next = vec![false; live.len()];
             for (i, piece) in self.parts.iter().enumerate().filter(|(i, _)| live[*i]) {
                 match piece {
@@ -67,7 +71,28 @@ impl Pattern {
             self.skip_stars(&mut next);
             live = next;
         }
-        live.last().copied().unwrap_or(false)
+        live
+    }
+
+    /// Whether a path at `prefix` or below it could be meant.
+    #[must_use]
+    pub fn reaches(&self, prefix: &str) -> bool {
+        if self.prefix {
+            // The path that is meant lies below the prefix, or what is below it includes the prefix.
+            return self.is_prefix_of(prefix) || self.lies_below(prefix);
+        }
+        self.matches(prefix) || self.survives(prefix.chars().chain(['/']))
+    }
+
+    fn lies_below(&self, prefix: &str) -> bool {
+        let mut parts = self.parts.iter();
+        let begins = prefix.chars().all(|c| parts.next() == Some(&Piece::Char(c)));
+        begins && matches!(parts.next(), None | Some(Piece::Char('/')))
+    }
+
+    /// Whether what begins with these characters can still match.
+    fn survives(&self, chars: impl Iterator<Item = char>) -> bool {
+        self.after(chars).contains(&true)
     }
 
     fn skip_stars(&self, live: &mut [bool]) {
@@ -106,6 +131,24 @@ mod tests {
         let two = Pattern::new("**/temp*");
         assert!(two.matches("PlantA/Line3/Press/temperature") && !two.matches("temperature"));
         assert!(Pattern::new("**").matches("a/b") && Pattern::all().matches("a/b"));
+    }
+
+    #[test]
+    fn a_pattern_reaches_what_could_lie_below_a_prefix() {
+        for (pattern, prefix, reaches) in [
+            ("PlantA/Line3", "PlantA", true),
+            ("PlantA", "PlantA/Line3", true),
+            ("PlantA/Line3", "PlantA/Line30", false),
+            ("PlantA/Line30", "PlantA/Line3", false),
+            ("PlantA/*/temp", "PlantA/Line3", true),
+            ("PlantA/*/temp", "PlantA/Line3/Press", false),
+            ("**/temp", "PlantB", true),
+            ("PlantA/**", "PlantB", false),
+            ("PlantA/**", "PlantA", true),
+            ("", "PlantA", true),
+        ] {
+            assert_eq!(Pattern::new(pattern).reaches(prefix), reaches, "{pattern} {prefix}");
+        }
     }
 
     #[test]

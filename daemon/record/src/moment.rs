@@ -21,7 +21,11 @@ impl Moment {
     /// # Errors
     /// When the formatter cannot be written.
     pub fn exact(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&rfc3339(self.0))
+        // Every i64 of nanoseconds lies within 1677 to 2262, which jiff can hold.
+        match jiff::Timestamp::from_nanosecond(self.0.into()) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => write!(f, "{}", self.0),
+        }
     }
 
     /// RFC 3339 with as many decimals as it needs: what JSON has.

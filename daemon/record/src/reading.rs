@@ -1,5 +1,7 @@
 //! Samples of a frame with everything that a reader wants to know of them.
 
+use std::fmt::{self, Write as _};
+
 use tidegate_journal::{Epoch, Frame, Header};
 use tidegate_translator::{Sample, TagPath, Timestamp};
 
@@ -35,46 +37,64 @@ impl Reading<'_> {
     /// reason), `status`, `u` (the unit) and `note` (what JSON could not say).
     #[must_use]
     pub fn json_line(&self) -> String {
-        self.line(None)
+        let mut line = String::with_capacity(256);
+        self.write_json(&mut line, None, None);
+        line
     }
 
     /// [`Reading::json_line`] with `corrected` beside `ts`: what `ts` would be had the gateway's
     /// clock been right. Times of the device and its server are theirs, and stay.
     #[must_use]
     pub fn corrected_json_line(&self, clocks: &ClockBook, header: &Header) -> String {
-        let Sample { acquired, source, server, .. } = &self.sample;
-        let corrected = || Timestamp(clocks.corrected(acquired.0, &header.stamp()));
-        self.line(Some(source.or(*server).unwrap_or_else(corrected)))
+        let mut line = String::with_capacity(256);
+        self.write_json(&mut line, None, Some(self.corrected(clocks, header)));
+        line
     }
 
-    fn line(&self, corrected: Option<Timestamp>) -> String {
+    /// What `ts` would be had the gateway's clock been right.
+    #[must_use]
+    pub fn corrected(&self, clocks: &ClockBook, header: &Header) -> Timestamp {
+        let Sample { acquired, source, server, .. } = &self.sample;
+        let corrected = || Timestamp(clocks.corrected(acquired.0, &header.stamp()));
+        source.or(*server).unwrap_or_else(corrected)
+    }
+
+    /// Appends [`Reading::json_line`], with the gateway in front and `corrected` beside `ts` where
+    /// they are given.
+    pub fn write_json(
+        &self,
+        out: &mut String,
+        gateway: Option<&str>,
+        corrected: Option<Timestamp>,
+    ) {
         let Sample { tag, acquired, source, server, status, quality, value } = &self.sample;
-        let mut line = Line::begin();
+        let mut line = Line::begin(out);
+        if let Some(gateway) = gateway {
+            line.text("gateway", gateway);
+        }
         match self.path() {
             Some(path) => line.text("path", path.as_str()),
-            None => line.raw("tag", &tag.0.to_string()),
+            None => line.shown("tag", &tag.0),
         }
-        line.text("epoch", &self.epoch.to_string());
-        line.raw("seq", &self.seq.to_string());
-        line.text("ts", &crate::moment::rfc3339(source.or(*server).unwrap_or(*acquired).0));
+        line.word("epoch", &self.epoch);
+        line.shown("seq", &self.seq);
+        line.word("ts", &Time(self.sample.time()));
         if let Some(corrected) = corrected {
-            line.text("corrected", &crate::moment::rfc3339(corrected.0));
+            line.word("corrected", &Time(corrected));
         }
-        line.text("acquired", &crate::moment::rfc3339(acquired.0));
-        let mut rendered = String::new();
-        let inexact = write_value(&mut rendered, value);
-        line.raw("v", &rendered);
+        line.word("acquired", &Time(*acquired));
+        let inexact = write_value(line.key("v"), value);
         line.text("q", quality.word());
         for (key, time) in [("source", source), ("server", server)] {
             if let Some(time) = time {
-                line.text(key, &crate::moment::rfc3339(time.0));
+                line.word(key, &Time(*time));
             }
         }
         if let Some(reason) = quality.reason() {
             line.text("why", reason.word());
         }
         if *status != 0 {
-            line.raw("status", &status.to_string());
+            line.shown("status", status);
         }
         if let Some(unit) = self.entry.and_then(|e| e.unit.as_deref()) {
             line.text("u", unit);
@@ -82,35 +102,54 @@ impl Reading<'_> {
         if let Some(inexact) = inexact {
             line.text("note", inexact.word());
         }
-        line.end()
+        line.end();
     }
 }
 
-struct Line(String);
+struct Time(Timestamp);
 
-impl Line {
-    fn begin() -> Self {
-        Self(String::from("{"))
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::Moment(self.0.0).exact(f)
+    }
+}
+
+/// A line in the making. Writing to a `String` cannot fail.
+struct Line<'o> {
+    out: &'o mut String,
+    begun: bool,
+}
+
+impl<'o> Line<'o> {
+    fn begin(out: &'o mut String) -> Self {
+        out.push('{');
+        Self { out, begun: false }
     }
 
-    fn raw(&mut self, key: &str, json: &str) {
-        if self.0.len() > 1 {
-            self.0.push(',');
+    /// The name of what comes next; none has a character that JSON escapes.
+    fn key(&mut self, key: &str) -> &mut String {
+        if std::mem::replace(&mut self.begun, true) {
+            self.out.push(',');
         }
-        write_text(&mut self.0, key);
-        self.0.push(':');
-        self.0.push_str(json);
+        let _ = write!(self.out, "\"{key}\":");
+        self.out
     }
 
     fn text(&mut self, key: &str, text: &str) {
-        let mut quoted = String::new();
-        write_text(&mut quoted, text);
-        self.raw(key, &quoted);
+        write_text(self.key(key), text);
     }
 
-    fn end(mut self) -> String {
-        self.0.push('}');
-        self.0
+    /// A word without a character that JSON escapes.
+    fn word(&mut self, key: &str, word: &impl fmt::Display) {
+        let _ = write!(self.key(key), "\"{word}\"");
+    }
+
+    fn shown(&mut self, key: &str, number: &impl fmt::Display) {
+        let _ = write!(self.key(key), "{number}");
+    }
+
+    fn end(self) {
+        self.out.push('}');
     }
 }
 

@@ -10,6 +10,9 @@ use crate::names::Name;
 /// A hub on the same continent answers in well under this.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// The stream that collects frames, where nobody names another.
+pub(crate) const READER_STREAM: &str = "TIDE";
+
 /// Options to reach a hub.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Access {
@@ -38,7 +41,7 @@ pub struct Access {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// The stream that collects frames
-    #[arg(long, value_name = "NAME", default_value = "TIDE", value_parser = |name: &str| Name::new(name))]
+    #[arg(long, value_name = "NAME", default_value = READER_STREAM, value_parser = |name: &str| Name::new(name))]
     pub stream: Name,
 }
 
@@ -100,6 +103,14 @@ impl Access {
     /// # Errors
     /// When a file cannot be read or no connection comes about.
     pub async fn connect(&self) -> Result<Client, AccessError> {
+        self.connect_hearing(None).await
+    }
+
+    /// [`Access::connect`] with inboxes below a prefix of one's own, where only those are heard.
+    ///
+    /// # Errors
+    /// When a file cannot be read or no connection comes about.
+    pub async fn connect_hearing(&self, inbox: Option<String>) -> Result<Client, AccessError> {
         let context = self.context()?;
         let filled = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let server = match &self.server {
@@ -112,6 +123,9 @@ impl Access {
             .connection_timeout(CONNECT)
             .request_timeout(Some(CONNECT))
             .max_reconnects(3);
+        if let Some(inbox) = inbox {
+            options = options.custom_inbox_prefix(inbox);
+        }
         if let Some(creds) = self.creds.clone().or_else(|| filled(&context.creds)) {
             let file =
                 |source| AccessError::File { option: "--creds", path: creds.clone(), source };

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use async_nats::Client;
 
+pub(crate) use access::READER_STREAM;
 pub use access::{Access, AccessError};
 
 use crate::hub::{ReadError, RecordReader, Stored};
 use crate::names::Name;
 
 /// The hub says nothing for this long: it is gone.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often a reader that follows looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

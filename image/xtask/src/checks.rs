@@ -43,6 +43,7 @@ pub(crate) fn setup(workspace: &Workspace) -> anyhow::Result<Tools> {
     shell::say(&format!("libmodbus server: {}", tools.peers.libmodbus.display()));
     shell::say(&format!("jsmodbus: {}", tools.peers.jsmodbus.display()));
     shell::say(&format!("node-opcua: {}", tools.peers.node_opcua.display()));
+    shell::say(&format!("agent: {}", tools.peers.agent.display()));
     Ok(tools)
 }
 
@@ -182,6 +183,7 @@ fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {
         .env(peers::LIBMODBUS, &tools.peers.libmodbus)
         .env(peers::JSMODBUS, &tools.peers.jsmodbus)
         .env(peers::NODE_OPCUA, &tools.peers.node_opcua)
+        .env(peers::AGENT, &tools.peers.agent)
         .env("TIDEGATE_BIN", workspace.gateway_binary())
         // Where a panic is says enough; the backtrace of each error in its chain says no more.
         .env("RUST_LIB_BACKTRACE", "0");

@@ -1,5 +1,5 @@
 //! What the rig's devices of other makes need: libmodbus with our server around it, jsmodbus,
-//! node-opcua, mbpoll and socat.
+//! node-opcua, mbpoll and socat; and the official client of the Model Context Protocol.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,9 @@ pub(crate) const JSMODBUS: &str = "TIDEGATE_JSMODBUS";
 /// Where the rig looks for node-opcua.
 pub(crate) const NODE_OPCUA: &str = "TIDEGATE_NODE_OPCUA";
 
+/// Where the rig looks for the agent's client.
+pub(crate) const AGENT: &str = "TIDEGATE_AGENT";
+
 /// What was provided.
 pub(crate) struct Peers {
     /// The libmodbus server.
@@ -27,6 +30,8 @@ pub(crate) struct Peers {
     pub(crate) jsmodbus: PathBuf,
     /// The directory with node-opcua.
     pub(crate) node_opcua: PathBuf,
+    /// The directory with the agent's client.
+    pub(crate) agent: PathBuf,
 }
 
 /// Installs and builds what is not there yet.
@@ -37,11 +42,17 @@ pub(crate) fn provide(workspace: &Workspace) -> anyhow::Result<Peers> {
         }
     }
     let jsmodbus = Packages { what: "jsmodbus", from: "hil-tests/plc/jsmodbus", name: "jsmodbus" };
+    let agent = Packages {
+        what: "the client of the Model Context Protocol (29 MB)",
+        from: "hil-tests/agent",
+        name: "agent",
+    };
     let libmodbus = libmodbus(workspace, "hil-tests/plc/libmodbus_plc.c")?;
     Ok(Peers {
         libmodbus,
         jsmodbus: npm::provide(workspace, &jsmodbus)?,
         node_opcua: node_opcua(workspace)?,
+        agent: npm::provide(workspace, &agent)?,
     })
 }
 
