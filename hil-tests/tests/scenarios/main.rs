@@ -41,6 +41,7 @@ mod opcua;
 mod payload;
 mod permissions;
 mod plc_down;
+mod questions;
 mod secrets;
 mod signed;
 mod stream_full;
