@@ -87,6 +87,10 @@ impl Asker {
                 });
             }
         }
+        if wanted.names_all() {
+            // Nobody else is meant.
+            (owners.incomplete, owners.notes) = (false, Vec::new());
+        }
         if let Place::Hub(_) = &self.place {
             match self.recorded().await {
                 Some(recorded) => {
@@ -147,6 +151,11 @@ impl Asker {
 }
 
 impl Wanted {
+    /// Whether all gateways are named without a pattern.
+    fn names_all(&self) -> bool {
+        !self.gateways.is_empty() && self.gateways.iter().all(|it| it.parse::<GatewayId>().is_ok())
+    }
+
     /// Whether this gateway is named without a pattern.
     fn names(&self, id: &GatewayId) -> bool {
         let id = id.to_string();

@@ -87,6 +87,14 @@ pub(super) fn report(report: &Report, quiet: bool, err: &mut dyn Write) {
             let _ = writeln!(err, "warning: {}", tame(&complaint));
         }
     }
+    let is_away = |it: &&crate::asker::OwnerReport| matches!(it.outcome, Outcome::Absent(_));
+    if let Some(away) = report.owners.iter().find(is_away) {
+        let _ = writeln!(
+            err,
+            "note: what a gateway delivered before is at the hub: tidegate tap --server HUB --gateway {}",
+            away.gateway
+        );
+    }
     if !quiet {
         let _ = writeln!(err, "{}", sentence(report));
     }
