@@ -100,6 +100,15 @@ impl Access {
     /// # Errors
     /// When a file cannot be read or no connection comes about.
     pub async fn connect(&self) -> Result<Client, AccessError> {
+        self.connect_again(Some(3)).await
+    }
+
+    /// [`Access::connect`], and connects as often again when the connection is lost; without a
+    /// number for ever.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_again(&self, times: Option<usize>) -> Result<Client, AccessError> {
         let context = self.context()?;
         let filled = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let server = match &self.server {
@@ -111,7 +120,7 @@ impl Access {
             .name("tidegate")
             .connection_timeout(CONNECT)
             .request_timeout(Some(CONNECT))
-            .max_reconnects(3);
+            .max_reconnects(times);
         if let Some(creds) = self.creds.clone().or_else(|| filled(&context.creds)) {
             let file =
                 |source| AccessError::File { option: "--creds", path: creds.clone(), source };
