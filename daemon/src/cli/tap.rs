@@ -136,6 +136,9 @@ pub fn tap(args: &TapArgs) -> ExitCode {
     }
 }
 
+/// How often a connection that is lost is made again.
+const AGAIN: Option<usize> = Some(3);
+
 fn usage(text: &str) -> Failure {
     Failure::new(exit::USAGE, text.to_owned())
 }
@@ -159,8 +162,8 @@ fn choice(args: &TapArgs) -> Result<Choice, Failure> {
     Ok(choice)
 }
 
-async fn source(access: &Access) -> Result<Source, Failure> {
-    let client = access.connect().await?;
+async fn source(access: &Access, again: Option<usize>) -> Result<Source, Failure> {
+    let client = access.connect_again(again).await?;
     let reader = RecordReader::open(client, access.stream.clone(), DEADLINE).await?;
     let last = reader.state().await?.state.last_seq;
     Ok(Source { reader, last })
@@ -168,7 +171,7 @@ async fn source(access: &Access) -> Result<Source, Failure> {
 
 /// The copies of the record.
 async fn sources(args: &TapArgs) -> Result<Vec<Source>, Failure> {
-    let mut sources = vec![source(&args.access).await?];
+    let mut sources = vec![source(&args.access, AGAIN).await?];
     for mirror in &args.mirror {
         let (url, stream) = mirror.split_once(',').unwrap_or((mirror, ""));
         let mut access = args.access.clone();
@@ -179,7 +182,7 @@ async fn sources(args: &TapArgs) -> Result<Vec<Source>, Failure> {
             let wrong = |error| usage(&format!("--mirror {mirror}: {error}"));
             access.stream = Name::new(stream).map_err(wrong)?;
         }
-        sources.push(source(&access).await?);
+        sources.push(source(&access, AGAIN).await?);
     }
     Ok(sources)
 }
@@ -296,7 +299,9 @@ async fn publish(args: &TapArgs) -> Result<(), Failure> {
         return Err(usage("--format nats needs --to-server or --to-context"));
     }
     let choice = choice(args)?;
-    let source = source(&args.access).await?;
+    // Whoever follows sits out every outage.
+    let again = if args.follow { None } else { AGAIN };
+    let source = source(&args.access, again).await?;
     let access = Access {
         server: target.to_server.clone(),
         creds: target.to_creds.clone(),
@@ -309,7 +314,7 @@ async fn publish(args: &TapArgs) -> Result<(), Failure> {
         stream: args.access.stream.clone(),
     };
     let failed = |error: &dyn std::error::Error| Failure::new(exit::PEER, chain(error));
-    let client = access.connect().await?;
+    let client = access.connect_again(again).await?;
     let target = Target::open(client, target.to_stream.as_deref(), template).await;
     let target = target.map_err(|error| failed(&error))?;
     let mut meter = Meter::new();

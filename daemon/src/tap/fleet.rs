@@ -267,7 +267,10 @@ impl Fleet {
                 Feed::behind(source.reader.clone(), gateway.clone(), self.choice.clone(), false)
             };
             let arms = self.sources.iter().map(feed).collect();
-            self.lanes.push(Lane::new(gateway.clone(), arms, self.by_time));
+            let mut lane = Lane::new(gateway.clone(), arms, self.by_time);
+            // What arrives is all that there is.
+            lane.arms.iter_mut().for_each(|arm| arm.ended = true);
+            self.lanes.push(lane);
             self.lanes.len() - 1
         });
         let Some(arm) = self.lanes.get_mut(at).and_then(|lane| lane.arms.get_mut(copy)) else {

@@ -58,12 +58,19 @@ impl Order {
         Self { epochs: Vec::new(), seen: once.then(Seen::default), by_time }
     }
 
-    /// Takes the next block out of the heads of the copies.
-    pub(super) fn next(&mut self, queues: &mut [&mut VecDeque<Block>]) -> Option<(usize, Block)> {
+    /// Takes the next block out of the heads of the copies; none while a copy that goes on has no
+    /// head: its next one may stand before the others.
+    pub(super) fn next(
+        &mut self,
+        queues: &mut [(&mut VecDeque<Block>, bool)],
+    ) -> Option<(usize, Block)> {
         loop {
+            if queues.iter().any(|(queue, ended)| queue.is_empty() && !ended) {
+                return None;
+            }
             let mut new: Vec<(i64, Epoch)> = queues
                 .iter()
-                .filter_map(|queue| queue.front())
+                .filter_map(|(queue, _)| queue.front())
                 .filter(|block| !self.epochs.contains(&block.epoch))
                 .map(|block| (block.stamp.wall.0, block.epoch))
                 .collect();
@@ -78,9 +85,9 @@ impl Order {
                 (epoch, block.seqs.start, block.seqs.end)
             };
             let heads = queues.iter().enumerate();
-            let heads = heads.filter_map(|(arm, queue)| Some((place(queue.front()?), arm)));
+            let heads = heads.filter_map(|(arm, (queue, _))| Some((place(queue.front()?), arm)));
             let (_, arm) = heads.min()?;
-            let mut block = queues.get_mut(arm)?.pop_front()?;
+            let mut block = queues.get_mut(arm)?.0.pop_front()?;
             if let Some(seen) = &mut self.seen {
                 let whole = block.seqs.clone();
                 let new = seen.insert(block.epoch, block.seqs.clone());
@@ -106,12 +113,13 @@ impl Lane {
         Self { gateway, arms, clocks: None, order, current: None }
     }
 
-    /// Moves on to the next block that is there; `false` when there is none.
+    /// Moves on to the next block; `false` when there is none, or more has to be read before.
     pub(super) fn turn(&mut self) -> bool {
         if self.current.as_ref().is_some_and(|current| !current.samples.as_slice().is_empty()) {
             return true;
         }
-        let mut queues: Vec<_> = self.arms.iter_mut().map(|arm| &mut arm.queue).collect();
+        let mut queues: Vec<_> =
+            self.arms.iter_mut().map(|arm| (&mut arm.queue, arm.ended)).collect();
         self.current = self.order.next(&mut queues).map(|(arm, block)| Current {
             arm,
             epoch: block.epoch,
@@ -180,7 +188,7 @@ mod tests {
     fn given(order: &mut Order, copies: &[Vec<Block>]) -> Vec<(Epoch, u64)> {
         let mut queues: Vec<VecDeque<Block>> =
             copies.iter().map(|blocks| blocks.iter().cloned().collect()).collect();
-        let mut queues: Vec<&mut VecDeque<Block>> = queues.iter_mut().collect();
+        let mut queues: Vec<_> = queues.iter_mut().map(|queue| (queue, true)).collect();
         let mut all = Vec::new();
         while let Some((_, block)) = order.next(&mut queues) {
             all.extend(block.samples.iter().map(|(seq, _)| (block.epoch, *seq)));
@@ -217,6 +225,22 @@ mod tests {
         let expected: Vec<_> =
             (0..6).map(|seq| (A, seq)).chain((0..2).map(|seq| (B, seq))).collect();
         assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_copy_that_goes_on_is_waited_for() {
+        let mut order = Order::new(true, false);
+        let (mut one, mut two) = (VecDeque::new(), VecDeque::new());
+        one.extend([block(A, 0..2), block(A, 4..6)]);
+        two.extend([block(A, 0..2)]);
+        let mut queues = [(&mut one, false), (&mut two, false)];
+        assert_eq!(order.next(&mut queues).unwrap().1.seqs, 0..2);
+        // The other one's is the same, and what comes behind it is not known.
+        assert_eq!(order.next(&mut queues), None);
+        queues[1].0.push_back(block(A, 2..4));
+        assert_eq!(order.next(&mut queues).unwrap().1.seqs, 2..4);
+        queues[1].1 = true;
+        assert_eq!(order.next(&mut queues).unwrap().1.seqs, 4..6);
     }
 
     #[test]

@@ -61,7 +61,8 @@ mod tests {
                     range.clone().filter(|seq| model.insert(*seq)).collect();
                 let new: Vec<u64> = seen.insert(epoch, range).into_iter().flatten().collect();
                 prop_assert_eq!(new, expected);
-                let held: u64 = seen.0[&epoch].iter().map(|(first, end)| end - first).sum();
+                let held: u64 =
+                    seen.0.values().flatten().map(|(first, end)| end - first).sum();
                 prop_assert_eq!(usize::try_from(held).unwrap(), model.len());
             }
         }
