@@ -28,6 +28,7 @@ pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
+pub mod tap;
 mod upkeep;
 pub mod uplink;
 pub mod wan;

@@ -81,7 +81,7 @@ impl Asker {
                 owners.incomplete = true;
                 owners.notes.push(match &self.place {
                     Place::Leaf(own) => format!(
-                        "the hub's directory of gateways cannot be read from the leaf of {own} (the hub is away, or shares nothing with it)"
+                        "the hub's directory of gateways cannot be read from the leaf of {own} (the hub is away, or it may ask nobody)"
                     ),
                     Place::Hub(_) => "the hub has no directory of gateways; write it with tidegate hub apply --streams".to_owned(),
                 });

@@ -41,7 +41,10 @@ pub(super) fn questions(plan: &LeafPlan) -> Vec<String> {
     match plan.questions {
         LocalQuestions::None => Vec::new(),
         LocalQuestions::Gateway => own.into(),
-        LocalQuestions::Fleet => own.into_iter().chain([subjects::EVERY_ASK.to_owned()]).collect(),
+        LocalQuestions::Fleet => {
+            let fleet = [subjects::EVERY_ASK, subjects::DIRECTORY].map(str::to_owned);
+            own.into_iter().chain(fleet).collect()
+        }
     }
 }
 

@@ -319,7 +319,7 @@ pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafS
         ports_dir: dir.clone(),
         hub,
         local: LocalApps::default(),
-        questions: LocalQuestions::Fleet,
+        questions: LocalQuestions::None,
     };
     let launcher = Launcher::at(env!("CARGO_BIN_EXE_tidegate"));
     LeafSettings::usual(plan, dir, search(), launcher)

@@ -424,7 +424,7 @@ pub const KEYS: &[Key] = &[
         Section::Query,
         "max-part-bytes",
         // A row is at most a frame of 64 KiB, written as JSON; nats-server takes 1 MiB.
-        Kind::Size { min: 64 << 10, max: 960 << 10 },
+        Kind::Size { min: 128 << 10, max: 960 << 10 },
         Default::Text("512 KiB"),
         r#""256 KiB""#,
         "The largest message of an answer. One that is asked for part by part comes in parts of \
