@@ -157,7 +157,8 @@ async fn a_plant_asks_another_one_and_hears_what_is_missing() {
     let noisy = Wishes { noise: 3, ..Wishes::default() };
     let mut a = gateway("PlantA/gw-a", "a", noisy);
     let fleet = Wishes::default().with("query", "local", "fleet");
-    let mut b = gateway("PlantB/gw-b", "b", Wishes { devices: Some(devices_of_b(plc_at)), ..fleet });
+    let mut b =
+        gateway("PlantB/gw-b", "b", Wishes { devices: Some(devices_of_b(plc_at)), ..fleet });
     a.start().await.unwrap();
     b.start().await.unwrap();
     let at_b = At::Leaf(b.local_server().await.unwrap());
@@ -176,10 +177,14 @@ async fn a_plant_asks_another_one_and_hears_what_is_missing() {
     let follows = |pair: &[u64]| pair[1] == pair[0] + 1;
     assert!(counted.windows(2).all(follows), "{counted:?}");
     assert_eq!(answer.json["summary"]["sources"][0]["gateway"], "PlantA/gw-a");
-    assert!(answer.json["summary"]["coverage"]["share"].as_f64().unwrap() < 1.0, "an hour ago it did not run");
+    assert!(
+        answer.json["summary"]["coverage"]["share"].as_f64().unwrap() < 1.0,
+        "an hour ago it did not run"
+    );
 
     // Both plants merged; who never came is named, and whom B is not shown is not asked.
-    let answer = at_b.ask(&family, "query", &["--from", "-1h", "--every", "1s", "--agg", "last"]).await;
+    let answer =
+        at_b.ask(&family, "query", &["--from", "-1h", "--every", "1s", "--agg", "last"]).await;
     assert_eq!(answer.status.code(), Some(1), "{}", answer.said);
     assert_eq!(answer.outcome("PlantA/gw-a"), "answered");
     assert_eq!(answer.outcome("PlantB/gw-b"), "answered");
