@@ -5,6 +5,7 @@
 //! - Parts count up without a hole. After a hole nothing of that answer is used.
 //! - Whoever is silent is asked for a sign of life. A leaf tells nobody that an owner is away (the hub
 //!   does), so no sign within a fixed time is the same as "away".
+//! - One that is busy is asked again a few times, ever more seldom.
 //! - An answer that was cut at an owner's limits is continued, as long as it gets on.
 
 use std::pin::Pin;
@@ -36,6 +37,10 @@ const SIGN_WITHIN: Duration = Duration::from_secs(3);
 const SIGNS_MISSED: u32 = 3;
 /// How long after a sign the next one is asked for, while nothing comes.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
+/// How long the pause is before one that is busy is asked again; twice as long each time.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// How often one that is busy is asked again.
+const BUSY_AGAIN: u32 = 4;
 /// How long an owner may not know a question that was sent to it.
 const UNKNOWN_FOR: Duration = Duration::from_secs(3);
 
@@ -192,6 +197,9 @@ struct Conversation {
     /// Where the next round goes on.
     after: Option<String>,
     rows: u64,
+    /// How often in a row it was busy, and until when it is left alone.
+    busy: u32,
+    rests_until: Option<Instant>,
     /// What rounds before said.
     said: Option<Summary>,
     /// What is told after the rows that came with it.
@@ -230,7 +238,22 @@ impl Conversation {
     fn new(client: Client, subjects: Subjects, asked: Arc<Asked>, ahead: u32) -> Self {
         let (round, after, said, last, began) = (None, None, None, None, None);
         let (rows, ended) = (0, false);
-        Self { client, subjects, asked, ahead, round, after, rows, said, last, began, ended }
+        let (busy, rests_until) = (0, None);
+        Self {
+            client,
+            subjects,
+            asked,
+            ahead,
+            round,
+            after,
+            rows,
+            busy,
+            rests_until,
+            said,
+            last,
+            began,
+            ended,
+        }
     }
 
     fn events(self) -> BoxStream<'static, Event> {
@@ -254,6 +277,10 @@ impl Conversation {
             let began = *self.began.get_or_insert(now);
             let ends = self.asked.within.map(|within| began + within);
             if self.round.is_none() {
+                if let Some(until) = self.rests_until.take() {
+                    sleep_until(until).await;
+                    continue;
+                }
                 match self.begin(now, ends).await {
                     Ok(round) => self.round = Some(round),
                     Err(event) => return event,
@@ -335,7 +362,12 @@ impl Conversation {
             round.rows = round.rows.saturating_add(count);
         }
         if let Some(refusal) = part.error {
-            self.round = None;
+            let had_rows = self.round.take().is_some_and(|round| round.rows > 0);
+            if refusal.code == Code::Busy && !had_rows && self.busy < BUSY_AGAIN {
+                self.rests_until = Some(Instant::now() + BUSY_PAUSE * (1 << self.busy));
+                self.busy += 1;
+                return None;
+            }
             // With rows already there it is no refusal of the question.
             let broke_off = self.said.is_some() || self.rows > 0;
             self.last = Some(match broke_off {
@@ -344,6 +376,7 @@ impl Conversation {
             });
         } else if let Some(summary) = part.summary {
             let got_on = self.round.take().is_some_and(|round| round.rows > 0);
+            self.busy = 0;
             let wants_more = self.asked.limit().is_none_or(|limit| self.rows < limit);
             let next = summary.next.clone().filter(|next| Some(next) != self.after.as_ref());
             let said = joined(self.said.take(), summary, self.rows);

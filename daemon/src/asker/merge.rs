@@ -47,11 +47,16 @@ impl Row {
     /// The object with `"gateway"` before everything else.
     #[must_use]
     pub fn named(&self, gateway: &GatewayId) -> String {
-        let json = self.json.get().trim_start();
-        let inside = json.strip_prefix('{').unwrap_or(json);
-        let comma = if inside.trim_start().starts_with('}') { "" } else { "," };
-        format!("{{\"gateway\":\"{gateway}\"{comma}{inside}")
+        named(&gateway.to_string(), self.json.get())
     }
+}
+
+/// A JSON object with `"gateway"` before everything else; the name is one of a gateway.
+pub(crate) fn named(gateway: &str, json: &str) -> String {
+    let json = json.trim_start();
+    let inside = json.strip_prefix('{').unwrap_or(json);
+    let comma = if inside.trim_start().starts_with('}') { "" } else { "," };
+    format!("{{\"gateway\":\"{gateway}\"{comma}{inside}")
 }
 
 /// A time and a path, whichever of them count.

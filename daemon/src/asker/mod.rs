@@ -16,7 +16,11 @@ mod reach;
 mod report;
 
 pub use conversation::{Absence, Answers, Asked, Event, MAX_OWNERS};
-pub use merge::{Merged, Order, Row};
+pub(crate) use merge::named;
+pub use merge::{Merged, Order, Progress, Row};
 pub use owners::{LeftOut, Owners, Wanted};
 pub use reach::{Asker, AskerError, Place, ReachArgs};
 pub use report::{Outcome, OwnerReport, Report};
+
+#[cfg(test)]
+mod tests;

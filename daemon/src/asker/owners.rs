@@ -81,11 +81,15 @@ impl Asker {
                 owners.incomplete = true;
                 owners.notes.push(match &self.place {
                     Place::Leaf(own) => format!(
-                        "the hub's directory of gateways cannot be read from the leaf of {own} (the hub is away, or shares nothing with it)"
+                        "the hub's directory of gateways cannot be read from the leaf of {own} (the hub is away, or it may ask nobody)"
                     ),
                     Place::Hub(_) => "the hub has no directory of gateways; write it with tidegate hub apply --streams".to_owned(),
                 });
             }
+        }
+        if wanted.names_all() {
+            // Nobody else is meant.
+            (owners.incomplete, owners.notes) = (false, Vec::new());
         }
         if let Place::Hub(_) = &self.place {
             match self.recorded().await {
@@ -147,6 +151,11 @@ impl Asker {
 }
 
 impl Wanted {
+    /// Whether all gateways are named without a pattern.
+    fn names_all(&self) -> bool {
+        !self.gateways.is_empty() && self.gateways.iter().all(|it| it.parse::<GatewayId>().is_ok())
+    }
+
     /// Whether this gateway is named without a pattern.
     fn names(&self, id: &GatewayId) -> bool {
         let id = id.to_string();

@@ -15,6 +15,7 @@ mod man;
 mod once;
 pub mod probe;
 pub mod prove;
+pub mod query;
 pub mod sim;
 pub mod status;
 pub mod support;
@@ -55,7 +56,9 @@ enum Command {
     Status(status::StatusArgs),
     Tags(tags::TagsArgs),
     Prove(prove::ProveArgs),
-    Tap(tap::TapArgs),
+    Tap(Box<tap::TapArgs>),
+    Query(Box<query::QueryArgs>),
+    Read(Box<query::ReadArgs>),
     #[cfg(feature = "analysis")]
     Mcp(Box<crate::mcp::McpArgs>),
     Identity(identity::IdentityArgs),
@@ -101,6 +104,8 @@ pub fn main() -> ExitCode {
         Command::Tags(args) => tags(&args),
         Command::Prove(args) => prove::prove(&args),
         Command::Tap(args) => tap::tap(&args),
+        Command::Query(args) => query::query(&args),
+        Command::Read(args) => query::read(&args),
         #[cfg(feature = "analysis")]
         Command::Mcp(args) => crate::mcp::mcp(&args),
         Command::Identity(args) => manage(&args),

@@ -7,7 +7,7 @@ use super::plan::{
     Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
 };
 use super::tier::{mirrors_account, regions_remotes, site_users, store_exports};
-use super::{LAST_VALUES, Ocsp};
+use super::{LAST_VALUES, OWNERS, Ocsp};
 use crate::config::TlsFiles;
 use crate::names::{GatewayId, Name};
 use crate::nats_conf::{Conf, listen_text, text_of};
@@ -136,6 +136,8 @@ fn store(conf: &mut Conf, plan: &HubPlan) {
         if plan.last_values.is_some() {
             lend(&last(LAST_VALUES, ">"), &[READERS], false);
         }
+        let askers: &[_] = if may_any_ask(plan) { &[GATEWAYS, READERS] } else { &[READERS] };
+        lend(&directory(), askers, false);
         if !plan.mirrors.is_empty() {
             store_exports(conf, &plan.streams);
         }
@@ -182,7 +184,16 @@ fn gateways(conf: &mut Conf, plan: &HubPlan) {
             import(conf, "service", STORE, &info(stream), Some(&subjects::info(stream)));
         }
         import(conf, "service", ASK, subjects::EVERY_ASK, None);
+        if may_any_ask(plan) {
+            import(conf, "service", STORE, &directory(), Some(subjects::DIRECTORY));
+        }
     });
+}
+
+/// Whether there is a gateway that may ask others: who asks has to know whom.
+fn may_any_ask(plan: &HubPlan) -> bool {
+    let at_sites = plan.sites.iter().flat_map(|site| &site.gateways);
+    plan.gateways.iter().chain(at_sites).any(|admitted| !admitted.asks.is_empty())
 }
 
 /// The users that are gateways; `kinds` are the connections that they may come by.
@@ -252,6 +263,9 @@ pub(super) fn may_publish(admitted: &Admitted) -> Vec<String> {
     publish.push(format!("uns.{plant}._gateways.{name}.>"));
     publish.push(subjects::ANSWERS.to_owned());
     publish.extend(admitted.asks.iter().map(subjects::ask));
+    if !admitted.asks.is_empty() {
+        publish.push(subjects::DIRECTORY.to_owned());
+    }
     publish.extend(admitted.app_publish.iter().cloned());
     if !admitted.app_subscribe.is_empty() {
         // Whoever hears questions may answer them.
@@ -275,7 +289,7 @@ fn readers(conf: &mut Conf, plan: &HubPlan) {
     if plan.last_values.is_some() {
         publish.push(subjects::LAST_OF_ALL.to_owned());
     }
-    publish.push(subjects::EVERY_ASK.to_owned());
+    publish.extend([subjects::EVERY_ASK, subjects::DIRECTORY].map(str::to_owned));
     let permit = |conf: &mut Conf| permissions(conf, &publish, &["_INBOX.>", subjects::EVERY_LIVE]);
     conf.array("users", |conf| {
         for user in plan.users.iter().filter(|user| user.role == Role::Reader) {
@@ -302,6 +316,7 @@ fn readers(conf: &mut Conf, plan: &HubPlan) {
             import(conf, "service", STORE, &of_all, Some(subjects::LAST_OF_ALL));
         }
         import(conf, "service", ASK, subjects::EVERY_ASK, None);
+        import(conf, "service", STORE, &directory(), Some(subjects::DIRECTORY));
         import(conf, "stream", GATEWAYS, subjects::EVERY_LIVE, None);
     });
 }
@@ -319,6 +334,11 @@ fn batches(stream: &str) -> String {
 /// Direct get of the last message on a subject.
 fn last(stream: &str, subject: &str) -> String {
     format!("$JS.API.DIRECT.GET.{stream}.{subject}")
+}
+
+/// Direct get of the directory of owners.
+fn directory() -> String {
+    last(OWNERS, subjects::OWNERS)
 }
 
 /// Whoever reloads servers, cuts connections and hears who connects.

@@ -5,10 +5,13 @@
 //!   that one message; gateways only where they may ask somebody.
 //! - It is printed from `hub.toml`, so it says nothing that is not there.
 
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{GetStreamError, PublishError};
 use serde::{Deserialize, Serialize};
 
-use super::{HubFile, Share};
+use super::{HubFile, OWNERS, Share};
 use crate::names::GatewayId;
+use crate::subjects;
 
 /// The version that is written.
 const VERSION: u8 = 1;
@@ -94,6 +97,40 @@ impl Directory {
     pub fn read(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
+}
+
+/// Why the directory is not at the hub as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// More gateways than one message holds.
+    #[error("{count} gateways are more than one directory holds; a hub takes some ten thousand")]
+    TooLarge {
+        /// How many.
+        count: usize,
+    },
+    /// There is no stream for it.
+    #[error("cannot look for stream {OWNERS}; run tidegate hub apply --streams")]
+    Look(#[source] GetStreamError),
+    /// The hub did not take it.
+    #[error("cannot write the directory of owners into stream {OWNERS}")]
+    Publish(#[source] PublishError),
+}
+
+/// Brings the directory at the hub to what `hub.toml` says, as its admin; whether it was another one.
+///
+/// # Errors
+/// When there is no stream for it, or the hub refuses.
+pub async fn publish_directory(context: &Context, file: &HubFile) -> Result<bool, DirectoryError> {
+    let document = Directory::of(file).document();
+    let document = document.ok_or(DirectoryError::TooLarge { count: file.gateways.len() })?;
+    let stream = context.get_stream(OWNERS).await.map_err(DirectoryError::Look)?;
+    let there = stream.get_last_raw_message_by_subject(subjects::OWNERS).await;
+    if there.is_ok_and(|there| there.payload == document) {
+        return Ok(false);
+    }
+    let sent = context.publish(subjects::OWNERS, document.into()).await;
+    sent.map_err(DirectoryError::Publish)?.await.map_err(DirectoryError::Publish)?;
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ mod stream;
 mod tier;
 
 pub use config::generate;
-pub use directory::{Directory, Owner};
+pub use directory::{Directory, DirectoryError, Owner, publish_directory};
 pub use file::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSettings, HubSite, HubStream, Mistakes,
     Ocsp, Person, Share, Takes,
@@ -38,7 +38,7 @@ pub use plan::{
     PlanError, Role,
 };
 pub use printed::ClusterSecret;
-pub use read::{Batch, ReadError, RecordReader, Stored, StreamCounts, StreamState};
+pub use read::{Batch, ReadError, RecordReader, Start, Stored, StreamCounts, StreamState};
 pub use stream::{Keeps, StreamError, StreamPlan, drift, ensure_stream};
 pub use tier::{
     MirrorUser, PromoteError, Promoted, Region, Site, SitePlan, generate_site, promote,
@@ -46,6 +46,9 @@ pub use tier::{
 
 /// The stream that keeps the last value of each tag.
 pub const LAST_VALUES: &str = "LAST";
+
+/// The stream that keeps the directory of owners.
+pub const OWNERS: &str = "OWNERS";
 
 /// Compares with a file in `vectors/hub`, or writes it when `TIDEGATE_BLESS` is set.
 #[cfg(test)]

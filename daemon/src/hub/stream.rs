@@ -1,4 +1,5 @@
-//! The streams of a hub: those that collect frames, and the one that keeps last values.
+//! The streams of a hub: those that collect frames, the one that keeps last values, and the one that
+//! keeps the directory of owners.
 //!
 //! # Invariants
 //! - What exactly-once delivery and its proof stand on is never changed in place: a stream that
@@ -21,7 +22,7 @@ use async_nats::jetstream::stream::{
 };
 use async_nats::jetstream::{Context, ErrorCode};
 
-use super::{HubFile, LAST_VALUES, tier};
+use super::{HubFile, LAST_VALUES, OWNERS, tier};
 use crate::names::Name;
 use crate::subjects;
 
@@ -55,6 +56,8 @@ pub enum Keeps {
     },
     /// The last value of each tag, in memory.
     LastValues,
+    /// The directory of owners.
+    Owners,
 }
 
 impl StreamPlan {
@@ -92,7 +95,15 @@ impl HubFile {
                 max_age: None,
             })
         });
-        frames.chain(last).collect()
+        let owners = Name::new(OWNERS).ok().map(|stream| StreamPlan {
+            stream,
+            keeps: Keeps::Owners,
+            replicas,
+            // A limit in bytes would be taken from what frames may have.
+            max_bytes: None,
+            max_age: None,
+        });
+        frames.chain(last).chain(owners).collect()
     }
 }
 
@@ -237,6 +248,13 @@ fn config(plan: &StreamPlan) -> Config {
                 }),
                 ..Source::default()
             }),
+            ..common
+        },
+        Keeps::Owners => Config {
+            description: Some("Which gateways are admitted, and what is theirs.".to_owned()),
+            subjects: vec![subjects::OWNERS.to_owned()],
+            storage: StorageType::File,
+            max_messages_per_subject: 1,
             ..common
         },
         Keeps::LastValues => Config {

@@ -139,7 +139,10 @@ mod tests {
         let mut absent = answered(1.0);
         absent.absent.push(("P/h".into(), "offline".into()));
         let told = said(absent, 10).unwrap();
-        assert_eq!((&told["complete"], &told["absent"][0]["gateway"]), (&json!(false), &json!("P/h")));
+        assert_eq!(
+            (&told["complete"], &told["absent"][0]["gateway"]),
+            (&json!(false), &json!("P/h"))
+        );
         let mut cut = answered(1.0);
         cut.summary.partial = Some(PartialCause::Deadline);
         assert_eq!(said(cut, 10).unwrap()["complete"], false);

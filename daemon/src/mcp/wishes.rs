@@ -171,7 +171,14 @@ impl From<HistoryOf> for Inquiry {
             ("agg", json!(wish.aggregates)),
             ("limit", json!(limit)),
         ]);
-        Self { op: Op::History, wish: fields, tags: wish.tags, gateway: None, limit, within: WITHIN }
+        Self {
+            op: Op::History,
+            wish: fields,
+            tags: wish.tags,
+            gateway: None,
+            limit,
+            within: WITHIN,
+        }
     }
 }
 

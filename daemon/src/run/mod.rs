@@ -251,6 +251,8 @@ async fn daemon(
         };
         stages::questions(&mut supervisor, leaf.clone(), &config.query, recorder.clone(), sources);
     }
+    let door = stages::ingest(&mut supervisor, leaf.clone(), &config);
+    let feed = stages::feed(&config, door, &recorder, &ingress, &clock);
     if let Some(hub) = &config.hub {
         let (recorder, board) = (recorder.clone(), Arc::clone(&board));
         stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
@@ -262,7 +264,7 @@ async fn daemon(
     let credentials = Arc::new(credentials);
     opcua::tended(&mut supervisor, Arc::clone(&credentials));
     let opcua = opcua::maker(Arc::clone(&clock), credentials);
-    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, fresh);
+    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, fresh, feed);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
     // those of a reload, right after the start.

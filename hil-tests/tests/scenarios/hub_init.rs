@@ -83,7 +83,7 @@ async fn a_cluster_made_by_hub_init_takes_records_answers_questions_and_lets_nob
     let made = hub.start().await.unwrap();
     assert!(made.contains("TIDE") && made.contains("EAST") && made.contains("LAST"), "{made}");
     let again = hub.apply(&["--streams"]).unwrap();
-    assert_eq!(again.matches("is as it should be").count(), 3, "{again}");
+    assert_eq!(again.matches("is as it should be").count(), 4, "{again}");
     let admin = hub.client(1, "admin").await.unwrap();
     let context = async_nats::jetstream::new(admin.clone());
     let tide = context.get_stream("TIDE").await.unwrap().cached_info().config.clone();

@@ -93,13 +93,15 @@ async fn an_agent_finds_reads_and_is_told_what_is_missing() {
     let now = agent.told("read_now", json!({ "tags": [counter] }));
     assert!(now["rows"][0]["value"].as_u64().unwrap() >= before, "{now}");
     assert_eq!(now["rows"][0]["gateway"], rig.gateway.id());
-    let history = agent.told("history", json!({ "tags": [counter], "from": "-10m", "limit": 1000 }));
+    let history =
+        agent.told("history", json!({ "tags": [counter], "from": "-10m", "limit": 1000 }));
     assert!(history["rows"].as_array().unwrap().len() >= 10, "{history}");
     // The gateway is younger than ten minutes, and says so.
     assert_eq!(history["complete"], false);
     assert!(history["coverage"]["share"].as_f64().unwrap() < 1.0);
     assert!(!history["coverage"]["gaps"].as_array().unwrap().is_empty(), "{history}");
-    let wish = json!({ "tags": [counter], "from": "-10m", "every": "1m", "aggregates": ["avg", "count"] });
+    let wish =
+        json!({ "tags": [counter], "from": "-10m", "every": "1m", "aggregates": ["avg", "count"] });
     let buckets = agent.told("history", wish);
     assert!(buckets["rows"][0]["avg"].is_number() && buckets["rows"][0]["count"].is_number());
     let devices = agent.told("devices", json!({}));

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 use tidegate_journal::{Kind, Read, Reader, frame};
-use tidegate_query::{Archive, Bounds, Catalogs, History, PartialCause, Watch, Wish};
+use tidegate_query::{Aggregate, Archive, Bounds, Catalogs, History, PartialCause, Watch, Wish};
 use tidegate_record::Catalog;
 use tidegate_record::samples::{Scanner, TagSet};
 
@@ -147,7 +147,7 @@ pub(crate) fn rows(place: &Path, tags: &str) -> Result<Vec<Json>, Failure> {
         ("one tag, all of it, every 5 min", first.clone(), of_one),
         ("one tag, raw, 1 h", over(one, hour, None), 3_600),
         ("every tag, all of it, every 5 min", over("**", whole_day, Some("5m")), samples),
-        ("every tag, all of it, every 4 min", over("**", whole_day, Some("4m")), samples),
+        ("every tag, all of it, every 4 min", means("**", whole_day, "4m"), samples),
         ("every tag, the state 3 h ago", at("**", to - 3 * HOUR), u64::from(day.tags)),
     ];
     for (what, question, samples) in more {
@@ -172,6 +172,11 @@ fn over(tags: &str, (from, to): (i64, i64), every: Option<&str>) -> History {
         every: every.map(str::to_owned),
         ..History::default()
     }
+}
+
+/// Means alone, in steps that no sidecar has.
+fn means(tags: &str, range: (i64, i64), every: &str) -> History {
+    History { agg: vec![Aggregate::Avg], ..over(tags, range, Some(every)) }
 }
 
 /// The state of these tags at a moment.

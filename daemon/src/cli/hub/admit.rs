@@ -14,7 +14,7 @@ use super::{Surroundings, token};
 use crate::causes::chain;
 use crate::config::{format_size, parse_size};
 use crate::hub::operate::{Taken, Which};
-use crate::hub::{HubGateway, Share, ensure_stream};
+use crate::hub::{HubGateway, Share, ensure_stream, publish_directory};
 use crate::names::GatewayId;
 
 /// Let a gateway deliver: its name, where its live values may stand, and its budget
@@ -99,7 +99,7 @@ pub(super) fn run(args: &AdmitArgs, with: &mut Surroundings<'_>) -> io::Result<u
     if let Err(why) = &live.streams {
         writeln!(
             with.err,
-            "warning: the budget of its stream was not set: {why}; run tidegate hub apply --streams"
+            "warning: the budget of its stream or the directory was not set: {why}; run tidegate hub apply --streams"
         )?;
     }
     Ok(if all { OK } else { NO })
@@ -189,7 +189,8 @@ async fn streams(reach: &Reach<'_>) -> Result<(), Failure> {
         let done = ensure_stream(&context, &plan).await;
         done.map_err(|error| Failure::new(exit::PEER, chain(&error)))?;
     }
-    Ok(())
+    let written = publish_directory(&context, reach.file()).await;
+    written.map(drop).map_err(|error| Failure::new(exit::PEER, chain(&error)))
 }
 
 #[cfg(test)]

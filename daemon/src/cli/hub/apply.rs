@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::super::exit::{self, CONFIG, Failure, NO, OK, PEER, USAGE};
 use super::{FolderArgs, Surroundings, papers};
 use crate::causes::chain;
-use crate::hub::{HubFile, HubFolder, HubFolderError, Role, drift, ensure_stream};
+use crate::hub::{
+    HubFile, HubFolder, HubFolderError, Role, drift, ensure_stream, publish_directory,
+};
 use crate::hubread::Access;
 
 /// Print the servers' files anew from hub.toml, and bring the streams to what it says.
@@ -196,6 +198,10 @@ async fn streams(
             Some(what) if what.is_empty() => format!("stream {stream} is as it should be"),
             Some(what) => format!("changed {} of stream {stream}", what.join(", ")),
         });
+    }
+    let written = publish_directory(&context, file).await;
+    if written.map_err(|error| Failure::new(PEER, chain(&error)))? {
+        told.push(format!("wrote the directory of {} gateways", file.gateways.len()));
     }
     Ok(told)
 }

@@ -14,8 +14,8 @@ use super::super::exit::{self, DISK, Failure, NO, OK};
 use super::Surroundings;
 use super::reach::{Reach, ReachArgs};
 use crate::causes::chain;
-use crate::hub::HubGateway;
 use crate::hub::operate::{Cut, Taken, cut};
+use crate::hub::{HubGateway, publish_directory};
 use crate::names::GatewayId;
 
 /// How long it may take until no server holds a connection any more.
@@ -34,10 +34,11 @@ pub struct RevokeArgs {
 
 pub(super) fn run(args: &RevokeArgs, with: &mut Surroundings<'_>) -> io::Result<u8> {
     let begun = Instant::now();
-    let Done { was_admitted, reach, serials, live } = match exit::block_on(revoke(args, with.now)) {
-        Ok(done) => done,
-        Err(failure) => return failure.tell(with.err),
-    };
+    let Done { was_admitted, reach, serials, live, directory } =
+        match exit::block_on(revoke(args, with.now)) {
+            Ok(done) => done,
+            Err(failure) => return failure.tell(with.err),
+        };
     let took = begun.elapsed().as_secs_f64();
     let id = &args.gateway;
     let toml = reach.folder.hub_toml();
@@ -57,6 +58,12 @@ pub(super) fn run(args: &RevokeArgs, with: &mut Surroundings<'_>) -> io::Result<
         }
         Ok(Some(serials)) => writeln!(with.out, "revoked certificates: {}", serials.join(", "))?,
         Err(failure) => drop(failure.tell(with.err)?),
+    }
+    if let Err(why) = directory {
+        writeln!(
+            with.err,
+            "warning: the directory still names it: {why}; run tidegate hub apply --streams"
+        )?;
     }
     let (taken, cut) = match live {
         Ok(live) => live,
@@ -108,6 +115,8 @@ struct Done<'a> {
     /// The certificates that were revoked; `None` where the hub has no authority of its own.
     serials: Result<Option<Vec<String>>, Failure>,
     live: Result<(Vec<Taken>, Cut), Failure>,
+    /// Whether the hub's directory was written without it.
+    directory: Result<(), String>,
 }
 
 async fn revoke(args: &RevokeArgs, now: SystemTime) -> Result<Done<'_>, Failure> {
@@ -122,7 +131,12 @@ async fn revoke(args: &RevokeArgs, now: SystemTime) -> Result<Done<'_>, Failure>
     // Before its connections are cut: a device that has time left must not renew its certificate.
     let serials = serials(&reach, &args.gateway, now);
     let live = live(&reach, &gateway.subject()).await;
-    Ok(Done { was_admitted, reach, serials, live })
+    let directory = match &live {
+        Ok(_) => directory(&reach).await,
+        // Told already.
+        Err(_) => Ok(()),
+    };
+    Ok(Done { was_admitted, reach, serials, live, directory })
 }
 
 /// Revokes what the hub's own authority signed for it, and its tokens.
@@ -134,6 +148,12 @@ pub(super) fn serials(
     let Some(authority) = reach.authority()? else { return Ok(None) };
     let revoked = authority.revoke_gateway(&gateway.to_string(), now);
     revoked.map(Some).map_err(|error| Failure::new(DISK, chain(&error)))
+}
+
+async fn directory(reach: &Reach<'_>) -> Result<(), String> {
+    let admin = reach.admin().await.map_err(|failure| failure.text().to_owned())?;
+    let written = publish_directory(&async_nats::jetstream::new(admin), reach.file()).await;
+    written.map(drop).map_err(|error| chain(&error))
 }
 
 async fn live(reach: &Reach<'_>, user: &str) -> Result<(Vec<Taken>, Cut), Failure> {

@@ -8,7 +8,7 @@ use super::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSite, HubStream, Person, Takes,
 };
 use crate::config::{Mistake, Place, format_size};
-use crate::hub::{LAST_VALUES, Role};
+use crate::hub::{LAST_VALUES, OWNERS, Role};
 
 /// What has to do with other tiers, each with its section.
 pub(super) struct Tiers<'s, 'a> {
@@ -140,8 +140,12 @@ impl<'a> Reader<'a> {
         gateways: &[(Section<'a>, HubGateway)],
     ) {
         for (at, (section, stream)) in streams.iter().enumerate() {
-            if stream.name.as_str() == LAST_VALUES {
-                let message = "this name belongs to the last values";
+            let taken = match stream.name.as_str() {
+                LAST_VALUES => Some("this name belongs to the last values"),
+                OWNERS => Some("this name belongs to the directory of owners"),
+                _ => None,
+            };
+            if let Some(message) = taken {
                 let place = section.place_of("name");
                 self.refuse(Mistake::new(section.path_of("name"), place, message));
             }

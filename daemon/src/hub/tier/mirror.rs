@@ -125,8 +125,9 @@ pub(in crate::hub) fn regions_remotes(conf: &mut Conf, regions: &[Region]) {
                 conf.set("ignore_discovered_servers", true);
                 conf.text("compression", "s2_better");
                 conf.text("first_info_timeout", "10s");
-                conf.texts("deny_imports", &["tide.>", "uns.>", "$JS.API.>"]);
-                conf.texts("deny_exports", &["tide.>", "uns.>", "$JS.API.>"]);
+                let ours = ["tide.>", "uns.>", "$JS.API.>", subjects::OWNERS];
+                conf.texts("deny_imports", &ours);
+                conf.texts("deny_exports", &ours);
                 conf.block("tls", |conf| tls(conf, &region.tls));
             });
         }
