@@ -71,10 +71,13 @@ impl Number {
 
     /// By size; equal ones of different forms by their form, so that merging knows no order.
     #[must_use]
+    #[inline]
     pub fn order(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::I64(a), Self::I64(b)) => a.cmp(&b),
             (Self::U64(a), Self::U64(b)) => a.cmp(&b),
+            (Self::F32(a), Self::F32(b)) => a.total_cmp(&b),
+            (Self::F64(a), Self::F64(b)) => a.total_cmp(&b),
             (Self::I64(a), Self::U64(b)) => {
                 i128::from(a).cmp(&i128::from(b)).then(self.rank().cmp(&other.rank()))
             }
@@ -174,18 +177,12 @@ impl Cell {
             Values::I64(values) => self.add_ordered(values.get(part), Number::I64),
             Values::U64(values) => self.add_ordered(values.get(part), Number::U64),
             Values::F32(values) => {
-                for value in values.get(part).unwrap_or_default() {
-                    if value.is_finite() {
-                        self.add_number(Number::F32(*value));
-                    }
-                }
+                let finite = values.get(part).unwrap_or_default().iter().copied();
+                self.add_floats(finite.filter(|v| v.is_finite()), f32::total_cmp, Number::F32);
             }
             Values::F64(values) => {
-                for value in values.get(part).unwrap_or_default() {
-                    if value.is_finite() {
-                        self.add_number(Number::F64(*value));
-                    }
-                }
+                let finite = values.get(part).unwrap_or_default().iter().copied();
+                self.add_floats(finite.filter(|v| v.is_finite()), f64::total_cmp, Number::F64);
             }
             Values::Other(values) => {
                 for number in values.get(part).unwrap_or_default().iter().filter_map(Number::of) {
@@ -201,6 +198,30 @@ impl Cell {
         self.sum += values.iter().map(|value| number(*value).double()).sum::<f64>();
         let (min, max) = (values.iter().copied().min(), values.iter().copied().max());
         self.take_extremes(min.map(number), max.map(number));
+    }
+
+    #[inline]
+    fn add_floats<T: Copy>(
+        &mut self,
+        values: impl Iterator<Item = T>,
+        order: fn(&T, &T) -> Ordering,
+        number: fn(T) -> Number,
+    ) {
+        let mut extremes: Option<(T, T)> = None;
+        for value in values {
+            self.numbers += 1;
+            self.sum += number(value).double();
+            let (min, max) = extremes.get_or_insert((value, value));
+            if order(&value, min).is_lt() {
+                *min = value;
+            }
+            if order(&value, max).is_gt() {
+                *max = value;
+            }
+        }
+        if let Some((min, max)) = extremes {
+            self.take_extremes(Some(number(min)), Some(number(max)));
+        }
     }
 
     fn add_number(&mut self, number: Number) {
@@ -242,6 +263,7 @@ impl Cell {
         self.take_extremes(other.min, other.max);
     }
 
+    #[inline]
     fn take_extremes(&mut self, min: Option<Number>, max: Option<Number>) {
         if let Some(min) = min
             && self.min.is_none_or(|ours| min.order(ours) == Ordering::Less)
