@@ -199,6 +199,12 @@ async fn local_applications_have_streams_and_share_work_with_the_hub() {
     let mut heard_at_hub = reader.subscribe("uns.>").await.unwrap();
     reader.flush().await.unwrap();
 
+    // Questions cross into the daemon's account, and their answers back.
+    let answer = app.request("tide.PlantA.gw-line3.q.status", "".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer.payload).contains("\"gateway\":\"PlantA/gw-line3\""));
+    let found = app.request("$SRV.PING.tidegate", "".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&found.payload).contains("PlantA/gw-line3"));
+
     // Streams of its own, also of live values.
     let jetstream = async_nats::jetstream::with_domain(app.clone(), "line3");
     let config = async_nats::jetstream::stream::Config {
