@@ -12,6 +12,7 @@ mod discretion;
 pub mod hub;
 pub mod hubread;
 pub mod identity;
+mod ingest;
 pub mod leaf;
 pub mod live;
 #[cfg(feature = "analysis")]
@@ -28,6 +29,7 @@ pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
+pub mod tap;
 mod upkeep;
 pub mod uplink;
 pub mod wan;

@@ -75,9 +75,27 @@ pub fn epoch_of(frames: &str) -> Option<Epoch> {
 /// The gateway in a subject `tide.<plant>.<gateway>.<epoch>.frames`.
 #[must_use]
 pub fn gateway_of(frames: &str) -> Option<GatewayId> {
-    let mut tokens = frames.strip_prefix("tide.")?.split('.');
-    let (plant, name) = (tokens.next()?, tokens.next()?);
-    Some(GatewayId { plant: Name::new(plant).ok()?, name: Name::new(name).ok()? })
+    let mut tokens = frames.split('.');
+    if tokens.next() != Some("tide") {
+        return None;
+    }
+    let plant = Name::new(tokens.next()?).ok()?;
+    let name = Name::new(tokens.next()?).ok()?;
+    (tokens.nth(1) == Some("frames") && tokens.next().is_none())
+        .then_some(GatewayId { plant, name })
+}
+
+/// Where a tag is published again for consumers of their own: the escaped tokens of its path.
+#[must_use]
+pub fn tokens_of(path: &TagPath) -> String {
+    let mut out = String::with_capacity(path.as_str().len() + 8);
+    for (at, segment) in path.segments().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        escape_into(&mut out, segment);
+    }
+    out
 }
 
 /// The records of every gateway: what the hub's stream collects and its export names.
@@ -287,6 +305,7 @@ mod tests {
         assert_eq!(read(&v.stream), v.read);
         assert_eq!(mirror_api(&v.stream), v.mirror_api);
         assert_eq!(mirror_deliver(&v.stream, "global"), v.mirror_deliver);
+        assert_eq!(gateway_of(&own), Some(gateway.clone()));
         assert_eq!(inbox(&gateway), v.inbox);
         assert_eq!(questions(&gateway), v.questions);
         assert_eq!(ask(&gateway), v.ask);
@@ -309,6 +328,7 @@ mod tests {
         for (path, subject) in vectors().live {
             let path = TagPath::new(path).unwrap();
             assert_eq!(live(&path), subject);
+            assert_eq!(format!("uns.{}", tokens_of(&path)), subject);
             assert_eq!(path_of_live(&subject), Ok(path));
         }
     }

@@ -1,5 +1,6 @@
 //! A checked configuration written out whole: what was understood, as a file that says the same.
 
+mod nats;
 mod opcua;
 
 use std::fmt::Write as _;
@@ -114,6 +115,7 @@ pub(crate) fn write(config: &Config) -> String {
         match &device.driver {
             Driver::Modbus(spec) => write_device(&mut out, device, spec),
             Driver::OpcUa(spec) => opcua::write_device(&mut out, device, spec),
+            Driver::Nats(spec) => nats::write_device(&mut out, spec),
         }
     }
     out

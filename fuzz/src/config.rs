@@ -119,6 +119,7 @@ fn from_zero(mut config: Config) -> Config {
                 .zip(&*spec.tags)
                 .map(|(tag, it)| written(tag, it.address.to_string()))
                 .collect(),
+            Driver::Nats(_) => continue,
             Driver::OpcUa(spec) => {
                 let subtrees = device.subtrees.iter().zip(&*spec.subtrees);
                 device.subtrees =

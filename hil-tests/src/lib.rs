@@ -30,6 +30,7 @@
 
 pub mod clock;
 pub mod cluster;
+pub mod consumer;
 pub mod disk;
 pub mod est;
 pub mod family;

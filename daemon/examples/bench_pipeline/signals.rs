@@ -18,7 +18,7 @@ pub(crate) const SIGNALS: [(&str, Signal); 6] = [
 pub(crate) const TAGS: u32 = 100;
 const START: i64 = 1_790_000_000_000_000_000;
 
-fn noise(tag: u32, scan: i64) -> u64 {
+pub(crate) fn noise(tag: u32, scan: i64) -> u64 {
     let mut x = (u64::from(tag) << 32) ^ scan.cast_unsigned() ^ 0x9e37_79b9_7f4a_7c15;
     for _ in 0..3 {
         x ^= x >> 30;
@@ -58,7 +58,7 @@ fn noisy_double(tag: u32, scan: i64) -> Value {
     Value::F64(slow(tag, scan) + unit(tag, scan))
 }
 
-fn mixed(tag: u32, scan: i64) -> Value {
+pub(crate) fn mixed(tag: u32, scan: i64) -> Value {
     match tag % 10 {
         0 | 1 => Value::Bool(noise(tag, scan / 20) & 1 == 0),
         2 => constant(tag, scan),

@@ -163,6 +163,37 @@ pub enum ReadError {
     },
 }
 
+/// Why a sidecar was not kept. Questions are answered all the same, by reading the segment.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The directory is only looked at, or the journal keeps none.
+    #[error("sidecars are not written here")]
+    ReadOnly,
+    /// More may come into the segment, or it is not kept any more.
+    #[error("segment {segment} is not sealed, or not kept")]
+    NotSealed {
+        /// Its number.
+        segment: u64,
+    },
+    /// More than a sidecar may have.
+    #[error("sidecar of {length} bytes is larger than {limit}")]
+    TooLarge {
+        /// Its length.
+        length: usize,
+        /// The largest.
+        limit: u64,
+    },
+    /// It would not fit the journal's limits.
+    #[error("no room for a sidecar of {bytes} bytes beside the segments")]
+    NoRoom {
+        /// What it would take.
+        bytes: u64,
+    },
+    /// The storage failed.
+    #[error("sidecar cannot be written")]
+    Storage(#[from] StorageError),
+}
+
 /// Why a position cannot be acknowledged or returned to.
 #[derive(Debug, thiserror::Error)]
 pub enum CursorError {

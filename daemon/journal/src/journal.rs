@@ -499,9 +499,12 @@ impl Journal {
         let log = self.shared.log();
         let spare = self.spare.as_ref().map_or(0, |spare| spare.bytes);
         let mut stats = Stats {
-            bytes: log.bytes() + spare,
+            bytes: log.bytes() + spare + self.shared.sidecars.bytes(),
             max_bytes: self.settings.max_bytes,
             segments: log.segments.len() as u64,
+            sidecars: self.shared.sidecars.count(),
+            sidecar_bytes: self.shared.sidecars.bytes(),
+            sidecar_failures: self.shared.sidecars.failures(),
             pending_frames: u64::from(self.pending.frames),
             pending_bytes: self.pending.length.saturating_sub(MARK_BYTES) as u64,
             ..self.stats

@@ -28,12 +28,14 @@ mod room;
 mod scan;
 mod segment;
 mod settings;
+mod sidecar;
 pub mod storage;
 mod survey;
+mod visit;
 
 pub use amount::Kept;
 pub use cursor::MAX_DESTINATION_BYTES;
-pub use error::{CursorError, OpenError, ReadError, StorageError, WriteError};
+pub use error::{CursorError, OpenError, ReadError, SidecarError, StorageError, WriteError};
 pub use frame::{
     ClockState, Codec, Epoch, Frame, FrameError, FrameHash, Header, Kind, MAX_FRAME_BYTES,
 };
@@ -45,4 +47,6 @@ pub use report::{Appended, Delivered, Draft, Event, Rewound, Stats};
 pub use settings::{
     DEFAULT_SEGMENT_BYTES, MIN_SEGMENT_BYTES, MIN_SEGMENTS, Settings, Stamp, WhenFull,
 };
+pub use sidecar::Sidecar;
 pub use storage::{DirStorage, Storage, StoredFile};
+pub use visit::{SegmentSpan, Spot, Visited};

@@ -14,6 +14,7 @@ use crate::scan::{Expect, Findings, Hole, Run, scan};
 use crate::segment::{
     BLOCK, BLOCK_OFFSET, MARK_BYTES, MAX_SEGMENT_BYTES, Mark, SegmentHeader, Tail, align,
 };
+use crate::sidecar::Sidecars;
 use crate::storage::{StoredFile, read_up_to};
 
 /// Indexes of sealed segments that are kept; each is at most 100 KiB.
@@ -106,6 +107,7 @@ pub(crate) struct Shared {
     holes: Mutex<Vec<KnownHole>>,
     /// The segment that readers get nothing of, and why.
     unreadable: Mutex<Option<(String, String)>>,
+    pub sidecars: Sidecars,
 }
 
 impl Shared {
@@ -116,6 +118,7 @@ impl Shared {
             indexes: Mutex::new(Vec::new()),
             holes: Mutex::new(Vec::new()),
             unreadable: Mutex::new(None),
+            sidecars: Sidecars::default(),
         }
     }
 

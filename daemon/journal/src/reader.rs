@@ -7,6 +7,7 @@
 //! - Damage that is met becomes a gap that is skipped; the writer names it at its next commit.
 
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::ReadError;
@@ -115,6 +116,7 @@ struct Hint {
 pub struct Reader {
     shared: Arc<Shared>,
     hints: Arc<Mutex<Vec<Hint>>>,
+    meter: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -152,7 +154,7 @@ enum Stop {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, hints: Arc::new(Mutex::new(Vec::new())) }
+        Self { shared, hints: Arc::default(), meter: Arc::default() }
     }
 
     /// A reader of nothing yet, to be handed out before the journal at `place` can be opened: see
@@ -166,6 +168,26 @@ impl Reader {
             tail: Tail::START,
         };
         Self::new(Arc::new(Shared::new(place, log)))
+    }
+
+    /// A reader of the same journal that counts for itself what it reads.
+    #[must_use]
+    pub fn metered(&self) -> Self {
+        Self { meter: Arc::default(), ..self.clone() }
+    }
+
+    /// Bytes of frames and sidecars that this reader and its clones asked the storage for.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.meter.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn meter(&self) -> &AtomicU64 {
+        &self.meter
+    }
+
+    pub(crate) const fn meter_shared(&self) -> &Arc<AtomicU64> {
+        &self.meter
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
@@ -433,6 +455,7 @@ impl Reader {
         while at < run.end() {
             let room = budget.saturating_sub(batch.bytes.len()) as u64;
             let bytes = run_end.saturating_sub(offset).min(room.saturating_add(OVERREAD));
+            self.meter.fetch_add(bytes, Ordering::Relaxed);
             let data = read_up_to(&*segment.file, offset, usize::try_from(bytes).unwrap_or(0))
                 .or_else(|error| self.bad_sector(segment, error))?;
             let mut rest = data.as_slice();

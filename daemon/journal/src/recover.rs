@@ -19,7 +19,7 @@ use crate::log::Shared;
 use crate::reader::Reader;
 use crate::report::Stats;
 use crate::scan::LastCommit;
-use crate::segment::{MARK_BYTES, Mark, Tail, align};
+use crate::segment::{MARK_BYTES, Mark, Tail, align, sidecar_name};
 use crate::storage::{Storage, read_up_to};
 use crate::survey::{Survey, survey};
 use crate::{Epoch, EpochReason, FrameHash, LossRecord, Position, Predecessor, Settings, Stamp};
@@ -53,7 +53,9 @@ pub fn inspect(storage: &Arc<dyn Storage>) -> Result<(Reader, Recovery), OpenErr
     let mut survey = survey(storage, None, false)?;
     let mut recovery = survey.report();
     let holes = std::mem::take(&mut survey.holes);
+    let sidecars = std::mem::take(&mut survey.sidecars);
     let shared = Shared::new(storage.place(), survey.take_log());
+    shared.sidecars.begin(storage, None, sidecars);
     for hole in &holes {
         shared.add_hole(*hole, false);
     }
@@ -104,6 +106,15 @@ pub(crate) fn open_locked(
     let cursor = survey.cursor.take();
     let (next_segment, cursor_there) = (survey.next_segment, cursor.is_some());
     let log = survey.take_log();
+    let mut sidecars = std::mem::take(&mut survey.sidecars);
+    sidecars.retain(|(number, _)| {
+        let is_kept = log.segments.iter().any(|segment| segment.header.number == *number);
+        if !is_kept {
+            // Only room is at stake.
+            let _ = storage.remove(&sidecar_name(*number));
+        }
+        is_kept
+    });
     let tail = log.tail;
     let epoch = log.epoch();
     let oldest = log.segments.first().map(|it| it.header.epoch);
@@ -115,6 +126,7 @@ pub(crate) fn open_locked(
         }
         None => Arc::new(Shared::new(storage.place(), log)),
     };
+    shared.sidecars.begin(&storage, Some(settings.sidecar_limits()), sidecars);
     let nothing = Epoch([0; 16]);
     let cursor = cursor.unwrap_or_else(|| Record {
         generation: 0,

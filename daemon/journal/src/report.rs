@@ -71,12 +71,18 @@ pub enum Event {
 /// The journal in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Bytes of all segments and the spare.
+    /// Bytes of all segments, their sidecars and the spare.
     pub bytes: u64,
     /// The most they may be.
     pub max_bytes: u64,
     /// Segments, without the spare.
     pub segments: u64,
+    /// Sidecars of segments.
+    pub sidecars: u64,
+    /// Bytes of them, which count as the journal's.
+    pub sidecar_bytes: u64,
+    /// Sidecars that could not be written or removed, or were found damaged.
+    pub sidecar_failures: u64,
     /// Frames that are durable and that the hub has not acknowledged.
     pub backlog_frames: u64,
     /// Samples in them, as far as they are of the epoch being delivered or written.

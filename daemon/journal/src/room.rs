@@ -35,7 +35,8 @@ impl Journal {
 
     /// Bytes of all files.
     fn used(&self) -> u64 {
-        self.shared.log().bytes() + self.spare.as_ref().map_or(0, |spare| spare.bytes)
+        let spare = self.spare.as_ref().map_or(0, |spare| spare.bytes);
+        self.shared.log().bytes() + spare + self.shared.sidecars.bytes()
     }
 
     /// Gets a spare file where that costs nothing that the hub does not have: it may have it by the
@@ -65,7 +66,9 @@ impl Journal {
             // Carrying needs a little more than what it frees; the headroom has room for that.
             let carrying =
                 if self.cursor.carry.is_some() { 2 * self.settings.segment_bytes } else { 0 };
-            if used + more > self.settings.max_bytes + carrying {
+            let most = self.settings.max_bytes + carrying;
+            let sidecar = self.shared.sidecars.expected();
+            if used + more > most {
                 // A limit that was lowered takes effect here, segment by segment.
                 if self.spare.is_some() && self.shared.log().segments.len() < 2 {
                     return Ok(());
@@ -75,6 +78,12 @@ impl Journal {
                     Err(_) if self.spare.is_some() => return Ok(()),
                     Err(error) => return Err(error),
                 }
+            }
+            // For a sidecar's room goes what the hub has, and nothing else. Growing wants twice as
+            // much, so that a journal at its limit recycles and does not remove and grow by turns.
+            let wanted = if self.spare.is_some() { sidecar } else { 2 * sidecar };
+            if used + more + wanted > most && self.release_oldest(WhenFull::StopRecording).is_ok() {
+                continue;
             }
             if self.spare.is_some() {
                 return Ok(());
@@ -265,6 +274,7 @@ impl Journal {
             let mut log = self.shared.log_mut();
             log.segments.retain(|kept| kept.header.number != oldest.header.number);
         }
+        self.shared.sidecars.remove(&*self.storage, oldest.header.number);
         self.point_cursor_into_log();
         if !fits {
             return self.storage.remove(&oldest.name).map_err(|source| {

@@ -220,24 +220,33 @@ pub(crate) fn spare_name(number: u64) -> String {
     format!("spare-{number:020}.tgj")
 }
 
+/// The name of a segment's sidecar.
+pub(crate) fn sidecar_name(number: u64) -> String {
+    format!("seg-{number:020}.tgx")
+}
+
 /// What a name in the directory stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     Segment(u64),
     Spare(u64),
+    Sidecar(u64),
     Other,
 }
 
 impl Name {
     pub(crate) fn parse(name: &str) -> Self {
-        let number = |prefix| {
-            let digits: &str = name.strip_prefix(prefix)?.strip_suffix(".tgj")?;
+        let number = |prefix, suffix| {
+            let digits: &str = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
             let plain = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
             plain.then(|| digits.parse().ok())?
         };
-        if let Some(number) = number("seg-") {
+        if let Some(number) = number("seg-", ".tgj") {
             return Self::Segment(number);
         }
-        number("spare-").map_or(Self::Other, Self::Spare)
+        if let Some(number) = number("seg-", ".tgx") {
+            return Self::Sidecar(number);
+        }
+        number("spare-", ".tgj").map_or(Self::Other, Self::Spare)
     }
 }

@@ -4,6 +4,7 @@ use crate::ClockState;
 use crate::error::OpenError;
 use crate::frame::MAX_FRAME_BYTES;
 use crate::segment::{BLOCK_OFFSET, MAX_SEGMENT_BYTES};
+use crate::sidecar::Limits;
 
 /// The smallest segment: header, one frame of any size behind its mark, and room for a bridge.
 pub const MIN_SEGMENT_BYTES: u64 = 96 << 10;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub max_pending: usize,
     /// What happens when there is no more room.
     pub when_full: WhenFull,
+    /// The most bytes of one segment's sidecar; 0 lets none be written.
+    pub sidecar_bytes: u64,
 }
 
 /// What happens when the journal is full.
@@ -53,6 +56,7 @@ impl Settings {
             headroom: 2 * DEFAULT_SEGMENT_BYTES,
             max_pending: 1 << 20,
             when_full: WhenFull::DropOldest,
+            sidecar_bytes: 0,
         }
     }
 
@@ -76,6 +80,15 @@ impl Settings {
             });
         }
         Ok(())
+    }
+
+    pub(crate) const fn sidecar_limits(&self) -> Limits {
+        Limits {
+            sidecar_bytes: self.sidecar_bytes,
+            segment_bytes: self.segment_bytes,
+            max_bytes: self.max_bytes,
+            headroom: self.headroom,
+        }
     }
 
     /// Bytes kept free at the end of the segment being written, while there is no spare, for the

@@ -40,6 +40,8 @@ pub(crate) struct Survey {
     pub(crate) cursor: Option<Record>,
     pub(crate) spares: Vec<String>,
     pub(crate) strangers: Vec<String>,
+    /// Sidecars by their segment's number, and their bytes.
+    pub(crate) sidecars: Vec<(u64, u64)>,
     pub(crate) unreadable: Vec<String>,
     pub(crate) next_segment: u64,
 }
@@ -173,6 +175,7 @@ pub(crate) fn survey(
         cursor,
         spares: Vec::new(),
         strangers: Vec::new(),
+        sidecars: Vec::new(),
         unreadable: Vec::new(),
         next_segment: 0,
     };
@@ -211,6 +214,13 @@ impl Survey {
                 Name::Spare(number) => {
                     self.next_segment = self.next_segment.max(number);
                     self.spares.push(name);
+                    continue;
+                }
+                Name::Sidecar(number) => {
+                    // One that cannot be asked its size costs only itself.
+                    let file = directory.storage.open(&name);
+                    let bytes = file.and_then(|file| file.size()).unwrap_or(0);
+                    self.sidecars.push((number, bytes));
                     continue;
                 }
                 Name::Other => {

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use tidegate_journal::storage::sim::SimStorage;
 use tidegate_journal::{
-    Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, Settings, Unsequenced, WhenFull,
-    WriteError,
+    Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, SegmentSpan, Settings,
+    SidecarError, Unsequenced, WhenFull, WriteError,
 };
 
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ enum Action {
         seed: u64,
     },
     Fork,
+    /// Every sealed segment gets a sidecar, as far as there is room.
+    Sidecars,
 }
 
 fn actions() -> impl Strategy<Value = Vec<Action>> {
@@ -53,6 +55,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         1 => Just(Action::Crash),
         1 => any::<u64>().prop_map(|seed| Action::PowerCut { seed }),
         1 => Just(Action::Fork),
+        3 => Just(Action::Sidecars),
     ];
     prop::collection::vec(action, 1..160)
 }
@@ -84,8 +87,12 @@ struct Run {
 
 impl Run {
     fn new(when_full: WhenFull) -> Self {
-        let settings =
-            Settings { max_bytes: 5 * settings().segment_bytes, when_full, ..settings() };
+        let settings = Settings {
+            max_bytes: 5 * settings().segment_bytes,
+            when_full,
+            sidecar_bytes: 16 << 10,
+            ..settings()
+        };
         let storage = SimStorage::new();
         let mut run = Self { storage, settings, journal: None, model: Model::default() };
         run.open();
@@ -194,6 +201,7 @@ impl Run {
                 self.open();
             }
             Action::Fork => self.fork(),
+            Action::Sidecars => self.keep_sidecars(),
         }
     }
 
@@ -266,6 +274,16 @@ impl Run {
             self.model.reported.extend(self.model.missed.keys());
         }
         self.settle();
+    }
+
+    fn keep_sidecars(&mut self) {
+        let reader = self.journal().reader();
+        for span in reader.segments().iter().filter(|span| span.sealed && !span.sidecar) {
+            match reader.keep_sidecar(span, &sidecar_of(span)) {
+                Ok(()) | Err(SidecarError::NoRoom { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
     }
 
     fn fork(&mut self) {
@@ -342,15 +360,31 @@ impl Run {
         }
         let stats = self.journal().stats();
         assert!(stats.bytes <= stats.max_bytes, "{stats:?}");
+        for span in reader.segments() {
+            if let Some(sidecar) = reader.sidecar(&span) {
+                let length = usize::try_from(sidecar.length()).unwrap();
+                // Torn by a power cut it is none, and never another segment's.
+                if let Some(content) = sidecar.read(0, length) {
+                    assert_eq!(content, sidecar_of(&span), "sidecar of segment {}", span.number);
+                }
+            }
+        }
+        let stats = self.journal().stats();
         let on_disk: usize = self
             .storage
             .files()
             .iter()
-            .filter(|(name, _)| name.ends_with(".tgj"))
+            .filter(|(name, _)| name.ends_with(".tgj") || name.ends_with(".tgx"))
             .map(|(_, size)| size)
             .sum();
         assert_eq!(u64::try_from(on_disk).unwrap(), stats.bytes);
     }
+}
+
+/// Some blocks that only this segment has.
+fn sidecar_of(span: &SegmentSpan) -> Vec<u8> {
+    let seed = (span.epoch, span.number, span.first_seq, span.end_frame);
+    format!("{seed:?}").into_bytes().into_iter().cycle().take(9_000).collect()
 }
 
 fn config() -> ProptestConfig {

@@ -14,6 +14,7 @@ mod cell;
 mod code;
 mod pattern;
 mod question;
+pub mod sidecar;
 mod time;
 
 pub use answer::{Coverage, Gap, Part, PartialCause, Source, Summary};

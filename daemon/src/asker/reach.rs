@@ -125,7 +125,7 @@ impl Asker {
         let Ok(gateway) = server.parse::<GatewayId>() else {
             return Ok(Self { client, place: Place::Hub(server), stream });
         };
-        let client = access.connect_hearing(Some(subjects::apps_inbox(&gateway))).await?;
+        let client = access.connect_hearing(subjects::apps_inbox(&gateway)).await?;
         Ok(Self { client, place: Place::Leaf(gateway), stream })
     }
 

@@ -226,6 +226,7 @@ fn endpoint(device: &Device) -> String {
     match &device.driver {
         Driver::Modbus(spec) => spec.link.transport.to_string(),
         Driver::OpcUa(spec) => spec.url.to_string(),
+        Driver::Nats(spec) => spec.subjects.join(", "),
     }
 }
 
@@ -346,7 +347,11 @@ fn line_json(line: &Line) -> Json {
 
 /// The protocol's word in the file.
 fn protocol(device: &Device) -> &'static str {
-    let Driver::Modbus(spec) = &device.driver else { return "opcua" };
+    let spec = match &device.driver {
+        Driver::Modbus(spec) => spec,
+        Driver::OpcUa(_) => return "opcua",
+        Driver::Nats(_) => return "nats",
+    };
     match spec.link.transport {
         Transport::Tcp(_) => "modbus-tcp",
         Transport::Tls(..) => "modbus-tls",

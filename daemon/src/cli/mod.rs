@@ -56,7 +56,7 @@ enum Command {
     Status(status::StatusArgs),
     Tags(tags::TagsArgs),
     Prove(prove::ProveArgs),
-    Tap(tap::TapArgs),
+    Tap(Box<tap::TapArgs>),
     Query(Box<query::QueryArgs>),
     Read(Box<query::ReadArgs>),
     #[cfg(feature = "analysis")]

@@ -510,6 +510,7 @@ impl Checker<'_> {
         self.unused_profiles(&profiles);
         self.duplicate_names(&read);
         self.duplicate_paths(&read);
+        self.subjects_that_meet(&read);
         for device in &read {
             self.overlaps(device);
         }

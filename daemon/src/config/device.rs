@@ -171,14 +171,21 @@ impl Checker<'_> {
         let begun = self.begin_device(index, table, plant, profiles);
         let table_start = table.span.start;
         let mut tags = Vec::new();
-        let tables = self.tables(Section::Tag, &begun.fields, table);
+        let is_fed = begun.family == Some(Family::Nats);
+        if is_fed {
+            self.no_tags_of_messages(&begun, table);
+        }
+        let tables = match is_fed {
+            true => Vec::new(),
+            false => self.tables(Section::Tag, &begun.fields, table),
+        };
         for (index, table) in tables.into_iter().enumerate() {
             let above = table_start..table.span.start;
             let index = index + self.repaired.lost_headers("device.tag", above);
             let path = format!("{}.tag[{index}]", begun.fields.path);
             tags.push(self.tag(path, Table::Toml(table), &begun, None));
         }
-        let known = self.more_tags(&begun, profiles, &mut |_, tag| tags.push(tag));
+        let known = !is_fed && self.more_tags(&begun, profiles, &mut |_, tag| tags.push(tag));
         let fields = &begun.fields;
         if tags.is_empty() && known && !self.repaired.lost_section(Section::Tag.path()) {
             self.mistakes.push(
@@ -299,7 +306,7 @@ impl Checker<'_> {
     /// What a device says about its link, where its link is shared with others.
     pub(super) fn way_of(&mut self, begun: &Begun) -> Option<Way> {
         match begun.family {
-            Some(Family::OpcUa) => None,
+            Some(Family::OpcUa | Family::Nats) => None,
             Some(Family::Modbus) | None => self.way(&begun.fields, begun.tls.as_ref()),
         }
     }
@@ -364,6 +371,7 @@ impl Checker<'_> {
             Some(Family::OpcUa) => {
                 self.opcua_spec(&begun.fields).map(|spec| Driver::OpcUa(Arc::new(spec)))
             }
+            Some(Family::Nats) => self.ingest_spec(begun).map(|spec| Driver::Nats(Arc::new(spec))),
             Some(Family::Modbus) | None => {
                 let spec = self.modbus_spec(begun, fastest);
                 spec.map(|spec| Driver::Modbus(Arc::new(spec)))
@@ -474,7 +482,7 @@ impl Checker<'_> {
 }
 
 /// A device with its tags. Those of another family stand beside a mistake, and are left out.
-pub(super) fn device_of(driver: Driver, parts: Parts) -> Device {
+pub(super) fn device_of(driver: Driver, mut parts: Parts) -> Device {
     let driver = match driver {
         Driver::Modbus(spec) => {
             let spec = Arc::unwrap_or_clone(spec);
@@ -485,6 +493,10 @@ pub(super) fn device_of(driver: Driver, parts: Parts) -> Device {
             subtrees: parts.subtrees.into(),
             ..Arc::unwrap_or_clone(spec)
         })),
+        Driver::Nats(spec) => {
+            (parts.tags, parts.of_subtrees) = (Vec::new(), vec![super::ingest::below(&spec)]);
+            Driver::Nats(spec)
+        }
     };
     Device { driver, tags: parts.tags.into(), subtrees: parts.of_subtrees.into() }
 }

@@ -191,7 +191,7 @@ impl<'a> Checker<'a> {
         fields: &mut Fields,
         profile: Option<&Fields>,
     ) {
-        let only = key.only().map_or("other", Family::noun);
+        let only = key.nouns();
         let message =
             || format!("{} is for {only} devices, and this one speaks {}", key.name, family.noun());
         let mistake = if let Some((raw, place)) = table.get(key.name) {

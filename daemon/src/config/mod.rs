@@ -14,6 +14,7 @@ pub mod estimate;
 mod fields;
 mod gather;
 mod identity;
+pub(crate) mod ingest;
 pub mod keys;
 mod link;
 pub(crate) mod list;

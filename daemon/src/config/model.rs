@@ -353,7 +353,8 @@ pub struct Device {
     /// For the daemon, in the order of the translator's tags.
     pub tags: Arc<[Tag]>,
     /// For the daemon, in the order of the translator's subtrees: what it does with each tag that
-    /// is found below one, whose path begins with that of the subtree. Only OPC UA has any.
+    /// is found below one, whose path begins with that of the subtree. Modbus has none, and the
+    /// messages of local applications have one.
     pub subtrees: Arc<[Tag]>,
 }
 
@@ -364,6 +365,8 @@ pub enum Driver {
     Modbus(Arc<tidegate_modbus::DeviceSpec>),
     /// OPC UA.
     OpcUa(Arc<tidegate_opcua::DeviceSpec>),
+    /// Messages of local applications.
+    Nats(Arc<tidegate_ingest::DeviceSpec>),
 }
 
 impl Device {
@@ -373,6 +376,7 @@ impl Device {
         match &self.driver {
             Driver::Modbus(spec) => &spec.name,
             Driver::OpcUa(spec) => &spec.name,
+            Driver::Nats(spec) => &spec.name,
         }
     }
 
@@ -381,7 +385,7 @@ impl Device {
     pub const fn modbus(&self) -> Option<&Arc<tidegate_modbus::DeviceSpec>> {
         match &self.driver {
             Driver::Modbus(spec) => Some(spec),
-            Driver::OpcUa(_) => None,
+            Driver::OpcUa(_) | Driver::Nats(_) => None,
         }
     }
 
@@ -390,7 +394,16 @@ impl Device {
     pub const fn opcua(&self) -> Option<&Arc<tidegate_opcua::DeviceSpec>> {
         match &self.driver {
             Driver::OpcUa(spec) => Some(spec),
-            Driver::Modbus(_) => None,
+            Driver::Modbus(_) | Driver::Nats(_) => None,
+        }
+    }
+
+    /// Where local applications feed it, where they do.
+    #[must_use]
+    pub const fn ingest(&self) -> Option<&Arc<tidegate_ingest::DeviceSpec>> {
+        match &self.driver {
+            Driver::Nats(spec) => Some(spec),
+            Driver::Modbus(_) | Driver::OpcUa(_) => None,
         }
     }
 
@@ -400,6 +413,7 @@ impl Device {
         match &self.driver {
             Driver::Modbus(spec) => spec.poll_every,
             Driver::OpcUa(spec) => spec.sample_every,
+            Driver::Nats(_) => super::ingest::EVERY,
         }
     }
 
@@ -409,6 +423,7 @@ impl Device {
         match &self.driver {
             Driver::Modbus(spec) => spec.timeout,
             Driver::OpcUa(spec) => spec.timeout,
+            Driver::Nats(_) => super::ingest::TIMEOUT,
         }
     }
 
@@ -418,6 +433,7 @@ impl Device {
         let own = match &self.driver {
             Driver::Modbus(spec) => spec.tags.get(tag).and_then(|tag| tag.poll_every()),
             Driver::OpcUa(spec) => spec.tags.get(tag).and_then(|tag| tag.item.sample_every),
+            Driver::Nats(_) => None,
         };
         own.unwrap_or_else(|| self.poll_every())
     }
@@ -430,7 +446,7 @@ impl Device {
             Driver::Modbus(spec) => {
                 spec.tags.get(tag).map_or(ValueKind::None, |tag| tag.value_kind())
             }
-            Driver::OpcUa(_) => ValueKind::None,
+            Driver::OpcUa(_) | Driver::Nats(_) => ValueKind::None,
         }
     }
 }

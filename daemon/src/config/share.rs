@@ -33,7 +33,10 @@ impl Device {
                 share_modbus(spec, before, &self.tags)
             }
             (Driver::OpcUa(spec), Driver::OpcUa(before)) => share_opcua(spec, before, &self.tags),
-            (Driver::Modbus(_), _) | (Driver::OpcUa(_), _) => {}
+            (Driver::Nats(spec), Driver::Nats(before)) if spec == before => {
+                *spec = Arc::clone(before);
+            }
+            (Driver::Modbus(_) | Driver::OpcUa(_) | Driver::Nats(_), _) => {}
         }
     }
 }

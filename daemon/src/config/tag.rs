@@ -100,6 +100,8 @@ impl Checker<'_> {
         let understood = match begun.family().unwrap_or_else(|| looks_like(&fields)) {
             Family::Modbus => self.register(&fields, begun, &common).map(Understood::Register),
             Family::OpcUa => self.node(&fields, device, &common),
+            // Refused as a whole.
+            Family::Nats => None,
         };
         let tag = understood.and_then(|understood| {
             let address = fields.text("address")?.trim().into();

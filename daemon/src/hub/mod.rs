@@ -38,7 +38,7 @@ pub use plan::{
     PlanError, Role,
 };
 pub use printed::ClusterSecret;
-pub use read::{Batch, ReadError, RecordReader, Stored, StreamCounts, StreamState};
+pub use read::{Batch, ReadError, RecordReader, Start, Stored, StreamCounts, StreamState};
 pub use stream::{Keeps, StreamError, StreamPlan, drift, ensure_stream};
 pub use tier::{
     MirrorUser, PromoteError, Promoted, Region, Site, SitePlan, generate_site, promote,

@@ -80,6 +80,15 @@ pub struct Batch {
     pub next: Option<u64>,
 }
 
+/// Where a range begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this place in the stream.
+    Seq(u64),
+    /// With what the hub stored at this time or later, nanoseconds since 1970 UTC by its clock.
+    StoredAt(i64),
+}
+
 /// Why nothing could be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -156,6 +165,12 @@ impl RecordReader {
         Ok(reader)
     }
 
+    /// The stream that is read.
+    #[must_use]
+    pub const fn stream(&self) -> &Name {
+        &self.stream
+    }
+
     /// What the hub says of the stream now.
     ///
     /// # Errors
@@ -193,13 +208,23 @@ impl RecordReader {
     /// When the hub refuses, stays silent, or a message of the batch is missing; asking again
     /// for the same range is safe.
     pub async fn batch(&self, filter: &str, from: u64) -> Result<Batch, ReadError> {
+        self.range(filter, Start::Seq(from), BATCH_BYTES).await
+    }
+
+    /// [`RecordReader::batch`] of about as many bytes: whoever reads many subjects side by side
+    /// takes less of each.
+    ///
+    /// # Errors
+    /// As [`RecordReader::batch`].
+    pub async fn range(&self, filter: &str, from: Start, bytes: u32) -> Result<Batch, ReadError> {
+        let bytes = bytes.min(BATCH_BYTES);
         for _ in 1..ASKED {
-            match self.batch_once(filter, from).await {
+            match self.range_once(filter, from, bytes).await {
                 Err(ReadError::Silent { .. }) => {}
                 other => return other,
             }
         }
-        self.batch_once(filter, from).await
+        self.range_once(filter, from, bytes).await
     }
 
     /// The last message of each subject that one of these filters matches, in stream order; none for
@@ -236,10 +261,16 @@ impl RecordReader {
         }
     }
 
-    async fn batch_once(&self, filter: &str, from: u64) -> Result<Batch, ReadError> {
-        let wish = serde_json::json!({
-            "batch": BATCH, "max_bytes": BATCH_BYTES, "seq": from.max(1), "next_by_subj": filter,
+    async fn range_once(&self, filter: &str, from: Start, bytes: u32) -> Result<Batch, ReadError> {
+        let mut wish = serde_json::json!({
+            "batch": BATCH, "max_bytes": bytes, "next_by_subj": filter,
         });
+        match from {
+            Start::Seq(seq) => wish["seq"] = seq.max(1).into(),
+            Start::StoredAt(at) => {
+                wish["start_time"] = tidegate_record::Moment(at).rfc3339().into();
+            }
+        }
         self.wished(&wish).await
     }
 

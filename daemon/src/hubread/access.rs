@@ -103,14 +103,31 @@ impl Access {
     /// # Errors
     /// When a file cannot be read or no connection comes about.
     pub async fn connect(&self) -> Result<Client, AccessError> {
-        self.connect_hearing(None).await
+        self.connect_as(Some(3), None).await
     }
 
     /// [`Access::connect`] with inboxes below a prefix of one's own, where only those are heard.
     ///
     /// # Errors
-    /// When a file cannot be read or no connection comes about.
-    pub async fn connect_hearing(&self, inbox: Option<String>) -> Result<Client, AccessError> {
+    /// As there.
+    pub async fn connect_hearing(&self, inbox: String) -> Result<Client, AccessError> {
+        self.connect_as(Some(3), Some(inbox)).await
+    }
+
+    /// [`Access::connect`], and connects as often again when the connection is lost; without a
+    /// number for ever.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_again(&self, times: Option<usize>) -> Result<Client, AccessError> {
+        self.connect_as(times, None).await
+    }
+
+    async fn connect_as(
+        &self,
+        times: Option<usize>,
+        inbox: Option<String>,
+    ) -> Result<Client, AccessError> {
         let context = self.context()?;
         let filled = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
         let server = match &self.server {
@@ -122,7 +139,7 @@ impl Access {
             .name("tidegate")
             .connection_timeout(CONNECT)
             .request_timeout(Some(CONNECT))
-            .max_reconnects(3);
+            .max_reconnects(times);
         if let Some(inbox) = inbox {
             options = options.custom_inbox_prefix(inbox);
         }

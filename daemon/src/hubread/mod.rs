@@ -18,7 +18,7 @@ use crate::hub::{ReadError, RecordReader, Stored};
 use crate::names::Name;
 
 /// The hub says nothing for this long: it is gone.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often a reader that follows looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

@@ -8,6 +8,7 @@
 //! - Without credentials one hears inboxes of local applications only: the daemon's have more parts.
 
 use super::config::{LIVE, LeafPlan};
+use super::credentials::Credentials;
 use crate::config::LocalQuestions;
 use crate::nats_conf::{Conf, text_of};
 use crate::subjects;
@@ -102,10 +103,11 @@ fn lent(plan: &LeafPlan) -> Vec<String> {
 }
 
 /// The account, with the user behind connections without credentials.
-pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
+pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials, user: &str) {
     let local = &plan.local;
     let questions = questions(plan);
-    let mut publish: Vec<&str> = local.publish.iter().map(AsRef::as_ref).collect();
+    let allowed = local.publish.iter().chain(plan.ingest.iter());
+    let mut publish: Vec<&str> = allowed.map(AsRef::as_ref).collect();
     publish.extend(questions.iter().map(String::as_str));
     if local.jetstream.is_some() {
         conf.set("jetstream", "enabled");
@@ -116,6 +118,7 @@ pub(super) fn account(conf: &mut Conf, plan: &LeafPlan, user: &str) {
     subscribe.extend(inboxes.iter().map(String::as_str));
     subscribe.extend(local.subscribe.iter().map(AsRef::<str>::as_ref));
     conf.array("users", |conf| {
+        super::config::ingest_user(conf, plan, credentials);
         conf.element(|conf| {
             conf.text("user", user);
             conf.block("permissions", |conf| {
@@ -155,5 +158,7 @@ pub(super) fn denied(conf: &mut Conf, plan: &LeafPlan) {
     let asks = plan.questions == LocalQuestions::Fleet;
     let exports: Vec<_> = OWN.into_iter().filter(|own| !(asks && *own == ASK)).collect();
     conf.texts("deny_exports", &exports);
-    conf.texts("deny_imports", &OWN);
+    // Only what is published here is recorded here.
+    let imports: Vec<&str> = OWN.into_iter().chain(plan.ingest.iter().map(AsRef::as_ref)).collect();
+    conf.texts("deny_imports", &imports);
 }

@@ -44,6 +44,8 @@ pub struct LeafPlan {
     pub local: LocalApps,
     /// Whom local applications may ask.
     pub questions: LocalQuestions,
+    /// Where local applications publish what is recorded.
+    pub ingest: Arc<[Box<str>]>,
 }
 
 /// How the leaf reaches the hub.
@@ -125,8 +127,15 @@ impl LeafPlan {
             }),
             local: config.leaf.local.clone(),
             questions: config.query.local,
+            ingest: ingest_subjects(config),
         }
     }
+}
+
+/// Where local applications publish what is recorded.
+pub(crate) fn ingest_subjects(config: &Config) -> Arc<[Box<str>]> {
+    let fed = config.devices.iter().filter_map(|device| device.ingest());
+    fed.flat_map(|spec| spec.subjects.iter().cloned()).collect()
 }
 
 /// Writes the configuration of a leaf. The same plan and credentials always give the same text.
@@ -178,7 +187,7 @@ pub(super) fn generate_again(
         });
         conf.block(RECORD, |conf| record_users(conf, plan, credentials));
         if apps::are_apart(plan) {
-            conf.block(apps::APPS, |conf| apps::account(conf, plan, LOCAL));
+            conf.block(apps::APPS, |conf| apps::account(conf, plan, credentials, LOCAL));
         }
     });
     if let Some(hub) = &plan.hub {
@@ -201,6 +210,10 @@ pub(super) fn generate_again(
                     // compete with the sequence that the uplink expects.
                     let heads = subjects::head(&hub.stream, ">");
                     conf.texts("deny_exports", &[subjects::EVERY_FRAMES, &heads]);
+                    if !plan.ingest.is_empty() {
+                        // Only what is published here is recorded here.
+                        conf.texts("deny_imports", &plan.ingest);
+                    }
                 });
                 conf.element(|conf| {
                     remote(conf, &plan.gateway, hub, RECORD, dialled.record);
@@ -236,10 +249,12 @@ fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
         if apps::are_apart(plan) {
             return;
         }
+        ingest_user(conf, plan, credentials);
         conf.element(|conf| {
             conf.text("user", LOCAL);
             conf.block("permissions", |conf| {
-                let publish = apps::questions(plan);
+                let mut publish = apps::questions(plan);
+                publish.extend(plan.ingest.iter().map(|it| it.to_string()));
                 apps::may_publish(conf, &publish);
                 let inboxes = apps::inboxes(plan);
                 let answers = if publish.is_empty() { &[][..] } else { &inboxes };
@@ -247,6 +262,26 @@ fn live_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
                     ["uns.>"].into_iter().chain(answers.iter().map(|it| &**it)).collect();
                 conf.texts("subscribe", &hear);
             });
+        });
+    });
+}
+
+/// The daemon's user that hears what local applications publish, in their account, and answers.
+pub(super) fn ingest_user(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
+    if plan.ingest.is_empty() {
+        return;
+    }
+    conf.element(|conf| {
+        conf.text("user", Credentials::INGEST_USER);
+        conf.text("password", credentials.live());
+        conf.block("permissions", |conf| {
+            conf.block("publish", |conf| {
+                conf.texts("allow", &["_INBOX.>", subjects::ANSWERS]);
+                // Whoever waits there waits for others.
+                let own = subjects::inbox(&plan.gateway);
+                conf.texts("deny", &[format!("{own}.live.>"), format!("{own}.record.>")]);
+            });
+            conf.texts("subscribe", &plan.ingest);
         });
     });
 }
@@ -399,6 +434,7 @@ mod tests {
             }),
             local: LocalApps::default(),
             questions: LocalQuestions::Fleet,
+            ingest: Arc::default(),
         }
     }
 

@@ -21,12 +21,14 @@ use crate::subjects;
 const COMMANDS: usize = 256;
 /// Messages that wait for a subscriber: answers and questions come one by one.
 const MESSAGES: usize = 1_024;
+/// Messages that wait while new tags are numbered, which takes a write to the disk.
+const FED: usize = 16_384;
 /// A leaf on this machine that does not answer a ping within this time is dead.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// The longest wait between attempts: the leaf starts in milliseconds.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Which of the daemon's two users.
+/// Which of the daemon's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LocalRole {
     /// Live values.
@@ -35,6 +37,8 @@ pub enum LocalRole {
     Questions,
     /// The record.
     Record,
+    /// What local applications publish.
+    Ingest,
 }
 
 /// What it takes to connect to the own leaf.
@@ -80,6 +84,9 @@ impl LocalAccess {
             LocalRole::Record => {
                 (Credentials::RECORD_USER, self.credentials.record(), "tidegate record")
             }
+            LocalRole::Ingest => {
+                (Credentials::INGEST_USER, self.credentials.live(), "tidegate ingest")
+            }
         };
         // One for each process: what comes to another one shows that somebody else has our name.
         let own = crate::recorder::random_id();
@@ -88,13 +95,19 @@ impl LocalAccess {
                 format!("{}.live.{own:x}", subjects::inbox(&self.gateway))
             }
             LocalRole::Record => format!("{}.{own:x}", subjects::record_inbox(&self.gateway)),
+            // Nothing is asked by it.
+            LocalRole::Ingest => format!("{}.ingest.{own:x}", subjects::inbox(&self.gateway)),
+        };
+        let messages = match role {
+            LocalRole::Live | LocalRole::Questions | LocalRole::Record => MESSAGES,
+            LocalRole::Ingest => FED,
         };
         ConnectOptions::new()
             .name(name)
             .user_and_password(user.to_owned(), password.to_owned())
             .custom_inbox_prefix(inbox)
             .client_capacity(COMMANDS)
-            .subscription_capacity(MESSAGES)
+            .subscription_capacity(messages)
             .ping_interval(PING_EVERY)
             .request_timeout(None)
             .retry_on_initial_connect()

@@ -55,6 +55,8 @@ pub enum FileError {
 impl Credentials {
     pub(super) const LIVE_USER: &str = "tidegate-live";
     pub(super) const RECORD_USER: &str = "tidegate-record";
+    /// In the account of local applications, with the password of the live user.
+    pub(super) const INGEST_USER: &str = "tidegate-ingest";
 
     /// New random passwords of 128 bits each.
     ///
@@ -181,6 +183,7 @@ mod tests {
             hub: None,
             local: LocalApps::default(),
             questions: LocalQuestions::None,
+            ingest: Default::default(),
         }
     }
 

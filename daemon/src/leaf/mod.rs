@@ -20,8 +20,8 @@ mod process;
 mod server;
 mod throttle;
 
-pub(crate) use config::preferred;
 pub use config::{HubLink, LeafPlan, LeafPlanError, generate};
+pub(crate) use config::{ingest_subjects, preferred};
 pub use connect::{ConnectError, LocalAccess, LocalRole};
 pub use credentials::{Credentials, FileError, write_external};
 pub use handle::{LeafHandle, LeafState};

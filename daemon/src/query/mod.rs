@@ -12,6 +12,7 @@
 //! - A question that panics is one answer that is missing, and no more.
 
 mod credit;
+mod digests;
 mod discovery;
 mod lowly;
 mod ops;

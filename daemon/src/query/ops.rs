@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tidegate_query::sidecar::Sidecars;
 use tidegate_query::{
     Archive, Bounds, Code, LatestQuestion, Out, Page, PartialCause, Question, ReadQuestion,
     Refusal, Row, Source, Summary, Watch,
@@ -47,6 +48,11 @@ impl Ops {
     pub(super) fn new(sources: Sources, archive: Archive, max_rows: u64) -> Self {
         let bounds = Bounds { max_rows, ..Bounds::default() };
         Self { sources, archive, bounds, glance: Mutex::default() }
+    }
+
+    /// What the segments of the record hold in short.
+    pub(super) fn sidecars(&self) -> Arc<Sidecars> {
+        self.archive.sidecars()
     }
 
     fn board(&self) -> &Board {

@@ -7,6 +7,7 @@
 //!   connection breaks; the audit tells of every one.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use async_nats::{Client, Event, HeaderMap, Message, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tidegate_query::{
-    Archive, Catalogs, Code, Envelope, Flow, MAX_QUESTION_BYTES, Op, Part, Question, Refusal,
+    Archive, Catalogs, Code, Envelope, Flow, MAX_QUESTION_BYTES, Op, Out, Part, Question, Refusal,
     Summary, parse,
 };
 use tidegate_record::Catalog;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::credit::Running;
+use super::digests;
 use super::discovery::Presence;
 use super::lowly;
 use super::ops::{self, Ops};
@@ -163,6 +165,7 @@ impl Service {
     pub async fn run(mut self, access: &LocalAccess, stop: CancellationToken) -> CoreResult {
         let board = Arc::clone(&self.board);
         board.update_questions(|_| {});
+        let _keeping = digests::keep(self.ops.sidecars())?;
         let note = move |event| {
             if matches!(event, Event::SlowConsumer(_)) {
                 board.counters.questions_overflow.one();
@@ -305,15 +308,19 @@ impl Service {
             let mut parts = Vec::new();
             let (ops, running) = (Arc::clone(&self.ops), Arc::clone(&job.running));
             let runtime = tokio::runtime::Handle::current();
-            let told = work::answer(
-                &running,
-                self.query.max_part_bytes,
-                &mut |part| {
+            let max_bytes = self.query.max_part_bytes;
+            let answer = AssertUnwindSafe(|| {
+                let mut send = |part| {
                     parts.push(part);
                     true
-                },
-                |out| ops.produce(&job.question, &running, &runtime, out),
-            );
+                };
+                let produce =
+                    |out: &mut Out<'_>| ops.produce(&job.question, &running, &runtime, out);
+                work::answer(&running, max_bytes, &mut send, produce)
+            });
+            let Ok(told) = std::panic::catch_unwind(answer) else {
+                return self.failed(client, running.id.clone(), job.reply, &job.trace).await;
+            };
             for part in &parts {
                 publish(client, job.reply.clone(), part).await;
             }
@@ -388,17 +395,19 @@ impl Service {
         self.running.remove(&ended.id);
         match ended.told {
             Some(told) => self.audit(&ended.trace, told),
-            None => {
-                let text = "the answer failed at the gateway, which goes on; its log has more";
-                let refusal = Refusal::new(Code::Unreadable, text);
-                tracing::error!(op = ended.trace.op.token(), "a question panicked");
-                self.refuse(client, ended.id, ended.reply, &ended.trace, refusal).await;
-            }
+            None => self.failed(client, ended.id, ended.reply, &ended.trace).await,
         }
         if let Some(next) = self.turns.leave() {
             self.start(client, next).await;
         }
         self.show();
+    }
+
+    /// Tells whoever asked that the answer panicked, which is a mistake of ours.
+    async fn failed(&mut self, client: &Client, id: String, reply: Subject, trace: &Trace) {
+        let text = "the answer failed at the gateway, which goes on; its log has more";
+        tracing::error!(op = trace.op.token(), what = trace.what, "a question panicked");
+        self.refuse(client, id, reply, trace, Refusal::new(Code::Unreadable, text)).await;
     }
 
     async fn flow(&mut self, client: &Client, op: Op, flow: &Flow, reply: Option<Subject>) {
@@ -476,7 +485,8 @@ impl Service {
             }
         };
         let took = trace.began.elapsed();
-        let took_ms = took.as_secs_f64() * 1000.0;
+        // Microseconds are enough.
+        let took_ms = (took.as_secs_f64() * 1e6).round() / 1000.0;
         self.presence.count(trace.op, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), error);
         let outcome = told.outcome.word();
         let by = trace.by.clone();

@@ -1,12 +1,12 @@
 //! How others ask the recorder's thread.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tidegate_identity::Identity;
 use tidegate_journal::{Epoch, Position, Reader};
 use tidegate_record::catalog::{CatalogError, Definition};
-use tidegate_translator::TagId;
+use tidegate_translator::{TagId, Timestamp};
 use tidegate_uplink::Cursor;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -55,6 +55,7 @@ pub struct Handle {
     pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
     pub(super) opened: watch::Receiver<Option<Vec<Cursor>>>,
     pub(super) catalog: SharedCatalog,
+    pub(super) before: Arc<OnceLock<Timestamp>>,
 }
 
 impl Handle {
@@ -80,6 +81,13 @@ impl Handle {
         let mut opened = self.opened.clone();
         let cursors = opened.wait_for(Option::is_some).await.map_err(|_| RecorderGone)?;
         Ok(cursors.clone().unwrap_or_default())
+    }
+
+    /// When the last sample before this run was captured, by the clock of then; known once the
+    /// journal is opened, and `None` when it held none.
+    #[must_use]
+    pub fn recorded_before(&self) -> Option<Timestamp> {
+        self.before.get().copied()
     }
 
     /// Changes after each commit.

@@ -16,12 +16,13 @@ use tidegate_translator::{
     Clock, DeviceState, FaultReport, LossCause, Missed, Quality, Reason, Sample, Sink, TagId,
     Timestamp,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
 use super::clock::ClockWatch;
 use super::losses::{GATEWAY, LossLedger};
 use super::owners::Owners;
+use super::receipt::{Awaited, Batch, Receipt};
 use super::stamp::both_clocks;
 use crate::bulk::{Remembered, weight};
 use crate::live::LiveQueue;
@@ -110,14 +111,14 @@ pub(crate) fn random_id() -> u64 {
 /// What waits for the recorder.
 #[derive(Debug)]
 pub struct Queue {
-    batches: mpsc::Receiver<Arc<[Sample]>>,
+    batches: mpsc::Receiver<Batch>,
     waiting: Arc<AtomicUsize>,
     lost: Arc<AtomicBool>,
 }
 
 impl Queue {
     /// The next batch; `None` once nobody can send any more. Cancel safe.
-    pub async fn next(&mut self) -> Option<Arc<[Sample]>> {
+    pub async fn next(&mut self) -> Option<Batch> {
         let batch = self.batches.recv().await?;
         self.waiting.fetch_sub(weight(&batch), Ordering::Relaxed);
         Some(batch)
@@ -130,12 +131,17 @@ impl Queue {
     }
 
     /// The next batch if there is one already.
-    pub fn try_next(&mut self) -> Option<Arc<[Sample]>> {
+    pub fn try_next(&mut self) -> Option<Batch> {
         let batch = self.batches.try_recv().ok()?;
         self.waiting.fetch_sub(weight(&batch), Ordering::Relaxed);
         Some(batch)
     }
 }
+
+/// The way to the recorder is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much waits for the recorder")]
+pub struct NoRoom;
 
 /// The sink that every driver writes to.
 pub struct Ingress {
@@ -143,7 +149,7 @@ pub struct Ingress {
     live: Arc<LiveQueue>,
     losses: Arc<Losses>,
     clock: Arc<dyn Clock>,
-    batches: mpsc::Sender<Arc<[Sample]>>,
+    batches: mpsc::Sender<Batch>,
     waiting: Arc<AtomicUsize>,
     lost: Arc<AtomicBool>,
     on_change: Mutex<HashMap<TagId, Option<Reading>>>,
@@ -222,14 +228,10 @@ impl Ingress {
         let batch = self.worth_recording(batch);
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return };
         let (count, weight) = (batch.len(), weight(&batch));
-        // A batch that is larger than the whole budget is taken when nothing else waits.
-        let waiting = self.waiting.fetch_add(weight, Ordering::Relaxed);
-        let fits = waiting == 0 || waiting + weight <= MAX_QUEUED_SAMPLES;
-        if fits && self.batches.try_send(Arc::clone(&batch)).is_ok() {
+        if self.queue(Batch { samples: Arc::clone(&batch), awaited: None }, weight).is_ok() {
             return;
         }
         self.forget_last(&batch);
-        self.waiting.fetch_sub(weight, Ordering::Relaxed);
         self.board.counters.recorder_overflow.add_len(count);
         self.missed(Missed {
             device: owner.unwrap_or_else(|| GATEWAY.into()),
@@ -239,6 +241,51 @@ impl Ingress {
             to: last.acquired,
             count: u64::try_from(count).ok(),
         });
+    }
+
+    /// Hands a batch to the recorder, or back. One that is larger than the whole budget is taken
+    /// when nothing else waits.
+    fn queue(&self, batch: Batch, weight: usize) -> Result<(), Batch> {
+        let waiting = self.waiting.fetch_add(weight, Ordering::Relaxed);
+        let fits = waiting == 0 || waiting + weight <= MAX_QUEUED_SAMPLES;
+        let refused = if fits {
+            match self.batches.try_send(batch) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) => batch,
+            }
+        } else {
+            batch
+        };
+        self.waiting.fetch_sub(weight, Ordering::Relaxed);
+        Err(refused)
+    }
+
+    /// Takes samples that somebody waits for: they stand in one frame, each of them is recorded, and
+    /// `receipt` is given once they are durable, `within` this time where one is named. Nothing
+    /// waits here.
+    ///
+    /// # Errors
+    /// When there is no room. Nothing was taken, nothing is told, and the receipt is not given: the
+    /// caller knows who loses what.
+    pub fn accept(
+        &self,
+        samples: Vec<Sample>,
+        receipt: Receipt,
+        within: Option<Duration>,
+    ) -> Result<(), NoRoom> {
+        let samples: Arc<[Sample]> = samples.into();
+        let weight = weight(&samples);
+        let awaited = Some(Awaited { receipt, within });
+        if let Err(refused) = self.queue(Batch { samples: Arc::clone(&samples), awaited }, weight) {
+            if let Some(awaited) = refused.awaited {
+                awaited.receipt.discard();
+            }
+            return Err(NoRoom);
+        }
+        self.owners().note(&samples);
+        self.board.note_samples(&samples);
+        self.live.offer(samples);
+        Ok(())
     }
 
     /// A reading that was not recorded is no reason to leave out the next one.

@@ -20,6 +20,8 @@ const PATIENCE: u32 = 5;
 pub(super) struct CommitPace {
     every: Duration,
     since: Option<Duration>,
+    /// Somebody waits for the disk, until then at most.
+    awaited: Option<Duration>,
     bytes: usize,
 }
 
@@ -27,7 +29,7 @@ impl CommitPace {
     /// Commits `every` so often while there is much.
     #[must_use]
     pub(super) const fn new(every: Duration) -> Self {
-        Self { every, since: None, bytes: 0 }
+        Self { every, since: None, awaited: None, bytes: 0 }
     }
 
     /// Notes that something waits for the next commit; `urgent` starts the clock.
@@ -38,15 +40,25 @@ impl CommitPace {
         }
     }
 
+    /// Notes that somebody waits for the next commit, `until` then at most.
+    pub(super) fn awaited(&mut self, until: Duration) {
+        self.awaited = Some(self.awaited.map_or(until, |known| known.min(until)));
+    }
+
     /// Notes that a commit was done.
     pub(super) fn committed(&mut self) {
         self.since = None;
+        self.awaited = None;
         self.bytes = 0;
     }
 
     /// When the next commit is due; `None` while nothing urgent waits.
     #[must_use]
     pub(super) fn due_at(&self) -> Option<Duration> {
+        [self.usually_due_at(), self.awaited].into_iter().flatten().min()
+    }
+
+    fn usually_due_at(&self) -> Option<Duration> {
         let since = self.since?;
         if self.bytes >= MUCH_BYTES {
             return Some(since);
@@ -76,6 +88,21 @@ mod tests {
         let mut pace = CommitPace::new(SECOND);
         pace.waiting(MUCH_BYTES, true, SECOND);
         assert_eq!(pace.due_at(), Some(SECOND));
+    }
+
+    #[test]
+    fn whoever_waits_for_the_disk_waits_no_longer_than_agreed() {
+        let mut pace = CommitPace::new(SECOND);
+        pace.waiting(1, true, SECOND);
+        pace.awaited(3 * SECOND);
+        pace.awaited(2 * SECOND);
+        pace.awaited(4 * SECOND);
+        assert_eq!(pace.due_at(), Some(2 * SECOND));
+        pace.committed();
+        assert_eq!(pace.due_at(), None);
+        pace.waiting(LITTLE_BYTES, true, SECOND);
+        pace.awaited(9 * SECOND);
+        assert_eq!(pace.due_at(), Some(2 * SECOND));
     }
 
     #[test]

@@ -13,11 +13,11 @@ mod tests;
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
 use tidegate_journal::{Epoch, Journal, OpenError, Reader, Recovery, Stamp};
-use tidegate_translator::{Clock, LossCause, Sample, TagId};
+use tidegate_translator::{Clock, LossCause, TagId, Timestamp};
 use tidegate_uplink::Cursor;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use super::catalog_store::CatalogStore;
 use super::handle::{COMMANDS, Command, Handle};
 use super::ingress::{LOOK_EVERY, Losses, Queue};
 use super::losses::of_gateway;
+use super::receipt::Batch;
 use super::stamp::Stamper;
 use super::writer::{REOPEN, StartError, Writer};
 use crate::causes::chain;
@@ -58,6 +59,7 @@ pub(super) struct Kit {
     pub(super) durable: watch::Sender<u64>,
     pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
     pub(super) opened: watch::Sender<Option<Vec<Cursor>>>,
+    pub(super) before: Arc<OnceLock<Timestamp>>,
     /// When this run began.
     pub(super) started: Stamp,
 }
@@ -99,6 +101,7 @@ impl Recorder {
         let (durable, durable_seen) = watch::channel(0);
         let (opened, opened_seen) = watch::channel(None);
         let closed: Arc<RwLock<Vec<Epoch>>> = Arc::default();
+        let before: Arc<OnceLock<Timestamp>> = Arc::default();
         let (catalog, catalog_known) = match CatalogStore::load(dir) {
             Ok(Some(catalog)) => (catalog, true),
             Ok(None) => (CatalogStore::empty(dir), false),
@@ -114,6 +117,7 @@ impl Recorder {
             closed: Arc::clone(&closed),
             opened: opened_seen,
             catalog: catalog.shared(),
+            before: Arc::clone(&before),
         };
         let stamper = Stamper::new();
         let kit = Kit {
@@ -131,6 +135,7 @@ impl Recorder {
             durable,
             closed,
             opened,
+            before,
         };
         let now = match try_open(&opener, &reader, kit) {
             Ok(writer) => Now::Writing(writer),
@@ -209,7 +214,7 @@ impl Waiting {
                 biased;
                 () = stop.cancelled() => return None,
                 Some(command) = self.kit.commands.recv() => self.command(command),
-                Some(batch) = self.kit.queue.next() => self.lose(&batch),
+                Some(batch) = self.kit.queue.next() => self.lose(batch),
                 () = tokio::time::sleep_until(self.again_at.min(look_at)) => {}
             }
             let now = Instant::now();
@@ -292,7 +297,12 @@ impl Waiting {
         }
     }
 
-    fn lose(&self, batch: &[Sample]) {
+    fn lose(&self, batch: Batch) {
+        if let Some(awaited) = batch.awaited {
+            // Whoever waits tells of the loss, if it is one.
+            awaited.receipt.give(Err(LossCause::JournalUnwritable));
+            return;
+        }
         let times = || batch.iter().map(|sample| sample.acquired);
         let (Some(from), Some(to)) = (times().min(), times().max()) else { return };
         let count = u64::try_from(batch.len()).ok();

@@ -7,6 +7,9 @@
 //! - A journal that fails is opened again, by its path, until a commit succeeds: what is behind the
 //!   path may have been mounted anew, and files that were opened while it was read-only stay so.
 
+mod awaited;
+#[cfg(test)]
+mod awaited_tests;
 mod carrying;
 #[cfg(test)]
 mod carrying_tests;
@@ -33,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::awaited::AwaitedSamples;
 use self::carrying::Carrying;
 use self::commands::{forked, remembered};
 use super::catalog_store::CatalogStore;
@@ -41,6 +45,7 @@ use super::handle::Command;
 use super::ingress::{LOOK_EVERY, Losses, Queue};
 use super::losses::of_gateway;
 use super::pace::CommitPace;
+use super::receipt::Batch;
 use super::stamp::{Stamper, boot_time};
 use super::waiting::Kit;
 use crate::bulk::text_bytes;
@@ -103,6 +108,7 @@ pub(super) struct Writer {
     cursors: Vec<Cursor>,
     /// Samples in frames that no commit has covered yet.
     uncommitted: u64,
+    awaited: AwaitedSamples,
     /// The journal refused the last frame that it was given.
     refusing: bool,
     look_at: Instant,
@@ -136,6 +142,9 @@ impl Writer {
         }
         let cursors = remembered(&journal);
         *kit.closed.write().unwrap_or_else(PoisonError::into_inner) = forked(&journal.reader());
+        if let Some(last) = &recovery.last_samples {
+            let _ = kit.before.set(Timestamp(last.wall.1));
+        }
         kit.opened.send_replace(Some(cursors.clone()));
         let origin = Instant::now();
         let mut writer = Self {
@@ -161,6 +170,7 @@ impl Writer {
             quiet_tags: kit.quiet_tags,
             cursors,
             uncommitted: 0,
+            awaited: AwaitedSamples::default(),
             refusing: false,
             look_at: origin,
             reopen: None,
@@ -188,14 +198,14 @@ impl Writer {
                 biased;
                 () = stop.cancelled() => break,
                 Some(command) = self.commands.recv() => self.command(command),
-                Some(batch) = self.queue.next(), if !self.holds_the_queue() => self.take(&batch),
+                Some(batch) = self.queue.next(), if !self.holds_the_queue() => self.take(batch),
                 () = tokio::time::sleep_until(due) => {}
             }
             self.act_if_due();
         }
         self.carry_before_the_end(&pulse);
         while let Some(batch) = self.queue.try_next() {
-            self.take(&batch);
+            self.take(batch);
         }
         self.finish();
     }
@@ -227,10 +237,14 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, batch: &[Sample]) {
+    fn take(&mut self, batch: Batch) {
+        if batch.awaited.is_some() {
+            self.take_awaited(batch);
+            return;
+        }
         let now = boot_time();
         self.pending_since.get_or_insert(now);
-        self.pending.extend_from_slice(batch);
+        self.pending.extend_from_slice(&batch);
         let urgent = batch.iter().any(|sample| !self.quiet_tags.contains(&sample.tag));
         let text: usize = batch.iter().map(|sample| text_bytes(&sample.value)).sum();
         self.pending_text += text;
@@ -241,8 +255,13 @@ impl Writer {
         }
     }
 
-    /// Turns what is pending into frames.
+    /// Turns everything that is pending into frames.
     fn pack(&mut self) {
+        self.pack_pending();
+        self.pack_awaited();
+    }
+
+    fn pack_pending(&mut self) {
         let Some(since) = self.pending_since.take() else { return };
         let samples = std::mem::take(&mut self.pending);
         self.pending_text = 0;
@@ -340,6 +359,7 @@ impl Writer {
             Ok(_) => {
                 let took = started.elapsed();
                 self.durable.send_modify(|commits| *commits += 1);
+                self.awaited.are_durable();
                 self.board.counters.samples_recorded.add(std::mem::take(&mut self.uncommitted));
                 // A commit of nothing says nothing of a journal that takes no frame.
                 if !self.refusing {

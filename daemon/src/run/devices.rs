@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use tidegate_ingest::DeviceSpec as IngestSpec;
 use tidegate_modbus::{Buses, ModbusDevice};
 use tidegate_opcua::{DeviceSpec, TagBook};
 use tidegate_translator::{Clock, Device as Translator, DeviceFuture, TagId};
@@ -39,6 +40,10 @@ pub(super) type MakeOpcUa = Arc<
     dyn Fn(Arc<DeviceSpec>, Arc<[TagId]>, Arc<dyn TagBook>) -> Box<dyn Translator> + Send + Sync,
 >;
 
+/// Makes one run of a device that local applications feed, with the book of its tags.
+pub(super) type MakeFeed =
+    Arc<dyn Fn(Arc<IngestSpec>, Arc<dyn TagBook>, CancellationToken) -> DeviceFuture + Send + Sync>;
+
 /// The devices that run, the gateway's own health among them.
 pub(super) struct Devices {
     roster: Arc<Roster>,
@@ -48,6 +53,7 @@ pub(super) struct Devices {
     buses: Arc<Buses>,
     opcua: MakeOpcUa,
     fresh: Arc<FreshReads>,
+    feed: MakeFeed,
     running: Mutex<Vec<Device>>,
 }
 
@@ -59,6 +65,7 @@ impl Devices {
         clock: Arc<dyn Clock>,
         opcua: MakeOpcUa,
         fresh: Arc<FreshReads>,
+        feed: MakeFeed,
     ) -> Self {
         Self {
             roster: Arc::new(roster),
@@ -68,6 +75,7 @@ impl Devices {
             buses: Arc::new(Buses::new(Arc::new(TlsFromFiles))),
             opcua,
             fresh,
+            feed,
             running: Mutex::default(),
         }
     }
@@ -136,6 +144,12 @@ impl Devices {
                         }
                     }
                 })
+            }
+            Driver::Nats(spec) => {
+                let (spec, make) = (Arc::clone(spec), Arc::clone(&self.feed));
+                let book = DeviceBook::new(Arc::clone(&self.roster), device.driver.clone());
+                let book: Arc<dyn TagBook> = Arc::new(book);
+                Box::new(move |stop| make(Arc::clone(&spec), Arc::clone(&book), stop))
             }
             Driver::OpcUa(spec) => {
                 let (spec, make) = (Arc::clone(spec), Arc::clone(&self.opcua));

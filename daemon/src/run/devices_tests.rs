@@ -157,8 +157,9 @@ impl Bench {
         });
         let roster = Roster::new(Arc::clone(&ingress), live, handle, Arc::clone(&board));
         let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));
-        let devices =
-            Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, Arc::clone(&fresh));
+        let feed: MakeFeed = Arc::new(|_, _, stop| Box::pin(stop.cancelled_owned()));
+        let (asked, shown) = (Arc::clone(&fresh), Arc::clone(&board));
+        let devices = Devices::new(roster, ingress, shown, clock, opcua, asked, feed);
         devices.number_health(&"PlantA/gw-1".parse().unwrap()).await.unwrap();
         let text = "[gateway]\nplant = \"PlantA\"\nname = \"gw-1\"\n";
         let file = dir.path().join("tidegate.toml");

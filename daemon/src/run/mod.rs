@@ -251,6 +251,8 @@ async fn daemon(
         };
         stages::questions(&mut supervisor, leaf.clone(), &config.query, recorder.clone(), sources);
     }
+    let door = stages::ingest(&mut supervisor, leaf.clone(), &config);
+    let feed = stages::feed(&config, door, &recorder, &ingress, &clock);
     if let Some(hub) = &config.hub {
         let (recorder, board) = (recorder.clone(), Arc::clone(&board));
         stages::uplink(&mut supervisor, leaf, &config, hub, proxy, recorder, board);
@@ -262,7 +264,7 @@ async fn daemon(
     let credentials = Arc::new(credentials);
     opcua::tended(&mut supervisor, Arc::clone(&credentials));
     let opcua = opcua::maker(Arc::clone(&clock), credentials);
-    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, fresh);
+    let devices = Devices::new(roster, ingress, Arc::clone(&board), clock, opcua, fresh, feed);
     let devices = Arc::new(devices);
     // The recorder answers only once it runs, so the first devices come through the same door as
     // those of a reload, right after the start.
@@ -287,6 +289,11 @@ async fn daemon(
     Ok(outcome)
 }
 
+/// A segment's sidecar is a twentieth of it at the most.
+const SIDECAR_SHARE: u64 = 20;
+/// A smaller segment is read as fast as its sidecar would be.
+const LEAST_WITH_SIDECARS: u64 = 1 << 20;
+
 /// How the journal is opened.
 fn opener(config: &Config) -> Result<impl Fn(Stamp, &Reader) -> Opened + Send + 'static, RunError> {
     let dir = config.journal.dir.clone();
@@ -299,6 +306,9 @@ fn opener(config: &Config) -> Result<impl Fn(Stamp, &Reader) -> Opened + Send + 
         WhenFull::StopRecording => tidegate_journal::WhenFull::StopRecording,
     };
     fit_segments(&mut settings);
+    if config.query.enabled && settings.segment_bytes >= LEAST_WITH_SIDECARS {
+        settings.sidecar_bytes = settings.segment_bytes / SIDECAR_SHARE;
+    }
     Ok(move |stamp, reader: &Reader| {
         let storage = DirStorage::new(&dir).map_err(|source| {
             OpenError::Storage(StorageError {

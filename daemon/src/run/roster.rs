@@ -407,7 +407,11 @@ fn own_live(id: TagId, path: &TagPath, tag: &HealthTag) -> LiveTag {
 
 /// Whether the device tells only what changes.
 fn is_subscribed(device: &Device) -> bool {
-    device.opcua().is_some_and(|spec| spec.collect == Collect::Subscribe)
+    match &device.driver {
+        Driver::OpcUa(spec) => spec.collect == Collect::Subscribe,
+        Driver::Nats(_) => true,
+        Driver::Modbus(_) => false,
+    }
 }
 
 fn alive(device: &Device) -> Alive {

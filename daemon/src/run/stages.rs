@@ -10,9 +10,10 @@ use tidegate_identity::opcua::Thumbprint;
 use tidegate_translator::Clock;
 use tokio_util::sync::CancellationToken;
 
-use super::{RunArgs, RunError, devices::Devices};
+use super::{RunArgs, RunError, devices::Devices, devices::MakeFeed};
 use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError, TlsFiles};
 use crate::identity::{Keeper, KeeperSettings, LeafHub, Wake};
+use crate::ingest::{Door, Feed, Ids};
 use crate::leaf::{
     self, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess,
     LocalRole, Search,
@@ -22,7 +23,7 @@ use crate::observe::control::ControlServer;
 use crate::observe::http::{HttpLimits, HttpServer};
 use crate::observe::state::{Board, HealthLimits};
 use crate::query::{self, Service, Sources};
-use crate::recorder::{Handle, Recorder};
+use crate::recorder::{Handle, Ingress, Recorder};
 use crate::supervise::{CoreResult, Stage, Supervisor};
 use crate::uplink::{self, Remedy, Shell};
 use crate::wan::{Access, ProxyAccess};
@@ -375,6 +376,54 @@ pub(super) fn questions(
         })?;
         end.await.unwrap_or_else(|_| Err("its thread panicked".into()))
     });
+}
+
+/// Connects for what local applications publish, where the configuration names subjects.
+pub(super) fn ingest(supervisor: &mut Supervisor, leaf: Leaf, config: &Config) -> Door {
+    let subjects = leaf::ingest_subjects(config);
+    let is_wanted = !subjects.is_empty();
+    let (sill, door) = Door::new(subjects);
+    if is_wanted {
+        supervisor.core("ingest", Stage::Deliver, move |stop| async move {
+            let Some(access) = leaf.access(&stop).await else { return Ok(()) };
+            let sill = Arc::new(sill);
+            let heard = Arc::clone(&sill);
+            let note = move |event| {
+                heard.note(&event);
+                std::future::ready(())
+            };
+            let client = access.connect(LocalRole::Ingest, note).await?;
+            sill.open(client);
+            stop.cancelled().await;
+            Ok(())
+        });
+    }
+    door
+}
+
+/// Makes devices that local applications feed.
+pub(super) fn feed(
+    config: &Config,
+    door: Door,
+    recorder: &Handle,
+    ingress: &Arc<Ingress>,
+    clock: &Arc<dyn Clock>,
+) -> MakeFeed {
+    let (gateway, ids) = (config.gateway.clone(), Arc::new(Ids::default()));
+    let (recorder, ingress, clock) = (recorder.clone(), Arc::clone(ingress), Arc::clone(clock));
+    Arc::new(move |spec, book, stop| {
+        let feed = Feed {
+            spec,
+            gateway: gateway.clone(),
+            ids: Arc::clone(&ids),
+            door: door.clone(),
+            recorder: recorder.clone(),
+            ingress: Arc::clone(&ingress),
+            book,
+            clock: Arc::clone(&clock),
+        };
+        Box::pin(feed.run(stop))
+    })
 }
 
 pub(super) fn uplink(

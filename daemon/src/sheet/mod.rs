@@ -20,6 +20,8 @@ use std::io::{self, Write};
 use tidegate_record::Reading;
 use tidegate_translator::Timestamp;
 
+use crate::names::GatewayId;
+
 use cell::Cell;
 pub use columns::Shape;
 use columns::{Column, Kind};
@@ -201,11 +203,12 @@ impl Sheet {
     /// When the output fails.
     pub fn sample(
         &mut self,
-        gateway: Option<&str>,
+        gateway: &GatewayId,
         reading: &Reading<'_>,
         corrected: Option<Timestamp>,
     ) -> Result<(), SheetError> {
-        let gateway = gateway.filter(|_| self.layout.gateway);
+        let gateway = self.layout.gateway.then(|| gateway.to_string());
+        let gateway = gateway.as_deref();
         if let State::Lines(out) = &mut self.state {
             self.line.clear();
             reading.write_json(&mut self.line, gateway, corrected);

@@ -78,7 +78,7 @@ fn written(format: Format, by_json: bool) -> Shared {
         if by_json {
             sheet.row(Some("P/g"), &reading.json_line()).unwrap();
         } else {
-            sheet.sample(Some("P/g"), &reading, None).unwrap();
+            sheet.sample(&"P/g".parse().unwrap(), &reading, None).unwrap();
         }
     }
     assert_eq!(sheet.finish().unwrap(), 12);

@@ -68,6 +68,7 @@ pub(crate) fn of(config: &Config, file: &Path, lists: &[PathBuf]) -> Vec<Belongi
                     add(key, Kind::Secret);
                 }
             }
+            Driver::Nats(_) => {}
             Driver::OpcUa(spec) => match &spec.user {
                 UserSpec::Anonymous => {}
                 UserSpec::Password { file, .. } => add(file, Kind::Secret),

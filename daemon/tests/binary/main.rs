@@ -25,4 +25,5 @@ mod refusals;
 mod reload;
 mod secrets;
 mod site;
+mod tapping;
 mod ways_in;

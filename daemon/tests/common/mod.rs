@@ -319,7 +319,8 @@ pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafS
         ports_dir: dir.clone(),
         hub,
         local: LocalApps::default(),
-        questions: LocalQuestions::Fleet,
+        questions: LocalQuestions::None,
+        ingest: Default::default(),
     };
     let launcher = Launcher::at(env!("CARGO_BIN_EXE_tidegate"));
     LeafSettings::usual(plan, dir, search(), launcher)

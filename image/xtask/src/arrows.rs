@@ -59,6 +59,7 @@ const ROWS: &[Row] = &[
         package: "tidegate",
         may_use: &[
             "tidegate-identity",
+            "tidegate-ingest",
             "tidegate-journal",
             "tidegate-modbus",
             "tidegate-opcua",
@@ -74,6 +75,7 @@ const ROWS: &[Row] = &[
         package: "tidegate-fuzz",
         may_use: &[
             "tidegate",
+            "tidegate-ingest",
             "tidegate-journal",
             "tidegate-modbus",
             "tidegate-opcua",
@@ -188,6 +190,7 @@ mod tests {
             package("tidegate-translator", "translators/api", &["serde"]),
             package("tidegate-modbus", "translators/modbus", &["tidegate-translator", "tokio"]),
             package("tidegate-opcua", "translators/opcua", &["tidegate-translator"]),
+            package("tidegate-ingest", "translators/nats", &["tidegate-translator"]),
             package("tidegate-journal", "daemon/journal", &["blake3"]),
             package(
                 "tidegate-record",
@@ -222,6 +225,7 @@ mod tests {
             ("tidegate-modbus", "async-nats"),
             ("tidegate-modbus", "tidegate-opcua"),
             ("tidegate-opcua", "tidegate-journal"),
+            ("tidegate-ingest", "async-nats"),
             ("tidegate-record", "tidegate-uplink"),
             ("tidegate-uplink", "tidegate-translator"),
             ("tidegate-uplink", "tokio"),

@@ -87,7 +87,7 @@ fn known(workspace: &Workspace) -> anyhow::Result<Vec<Bench>> {
         }
     }
     // The quick ones first.
-    let order = ["pipeline", "modbus", "opcua", "drain", "fleet", "end-to-end", "journal"];
+    let order = ["pipeline", "query", "modbus", "opcua", "drain", "fleet", "end-to-end", "journal"];
     known.sort_by_key(|bench| order.iter().position(|name| *name == bench.name));
     Ok(known)
 }
@@ -114,7 +114,8 @@ struct Needs {
 impl Needs {
     fn provide(workspace: &Workspace, chosen: &[&Bench]) -> anyhow::Result<Self> {
         let has = |name: &str| chosen.iter().any(|bench| bench.name == name);
-        let daemon = has("end-to-end") || has("drain") || has("opcua") || has("fleet");
+        let daemon =
+            has("end-to-end") || has("drain") || has("opcua") || has("fleet") || has("query");
         let mut needs = Self {
             scratch: workspace.target.join("bench-scratch"),
             gateway: None,
@@ -134,6 +135,11 @@ impl Needs {
             let mut build = workspace.cargo();
             build.args(["build", "--release", "--package", "tidegate-record"]);
             shell::run("build the maker of backlogs", build.args(["--example", "backlog"]))?;
+        }
+        if has("query") {
+            let mut build = workspace.cargo();
+            build.args(["build", "--release", "--package", "tidegate-query"]);
+            shell::run("build the maker of days", build.args(["--example", "day"]))?;
         }
         if has("end-to-end") {
             // The figures of Tidegate are worth having without the peer's.

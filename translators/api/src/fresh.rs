@@ -210,6 +210,12 @@ impl Questions {
         self.taken.is_empty()
     }
 
+    /// When the first of those in hand is not waited for any more.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.taken.iter().map(|question| question.deadline).min()
+    }
+
     /// Whether somebody waits for this tag.
     #[must_use]
     pub fn want(&self, tag: TagId) -> bool {

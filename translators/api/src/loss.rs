@@ -28,6 +28,8 @@ pub enum LossCause {
     PredecessorUnknown,
     /// A value was larger than a frame takes.
     TooLarge,
+    /// A message named no tag, or could not be identified as it claimed.
+    Unusable,
 }
 
 impl LossCause {
@@ -44,6 +46,7 @@ impl LossCause {
             Self::JournalFull => "journal-full",
             Self::PredecessorUnknown => "predecessor-unknown",
             Self::TooLarge => "too-large",
+            Self::Unusable => "unusable",
         }
     }
 }

@@ -187,6 +187,22 @@ impl Blocks {
         }
     }
 
+    /// What to do for the first part that holds a wanted tag, outside of any cycle: what rests is
+    /// left alone, and so is what cost the connection when it was asked for last.
+    pub(crate) fn holding(&self, wanted: impl Fn(usize) -> bool) -> Option<Step> {
+        let mut parts = self.planned.iter().flat_map(|planned| &planned.parts);
+        let part = parts.find(|part| {
+            let spans = self.spans(&part.block.spans);
+            spans.iter().any(|span| wanted(span.tag()))
+        })?;
+        let cause = part.rest.map(|(_, cause)| cause);
+        let suspect = (part.strikes > 0).then_some(Cause::Poison(Reason::Timeout));
+        Some(match cause.or(suspect) {
+            Some(cause) => Step::Resting(part.block.spans.clone(), cause),
+            None => Step::Read(part.block.clone()),
+        })
+    }
+
     /// The block offered last was answered.
     pub(crate) fn answered(&mut self) {
         let trying_whole = self.is_trying_whole();

@@ -85,6 +85,11 @@ impl Book {
         self.spec.tags.get(tag).map_or_else(|| "?".into(), |tag| tag.path.shared())
     }
 
+    /// The number of a tag.
+    pub(crate) fn id(&self, tag: usize) -> Option<TagId> {
+        self.pages.get(tag).map(|page| page.id)
+    }
+
     pub(crate) const fn tags(&self) -> usize {
         self.pages.len()
     }

@@ -13,6 +13,7 @@
 //! - While nobody can be reached, one attempt to connect is made for each back-off period, however
 //!   many units wait; everyone else learns at once why the last one failed.
 
+mod aside;
 mod line;
 mod seat;
 
@@ -56,6 +57,8 @@ pub(crate) struct Bus {
     units: Mutex<Units>,
     /// Told when a probe ended.
     changed: Notify,
+    /// Held by whoever asks beside the polls; nothing may be asked so before.
+    aside: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// The connections, and whether there can be any.
@@ -144,6 +147,7 @@ impl Bus {
             pool: Mutex::new(pool),
             units: Mutex::default(),
             changed: Notify::new(),
+            aside: tokio::sync::Mutex::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! A configured Modbus device.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_translator::{
-    CancellationToken, Clock, Device, DeviceFuture, Reading, ReadingFuture, Sink, TagId,
+    CancellationToken, Clock, Device, DeviceFuture, Questions, ReadNow, Reading, ReadingFuture,
+    Sink, TagId, fresh_desk,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -15,10 +16,11 @@ use crate::bus::{Bus, Seat};
 use crate::buses::Buses;
 use crate::dial::Dialer;
 use crate::fault::Fault;
+use crate::fresh::Desks;
 use crate::groups::{Group, groups};
 use crate::once::read_once;
 use crate::plan::{Plan, PlanError};
-use crate::poller::Poller;
+use crate::poller::{Between, Poller};
 use crate::spec::DeviceSpec;
 use crate::voice::Voice;
 use tidegate_translator::grid::{Backoff, Grid, hash};
@@ -33,6 +35,9 @@ pub struct ModbusDevice {
     groups: Vec<(Group, Plan)>,
     bus: Arc<Bus>,
     clock: Arc<dyn Clock>,
+    /// Where each group is asked to read now, and what it is asked until it runs.
+    desks: Arc<Desks>,
+    questions: Arc<Mutex<Vec<Questions>>>,
 }
 
 /// Why a device cannot be polled as it is described.
@@ -92,7 +97,15 @@ impl ModbusDevice {
         }
         let name = spec.name.as_str().into();
         let bus = buses.bus(&spec.link);
-        Ok(Self { name, spec, ids, groups: planned, bus, clock })
+        let (desks, questions) = planned
+            .iter()
+            .map(|(group, _): &(Group, Plan)| {
+                let (desk, questions) = fresh_desk();
+                ((Arc::clone(&group.ids), desk), questions)
+            })
+            .unzip();
+        let (desks, questions) = (Arc::new(Desks(desks)), Arc::new(Mutex::new(questions)));
+        Ok(Self { name, spec, ids, groups: planned, bus, clock, desks, questions })
     }
 
     /// A device on a bus of its own, over any byte streams that speak its protocol.
@@ -113,7 +126,9 @@ impl ModbusDevice {
         let (name, count) = (&self.name, self.groups.len());
         let voice = Voice::new(Arc::clone(name), Arc::clone(sink), count, now);
         let voice = Arc::new(Mutex::new(voice));
-        let poller = |(at, (group, plan)): (usize, &(Group, Plan))| {
+        let questions = &mut *self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions = std::mem::take(questions).into_iter();
+        let mut poller = |(at, (group, plan)): (usize, &(Group, Plan))| {
             let spec = &group.spec;
             // The groups of one device do not poll in step either.
             let phase = if count == 1 { name.to_string() } else { format!("{name}/{at}") };
@@ -144,15 +159,21 @@ impl ModbusDevice {
                 sink: Arc::clone(sink),
                 fault: Fault::default(),
                 loss_told: false,
+                questions: questions.next().unwrap_or_else(Questions::none),
+                between: Between::new(Backoff::new(first, largest, seed)),
             }
         };
-        self.groups.iter().enumerate().map(poller).collect()
+        self.groups.iter().enumerate().map(&mut poller).collect()
     }
 }
 
 impl Device for ModbusDevice {
     fn name(&self) -> Arc<str> {
         Arc::clone(&self.name)
+    }
+
+    fn fresh(&self) -> Option<Arc<dyn ReadNow>> {
+        Some(Arc::clone(&self.desks) as _)
     }
 
     fn run(self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {

@@ -23,6 +23,7 @@ mod decode;
 mod device;
 mod dial;
 mod fault;
+mod fresh;
 mod gate;
 mod groups;
 mod link;

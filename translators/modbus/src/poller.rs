@@ -11,6 +11,8 @@
 //!   silence while they last.
 //! - Nothing awaits between an answer and handing its samples over, so cancellation loses none.
 
+mod between;
+
 use std::future::poll_fn;
 use std::ops::Range;
 use std::pin::{Pin, pin};
@@ -18,8 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tidegate_translator::{FaultReport, Quality, Sink, Value};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tidegate_translator::{FaultReport, Fresh, Quality, Questions, Sample, Sink, Value};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
 use crate::book::Book;
@@ -31,6 +33,8 @@ use crate::plan::{Block, Span};
 use crate::spec::{DeviceSpec, TagSpec};
 use crate::voice::Voice;
 use tidegate_translator::grid::Backoff;
+
+pub(crate) use self::between::{Between, SHARE_PERCENT};
 
 /// The first wait for a busy unit; each further one is twice as long.
 const FIRST_BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -60,6 +64,9 @@ pub(crate) struct Poller {
     pub(crate) fault: Fault,
     /// Whether that nothing is answered was told as a fault.
     pub(crate) loss_told: bool,
+    /// What is to be read now.
+    pub(crate) questions: Questions,
+    pub(crate) between: Between,
 }
 
 /// What one cycle has seen.
@@ -123,7 +130,7 @@ impl Poller {
         loop {
             let slot = self.book.next_slot(Instant::now());
             let due = self.book.grid.due(slot);
-            watched(&mut self.book, &mut self.watch, sleep_until(due)).await;
+            self.until_due(due).await;
             let now = Instant::now();
             let slot = slot.max(self.book.next_slot(now));
             self.account_for_passed(slot);
@@ -159,6 +166,7 @@ impl Poller {
         let begun = Instant::now();
         let busy_until = self.book.grid.due(slot + 1).min(begun + self.spec.timeout);
         self.blocks.begin(begun);
+        self.between.begin();
         let bus = Arc::clone(self.seat.bus());
         let _poll = bus.poll();
         while let Some(step) = self.blocks.next() {
@@ -238,8 +246,10 @@ impl Poller {
         let request = Request::Read { table: block.table, start: block.start, count: block.count };
         let mut wait = FIRST_BUSY_WAIT;
         loop {
+            let begun = Instant::now();
             let asking = self.seat.ask(request, &self.spec);
             let asked = watched(&mut self.book, &mut self.watch, asking).await?;
+            self.between.took(begun.elapsed());
             if self.fault.goes_on() {
                 self.fault.goes_on_with(self.seat.exchanges(), &self.device, &*self.sink);
             }
@@ -271,6 +281,7 @@ impl Poller {
         let now = Instant::now();
         self.loss_told = false;
         self.retry_at = None;
+        self.between.heard();
         if std::mem::take(&mut self.away) {
             // It may come back as another device.
             self.blocks.wake(now);
@@ -281,12 +292,17 @@ impl Poller {
     /// Decodes an answer and hands it over.
     fn take(&mut self, block: &Block, reply: &Reply, cycle: &mut Cycle) {
         let acquired = self.book.now();
+        let asked = !self.questions.is_empty();
         let spans = self.blocks.spans(&block.spans);
         let mut samples = Vec::with_capacity(spans.len());
         for span in spans {
-            let (at, book) = (span.tag(), &mut self.book);
+            let (at, book, questions) = (span.tag(), &mut self.book, &mut self.questions);
             let Some(tag) = self.spec.tags.get(at) else { continue };
             let was_refused = decode(tag, span, block, reply, |value, quality| {
+                if asked && let Some(id) = book.id(at).filter(|id| questions.want(*id)) {
+                    let sample = Sample { quality, ..Sample::good(id, acquired, value.clone()) };
+                    questions.answer(&Fresh { sample, error: None });
+                }
                 book.read(at, value, quality, acquired, &mut samples)
             });
             if was_refused == Some(true) {
@@ -309,6 +325,7 @@ impl Poller {
                 cycle.why = Some(self.describe(span, cause));
             }
         }
+        self.refuse_spans(spans, cause);
         self.book.hand_over(samples);
         if lost_before == 0 && cycle.lost.tags > 0 {
             self.tell_fault(cycle.why.clone().unwrap_or_default());
@@ -357,6 +374,7 @@ impl Poller {
         if !std::mem::replace(&mut self.loss_told, true) {
             self.tell_fault(why.clone());
         }
+        self.refuse(&Absence { reason: error.reason(), status: error.status(), line: why.clone() });
         let gone = error.is_of_link() || {
             // For all who ask this unit: what this group asked for is not theirs.
             let (reason, status) = (error.reason(), error.status());
@@ -368,7 +386,12 @@ impl Poller {
                 // stands alone.
                 self.backoff.reset();
             }
-            self.retry_at = Some(Instant::now() + self.backoff.next());
+            let retry_at = Instant::now() + self.backoff.next();
+            self.retry_at = Some(retry_at);
+            self.between.left_alone(
+                retry_at,
+                Absence { reason: error.reason(), status: error.status(), line: why.clone() },
+            );
             self.returns = self.seat.returns();
         }
         self.voice().lost(self.group, gone, why);
@@ -378,6 +401,7 @@ impl Poller {
     fn absent(&mut self, slot: u64, absence: &Absence, cycle: &Cycle) {
         self.book.lose(slot, absence.reason, absence.status);
         self.away |= cycle.answers == 0;
+        self.refuse(absence);
         self.voice().lost(self.group, true, absence.line.clone());
     }
 }

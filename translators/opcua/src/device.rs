@@ -1,10 +1,10 @@
 //! A configured OPC UA server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_translator::{
-    CancellationToken, Clock, Device, DeviceFuture, Quality, Reading, ReadingFuture, Reason, Sink,
-    TagId, Value,
+    CancellationToken, Clock, Device, DeviceFuture, FreshDesk, Quality, Questions, ReadNow,
+    Reading, ReadingFuture, Reason, Sink, TagId, Value, fresh_desk,
 };
 
 use crate::book::TagBook;
@@ -25,6 +25,9 @@ pub struct OpcUaDevice {
     clock: Arc<dyn Clock>,
     book: Arc<dyn TagBook>,
     credentials: Arc<dyn Credentials>,
+    desk: FreshDesk,
+    /// What is asked there until it runs.
+    questions: Arc<Mutex<Option<Questions>>>,
 }
 
 impl OpcUaDevice {
@@ -37,7 +40,9 @@ impl OpcUaDevice {
         book: Arc<dyn TagBook>,
         credentials: Arc<dyn Credentials>,
     ) -> Self {
-        Self { name: spec.name.as_str().into(), spec, ids, clock, book, credentials }
+        let (desk, questions) = fresh_desk();
+        let (name, questions) = (spec.name.as_str().into(), Arc::new(Mutex::new(Some(questions))));
+        Self { name, spec, ids, clock, book, credentials, desk, questions }
     }
 
     /// Reads every tag once, those below subtrees behind the configured ones, with the numbers that
@@ -127,10 +132,16 @@ impl Device for OpcUaDevice {
         Arc::clone(&self.name)
     }
 
+    fn fresh(&self) -> Option<Arc<dyn ReadNow>> {
+        Some(Arc::new(self.desk.clone()))
+    }
+
     fn run(self: Box<Self>, sink: Arc<dyn Sink>, stop: CancellationToken) -> DeviceFuture {
-        let Self { spec, ids, clock, book, credentials, .. } = *self;
+        let Self { spec, ids, clock, book, credentials, questions, .. } = *self;
+        let questions = questions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let questions = questions.unwrap_or_else(Questions::none);
         Box::pin(async move {
-            let supervisor = Supervisor::new(spec, &ids, clock, book, credentials, sink);
+            let supervisor = Supervisor::new(spec, &ids, clock, book, credentials, sink, questions);
             supervisor.run(stop).await;
         })
     }

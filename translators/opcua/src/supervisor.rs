@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tidegate_translator::{CancellationToken, Clock, DeviceState, Reason, Sink, TagId};
+use tidegate_translator::{CancellationToken, Clock, DeviceState, Questions, Reason, Sink, TagId};
 use tokio::time::{Instant, sleep_until};
 
 use crate::book::TagBook;
@@ -24,11 +24,11 @@ use crate::credentials::Credentials;
 use crate::items::Wanted;
 use crate::ledger::Ledger;
 use crate::line::{Line, Remnant};
-use crate::prepare::configured;
+use crate::prepare::{Failure, configured};
 use crate::spec::DeviceSpec;
 use crate::supervisor::chores::{Means, begin};
 use crate::supervisor::course::{Course, Way};
-use crate::supervisor::session::{Beginning, Core, End, Mirror, Session};
+use crate::supervisor::session::{Asking, Beginning, Core, End, Mirror, Session};
 use crate::voice::Voice;
 use crate::wire::Wire;
 use tidegate_translator::grid::hash;
@@ -60,6 +60,7 @@ impl Supervisor {
         book: Arc<dyn TagBook>,
         credentials: Arc<dyn Credentials>,
         sink: Arc<dyn Sink>,
+        questions: Questions,
     ) -> Self {
         let now = Instant::now();
         let device: Arc<str> = spec.name.as_str().into();
@@ -69,6 +70,7 @@ impl Supervisor {
             spec: Arc::clone(&spec),
             ledger: Ledger::new(Arc::clone(&device), clock, Arc::clone(&sink)),
             voice: Voice::new(device, sink, now),
+            asking: Asking::new(questions),
         };
         let course = Course::new(spec.backoff, seed);
         Self { means: Means { spec, configured, book }, credentials, core, course }
@@ -146,9 +148,11 @@ impl Supervisor {
                 biased;
                 () = stop.cancelled() => return None,
                 output = &mut work => return Some(output),
+                () = self.core.asking.arrive() => {}
                 () = sleep_until(due) => {}
             }
             let now = Instant::now();
+            self.core.asking.refuse(self.core.ledger.now());
             self.core.ledger.tick(now);
             if now >= beat {
                 beat = now + BEAT;
@@ -170,6 +174,9 @@ impl Supervisor {
         let status = error.status.unwrap_or(opcua::types::StatusCode::BadNotConnected);
         let tags = self.means.configured.iter().map(|wanted| wanted.tag);
         self.core.ledger.silence(tags, Reason::NotConnected, status.bits());
+        let reason = Reason::NotConnected;
+        let why = Failure { status: status.bits(), reason, text: error.to_string() };
+        self.core.asking.is_away(self.core.ledger.now(), why);
         let state = if error.is_for_a_person() {
             DeviceState::ConfigurationError
         } else {
@@ -203,6 +210,7 @@ impl Supervisor {
         let mut publishes = FuturesUnordered::new();
         loop {
             let now = Instant::now();
+            session.read_fresh(now);
             chores.extend(session.chores().into_iter().map(|chore| begin(line, &means, chore)));
             while let Some(acks) = session.publish(publishes.len(), now) {
                 publishes.push(Box::pin(line.publish(acks)));
@@ -221,6 +229,7 @@ impl Supervisor {
                     session.published(answer, publishes.len(), Instant::now());
                 }
                 () = sleep_until(session.due()) => session.tick(Instant::now()),
+                () = session.asked() => {}
             }
         }
         let (mirror, end) = session.over();

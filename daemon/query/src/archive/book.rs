@@ -6,22 +6,24 @@
 //! - Of two records of one loss the one with the later end counts.
 //! - Memory is bounded by [`MAX_LOSSES`]; beyond it the oldest are forgotten, and answers say so.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
 use tidegate_journal::{
-    Bridge, Epoch, Frame, FrameRef, Kind, LossRecord, Predecessor, Read, ReadError, Unsequenced,
-    frame,
+    Bridge, Epoch, Frame, FrameRef, Kind, LossRecord, Predecessor, Unsequenced,
 };
 use tidegate_record::{Catalog, CatalogPart, ClockEvent};
 
-use super::walk::{PAGE_BYTES, Walk, unreadable};
+use super::plan::Range;
+use super::walk::{Damage, Holes, Segment, Walk};
 use crate::{Code, PartialCause, Refusal};
 
 /// The most losses that are kept in memory: 65,536 of about 200 bytes.
 const MAX_LOSSES: usize = 64 * 1024;
 /// The most steps of the clock; one that is set this often has no time worth a gap.
 const MAX_STEPS: usize = 1024;
+/// The most damaged places; more are no record any more.
+const MAX_DAMAGE: usize = 1024;
 /// The most epochs whose names are kept beside the one being written.
 const MAX_CATALOGS: usize = 16;
 /// Less than this is no step: clocks are slewed, and read one after the other.
@@ -52,8 +54,8 @@ pub(super) struct Book {
     pub steps: Vec<(FrameRef, ClockEvent)>,
     pub catalogs: HashMap<Epoch, Catalog>,
     pub predecessors: HashMap<Epoch, Predecessor>,
-    /// The latest time in the newest samples.
-    pub newest: Option<i64>,
+    /// Frames that were found damaged and that no record names yet.
+    pub damage: Vec<Damage>,
     /// Losses that were forgotten for want of room.
     forgotten: u64,
     next: Option<FrameRef>,
@@ -73,43 +75,69 @@ impl Book {
             *self = Self { current, ..Self::default() };
         }
         self.forget_dropped(walk);
-        let Some(oldest) = walk.reader.oldest() else { return Ok(()) };
-        let mut at = match self.next {
-            Some(next) if walk.rank(next.epoch).is_some() => next,
-            _ => oldest,
+        let segments = walk.segments.clone();
+        let next = self.next;
+        let known = |it: &&Segment| {
+            next.is_some_and(|next| it.span.epoch == next.epoch && it.span.end_frame > next.frame)
         };
-        loop {
-            if walk.is_over() {
-                return Err(over(walk.ended));
-            }
-            match walk.reader.read_from(at.epoch, at.frame, PAGE_BYTES) {
-                Ok(Read::Frames(batch)) => {
-                    walk.bytes += batch.bytes.len() as u64;
-                    let mut rest = batch.bytes.as_slice();
-                    while let Ok(frame) = frame::decode(rest) {
-                        rest = rest.get(frame.bytes.len()..).unwrap_or_default();
-                        self.take(&frame);
-                    }
-                    at.frame = batch.next().unwrap_or(at.frame + 1);
-                    self.next = Some(at);
-                    walk.watch.breathe();
-                }
-                Ok(Read::Gap { next }) => at.frame = next.max(at.frame + 1),
-                Ok(Read::EndOfEpoch { next }) => at = FrameRef { epoch: next, frame: 0 },
-                Ok(Read::AtTail) => break,
-                Err(ReadError::UnknownEpoch { .. }) => {
-                    // Dropped meanwhile: what is oldest now comes after it.
-                    match walk.reader.oldest() {
-                        Some(oldest) if oldest.epoch != at.epoch => at = oldest,
-                        _ => break,
-                    }
-                }
-                Err(error) => return Err(unreadable(error)),
-            }
-            self.next = Some(at);
+        let last = |it: &Segment| next.is_some_and(|next| it.span.epoch == next.epoch);
+        // Where it stopped, or behind the last of that epoch, or at the oldest.
+        let from = match segments.iter().position(|it| known(&it)) {
+            Some(at) => at,
+            None => segments.iter().rposition(last).map_or(0, |at| at + 1),
+        };
+        for segment in segments.get(from..).unwrap_or_default() {
+            let span = &segment.span;
+            let next = self.next.filter(|next| next.epoch == span.epoch);
+            let first = next.map_or(0, |next| next.frame).max(span.first_frame);
+            self.read(segment, first, walk)?;
+            self.next = Some(FrameRef { epoch: span.epoch, frame: span.end_frame });
         }
         self.forget_dropped(walk);
         Ok(())
+    }
+
+    /// Takes in a segment from this frame on.
+    fn read(&mut self, segment: &Segment, first: u64, walk: &mut Walk<'_>) -> Result<(), Refusal> {
+        let digest = walk.digest(segment)?;
+        if walk.is_over() {
+            return Err(over(walk.ended));
+        }
+        let listed = digest.and_then(|digest| {
+            let end = digest.end_frame();
+            let others = digest.others().ok()?;
+            let mut all: Vec<_> = others.iter().chain(&digest.frames().ok()?).copied().collect();
+            all.retain(|note| (first..end).contains(&note.spot.number));
+            all.sort_by_key(|note| note.spot.number);
+            let mut holes = Holes::new(segment.span.epoch, first);
+            for note in &all {
+                self.damage.extend(holes.see(note.spot.number, note.wall));
+            }
+            self.damage.extend(holes.end(end.min(segment.span.end_frame)));
+            self.damage.truncate(MAX_DAMAGE);
+            let mut spots: Vec<_> = others.iter().map(|it| it.spot).collect();
+            spots.retain(|spot| (first..end.min(segment.span.end_frame)).contains(&spot.number));
+            Some((spots, end))
+        });
+        let mut take = |_: &mut Walk<'_>, frame: &Frame<'_>| {
+            self.take(frame);
+            Ok(ControlFlow::Continue(()))
+        };
+        let rest = match listed {
+            None => first,
+            Some((spots, end)) => {
+                let _whole = walk.fetch(&segment.span, &spots, Range::ALL, &mut take)?;
+                first.max(end)
+            }
+        };
+        if rest < segment.span.end_frame {
+            let mut take = |_: &mut Walk<'_>, frame: &Frame<'_>| {
+                self.take(frame);
+                Ok(ControlFlow::Continue(()))
+            };
+            let _whole = walk.visit(&segment.span, rest, Range::ALL, &mut take)?;
+        }
+        if walk.is_over() { Err(over(walk.ended)) } else { Ok(()) }
     }
 
     /// What answers must say of it.
@@ -126,7 +154,6 @@ impl Book {
         let header = &frame.header;
         let at = FrameRef { epoch: header.epoch, frame: header.number };
         match frame.kind {
-            Kind::Samples => self.newest = Some(header.wall.1),
             Kind::Loss => {
                 if let Ok((record, _)) = postcard::take_from_bytes(frame.body) {
                     self.take_loss(at, record);
@@ -149,7 +176,7 @@ impl Book {
                     self.steps.push((at, event));
                 }
             }
-            Kind::Checkpoint | Kind::Unknown(_) => {}
+            Kind::Samples | Kind::Checkpoint | Kind::Unknown(_) => {}
         }
     }
 
@@ -179,6 +206,23 @@ impl Book {
         }
     }
 
+    /// Frames that cannot be read and that no bridge names.
+    pub(super) fn unnamed(&self, met: &[Damage]) -> Vec<Damage> {
+        let is_named = |damage: &Damage| {
+            let names = |hole: &Hole| {
+                hole.at.epoch == damage.epoch
+                    && hole.bridge.first_frame <= damage.first
+                    && hole.bridge.last_frame.saturating_add(1) >= damage.end
+            };
+            self.holes.iter().any(names)
+        };
+        let mut all: Vec<Damage> = self.damage.iter().chain(met).copied().collect();
+        all.sort_by_key(|damage| (damage.epoch, damage.first, damage.end));
+        all.dedup();
+        all.retain(|damage| !is_named(damage));
+        all
+    }
+
     fn take_missed(&mut self, at: FrameRef, loss: Unsequenced) {
         let key = (at.epoch, loss.id);
         if self.missed.get(&key).is_some_and(|known| known.loss.to > loss.to) {
@@ -203,6 +247,9 @@ impl Book {
         self.missed.retain(|_, known| is_kept(&known.at));
         self.holes.retain(|hole| is_kept(&hole.at));
         self.steps.retain(|(at, _)| is_kept(at));
+        self.damage.retain(|it| {
+            spans.iter().any(|span| span.epoch == it.epoch && span.first_frame < it.end)
+        });
         self.predecessors.retain(|epoch, _| spans.iter().any(|span| span.epoch == *epoch));
         self.catalogs.retain(|epoch, _| spans.iter().any(|span| span.epoch == *epoch));
     }

@@ -11,6 +11,7 @@ use tidegate_record::Moment;
 
 use super::book::Book;
 use super::plan::Range;
+use super::walk::Damage;
 use crate::{Coverage, Gap};
 
 /// The most gaps that are listed: about 30 KiB. The longest are.
@@ -37,8 +38,13 @@ pub(super) struct Meant<'a> {
 }
 
 /// Everything of the book that may be missing in a range, and what lies before and behind the
-/// record; `oldest` is the time of the oldest kept frame, `None` for an empty record.
-pub(super) fn missing(book: &Book, range: Range, oldest: Option<i64>) -> Vec<Missing> {
+/// record. `met` is damage that was met while reading; `kept` is the time of the oldest and of the newest frame, `None` for an empty record.
+pub(super) fn missing(
+    book: &Book,
+    met: &[Damage],
+    range: Range,
+    kept: Option<(i64, i64)>,
+) -> Vec<Missing> {
     let of_gateway = |from, to, cause: &str, count| Missing {
         range: Range { from, to },
         who: GATEWAY.to_owned(),
@@ -64,16 +70,19 @@ pub(super) fn missing(book: &Book, range: Range, oldest: Option<i64>) -> Vec<Mis
         let cause = cause_word(bridge.cause);
         all.push(of_gateway(bridge.wall.0, bridge.wall.1.saturating_add(1), cause, count));
     }
+    for damage in book.unnamed(met) {
+        let (from, to) = damage.wall;
+        all.push(of_gateway(from, to.saturating_add(1), "damaged", None));
+    }
     for (_, event) in &book.steps {
         if event.wall_after > event.wall_before {
             // No sample can bear a time that the clock never showed.
             all.push(of_gateway(event.wall_before, event.wall_after, "clock-set", None));
         }
     }
-    let begins = oldest.unwrap_or(range.to);
+    let (begins, newest) = kept.unwrap_or((range.to, i64::MAX));
     all.push(of_gateway(i64::MIN, begins, "before-record", None));
-    let durable = book.newest.map_or(begins, |newest| newest.saturating_add(1));
-    all.push(of_gateway(durable, i64::MAX, "not-yet-durable", None));
+    all.push(of_gateway(newest.saturating_add(1), i64::MAX, "not-yet-durable", None));
     all.retain_mut(|missing| {
         missing.range.from = missing.range.from.max(range.from);
         missing.range.to = missing.range.to.min(range.to);

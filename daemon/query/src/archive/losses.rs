@@ -15,7 +15,6 @@ use super::book::Book;
 use super::coverage::{GATEWAY, cause_word};
 use super::place::{Place, RowPlace, mark_of};
 use super::plan::{Range, between, limit, patterns};
-use super::walk::Walk;
 use super::{Answer, Archive, Bounds, Out, Watch};
 use crate::{LossesQuestion, Refusal, Summary};
 
@@ -59,7 +58,7 @@ pub(super) fn answer(
     };
     let limit = limit(question.limit, bounds)?;
     let wanted = patterns(&question.tags)?;
-    let mut walk = Walk::new(&archive.reader, watch);
+    let mut walk = archive.walk(watch);
     let book = archive.book(&mut walk)?;
     let who = if wanted.is_empty() {
         None

@@ -26,6 +26,7 @@ use serde_json::value::RawValue;
 use tidegate_journal::Reader;
 use tidegate_record::{Catalog, Moment};
 
+use crate::sidecar::Sidecars;
 use crate::{Code, History, LossesQuestion, PartialCause, ProveQuestion, Refusal, Source, Summary};
 use book::Book;
 use plan::{Plan, What};
@@ -86,6 +87,7 @@ pub struct Archive {
     gateway: String,
     reader: Reader,
     catalogs: Arc<dyn Catalogs>,
+    sidecars: Arc<Sidecars>,
     book: Mutex<Book>,
 }
 
@@ -99,7 +101,27 @@ impl Archive {
     /// The record behind `reader`; `gateway` is `PLANT/NAME`.
     #[must_use]
     pub fn new(gateway: String, reader: Reader, catalogs: Arc<dyn Catalogs>) -> Self {
-        Self { gateway, reader, catalogs, book: Mutex::new(Book::default()) }
+        let sidecars = Arc::new(Sidecars::new(reader.clone()));
+        Self { gateway, reader, catalogs, sidecars, book: Mutex::new(Book::default()) }
+    }
+
+    /// The digests of the record, to be carried on in the background.
+    #[must_use]
+    pub fn sidecars(&self) -> Arc<Sidecars> {
+        Arc::clone(&self.sidecars)
+    }
+
+    /// Reads on in what is no sample, so that the first question need not. For a thread in the
+    /// background, after [`Sidecars::advance`].
+    ///
+    /// # Errors
+    /// When the record cannot be read, or `watch` ended it before its end; the next call goes on.
+    pub fn keep_up(&self, watch: &dyn Watch) -> Result<(), Refusal> {
+        self.book(&mut self.walk(watch)).map(drop)
+    }
+
+    fn walk<'a>(&'a self, watch: &'a dyn Watch) -> Walk<'a> {
+        Walk::new(&self.reader, &self.sidecars, watch)
     }
 
     /// Answers from the record: single samples, buckets, or the state at a moment. Blocks while it
@@ -115,9 +137,10 @@ impl Archive {
         out: &mut Out<'_>,
     ) -> Result<Summary, Refusal> {
         let plan = Plan::of(question, bounds, watch.now())?;
-        let mut walk = Walk::new(&self.reader, watch);
+        let mut walk = self.walk(watch);
         let book = self.book(&mut walk)?;
         let mut names = self.names(&plan.patterns, bounds, &mut walk, &book)?;
+        walk.believe(&book);
         drop(book);
         let mut answer = Answer::new(plan.limit, out);
         match &plan.what {
@@ -129,9 +152,9 @@ impl Archive {
         summary.notes.splice(0..0, plan.notes.iter().cloned().chain(names.notes.drain(..)));
         if plan.what != What::At {
             let tags = names.meant();
-            let oldest = self.reader.oldest().and_then(|at| walk.wall_of(at)).map(|wall| wall.0);
+            let kept = walk.kept();
             let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            let missing = coverage::missing(&book, plan.past(), oldest);
+            let missing = coverage::missing(&book, &walk.damage, plan.past(), kept);
             summary.coverage = Some(coverage::of(plan.past(), &tags, missing));
             summary.notes.extend(book.notes());
         }
@@ -227,7 +250,7 @@ impl<'a, 'o> Answer<'a, 'o> {
             }],
             next: self.next,
             partial: self.partial.or(dropped),
-            bytes_read: walk.bytes,
+            bytes_read: walk.bytes(),
             notes,
             ..Summary::default()
         }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_journal::Epoch;
+use tidegate_record::catalog::MAX_TAGS;
 use tidegate_record::samples::TagSet;
 use tidegate_record::{Catalog, CatalogEntry};
 use tidegate_translator::{TagId, TagPath};
@@ -15,12 +16,15 @@ use tidegate_translator::{TagId, TagPath};
 use super::book::{Book, over};
 use super::coverage::Meant;
 use super::plan::refuse;
-use super::walk::Walk;
+use super::walk::{Picked, Walk};
 use super::{Archive, Bounds};
+use crate::sidecar::{Damaged, Digest};
 use crate::{Code, Pattern, Refusal};
 
 /// How many patterns without a tag are named.
 const MAX_NAMED: usize = 10;
+/// Of more tags than this the sidecars are not asked which frames hold them.
+const MAX_PICKED: usize = 64;
 
 /// A tag that is meant.
 #[derive(Debug, Clone)]
@@ -42,14 +46,35 @@ pub(super) struct Names {
 #[derive(Debug)]
 pub(super) struct Numbers {
     pub set: TagSet,
-    /// From the number to the place in [`Names::tags`], by number.
-    places: Vec<(TagId, u32)>,
+    /// The numbers in ascending order.
+    pub ids: Vec<TagId>,
+    /// Of each its place in [`Names::tags`].
+    places: Vec<u32>,
+    /// From a number to its place in the two, as long as numbers are small; `u32::MAX` is none.
+    dense: Vec<u32>,
 }
 
 impl Numbers {
+    fn of(places: &[(TagId, u32)]) -> Self {
+        let ids: Vec<TagId> = places.iter().map(|(id, _)| *id).collect();
+        let last = ids.last().map_or(0, |id| id.0);
+        // A gateway gives its numbers from 1 on; what is made up elsewhere takes no memory.
+        let room = usize::try_from(last).ok().filter(|room| *room < MAX_TAGS);
+        let mut dense = room.map_or_else(Vec::new, |room| vec![u32::MAX; room + 1]);
+        for (id, place) in places {
+            if let Some(slot) = usize::try_from(id.0).ok().and_then(|id| dense.get_mut(id)) {
+                *slot = *place;
+            }
+        }
+        let set = ids.iter().copied().collect();
+        Self { set, ids, places: places.iter().map(|(_, place)| *place).collect(), dense }
+    }
+
     pub(super) fn place(&self, tag: TagId) -> Option<u32> {
-        let at = self.places.binary_search_by_key(&tag, |(id, _)| *id).ok()?;
-        self.places.get(at).map(|(_, place)| *place)
+        if let Some(place) = self.dense.get(usize::try_from(tag.0).ok()?) {
+            return Some(*place).filter(|place| *place != u32::MAX);
+        }
+        self.ids.binary_search(&tag).ok().and_then(|at| self.places.get(at)).copied()
     }
 }
 
@@ -61,6 +86,19 @@ impl Names {
 
     pub(super) fn entry(&self, place: u32) -> Option<&CatalogEntry> {
         self.tags.get(usize::try_from(place).ok()?).map(|tag| &tag.entry)
+    }
+
+    /// The frames of a segment that may hold one of the tags.
+    pub(super) fn pick(&self) -> impl Fn(&Digest, Epoch) -> Result<Picked, Damaged> + '_ {
+        move |digest, epoch| match self.numbers(epoch) {
+            None => Ok(Picked::Some(Vec::new())),
+            // Of so many, about every frame holds one.
+            Some(numbers) if numbers.ids.len() > MAX_PICKED => Ok(Picked::All),
+            Some(numbers) => {
+                let digests = digest.tags(&numbers.ids)?;
+                Ok(Picked::union(digests.into_iter().flat_map(|(_, it)| it.frames)))
+            }
+        }
     }
 
     /// The tags by path and device.
@@ -172,8 +210,7 @@ fn find(
     }
     for (epoch, mut places) in places {
         places.sort_unstable();
-        let set = places.iter().map(|(id, _)| *id).collect();
-        names.epochs.insert(epoch, Numbers { set, places });
+        names.epochs.insert(epoch, Numbers::of(&places));
     }
     Ok(names)
 }

@@ -23,6 +23,20 @@ pub(super) struct Range {
 }
 
 impl Range {
+    /// Every time but the very last one that can be recorded.
+    pub(super) const ALL: Self = Self { from: i64::MIN, to: i64::MAX };
+
+    /// Whether content from `wall.0` to `wall.1`, both included, can have anything of it.
+    pub(super) const fn meets(self, wall: (i64, i64)) -> bool {
+        wall.0 < self.to && wall.1 >= self.from
+    }
+
+    /// What two ranges share; `None` when that is nothing.
+    pub(super) fn common(self, other: Self) -> Option<Self> {
+        let both = Self { from: self.from.max(other.from), to: self.to.min(other.to) };
+        (!both.is_empty()).then_some(both)
+    }
+
     pub(super) const fn has(self, at: i64) -> bool {
         self.from <= at && at < self.to
     }

@@ -48,7 +48,7 @@ pub(super) fn answer(
     watch: &dyn Watch,
     out: &mut Out<'_>,
 ) -> Result<Summary, Refusal> {
-    let mut walk = Walk::new(&archive.reader, watch);
+    let mut walk = archive.walk(watch);
     let report = if question.verify { Some(verify(archive, &mut walk)?) } else { None };
     let book = archive.book(&mut walk)?;
     let last = archive.reader.durable();
@@ -119,7 +119,6 @@ fn verify(archive: &Archive, walk: &mut Walk<'_>) -> Result<Report, Refusal> {
             }
             match walk.reader.read_from(at.epoch, at.frame, PAGE_BYTES) {
                 Ok(Read::Frames(batch)) => {
-                    walk.bytes += batch.bytes.len() as u64;
                     ledger.observe(HubMessage {
                         stream_seq: at.frame,
                         epoch: at.epoch,

@@ -38,7 +38,7 @@ pub(super) fn answer(
     let from = after.map(|(frame, _)| frame);
     let mut reached = from;
     let mut found: Vec<(u64, u32, Sample)> = Vec::new();
-    let flow = walk.frames(plan.range, from, &mut |walk, frame| {
+    let flow = walk.frames(plan.range, from, &names.pick(), &mut |walk, frame| {
         let header = &frame.header;
         let epoch = header.epoch;
         let at = FrameRef { epoch, frame: header.number };

@@ -1,61 +1,107 @@
 //! Reading frames for a question, between which it can end.
 //!
 //! # Invariants
-//! - Whoever asked is asked between frames whether to go on; collection is given way after every
-//!   page.
+//! - Whoever asked is asked between frames whether to go on; collection is given way after about
+//!   every [`PAGE_BYTES`].
+//! - What a sidecar excludes is not read: frames outside the range, or without the tags in question.
 //! - Frames that were kept when the question began and are dropped under the reading are noticed.
 //! - Reading ends at what was durable when the question began, however fast more is written.
 
 use std::ops::ControlFlow;
 
-use tidegate_journal::{Epoch, EpochSpan, Frame, FrameRef, Read, ReadError, Reader, frame};
-
+use tidegate_journal::{
+    Epoch, EpochSpan, Frame, FrameRef, Read, ReadError, Reader, SegmentSpan, Spot, Visited, frame,
+};
 use tidegate_record::samples::{Run, Scanner, TagSet};
 
 use super::Watch;
+use super::book::Book;
 use super::plan::Range;
+use crate::sidecar::{Damaged, Digest, FrameNote, Sidecars};
 use crate::{Code, PartialCause, Refusal};
 
 /// About how much is read between two breaths: 10 ms of a slow card.
 pub(super) const PAGE_BYTES: usize = 256 * 1024;
+/// Frames of about 5 KiB that make about as much.
+const FRAMES_BETWEEN: u32 = 50;
 
 /// Is shown frames; may end the reading.
-type Visit<'v, 'a> = dyn FnMut(&mut Walk<'a>, &Frame<'_>) -> Result<ControlFlow<()>, Refusal> + 'v;
+pub(super) type Visit<'v, 'a> =
+    dyn FnMut(&mut Walk<'a>, &Frame<'_>) -> Result<ControlFlow<()>, Refusal> + 'v;
+
+/// A segment as it was when the question began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    pub span: SegmentSpan,
+    /// Frames at its end count no more: after a fork they were written again in a later epoch.
+    pub clipped: bool,
+}
+
+/// Frames that should be there and cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damage {
+    pub epoch: Epoch,
+    /// The first that is missing.
+    pub first: u64,
+    /// The one after the last.
+    pub end: u64,
+    /// From the time of the frame before to that of the one after, as far as there are such.
+    pub wall: (i64, i64),
+}
 
 /// What is read for one question.
 pub(super) struct Walk<'a> {
-    pub reader: &'a Reader,
+    pub reader: Reader,
     pub watch: &'a dyn Watch,
-    /// Bytes of frames and sidecars that were read.
-    pub bytes: u64,
     /// Why reading ended before its end.
     pub ended: Option<PartialCause>,
     /// Whether anything was dropped under the reading.
     pub dropped: bool,
     /// Frames whose bodies do not hold what their headers say.
     pub misfits: u64,
+    /// Frames that were met as damaged.
+    pub damage: Vec<Damage>,
     /// What was kept when the question began, oldest first.
     pub epochs: Vec<EpochSpan>,
+    pub segments: Vec<Segment>,
+    sidecars: &'a Sidecars,
     scanner: Scanner,
+    /// Bytes of frames since the last breath.
+    unbreathed: usize,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(reader: &'a Reader, watch: &'a dyn Watch) -> Self {
+    pub(super) fn new(reader: &Reader, sidecars: &'a Sidecars, watch: &'a dyn Watch) -> Self {
+        let reader = reader.metered();
+        let segments = reader.segments().into_iter();
         Self {
-            reader,
             watch,
-            bytes: 0,
             ended: None,
             dropped: false,
             misfits: 0,
+            damage: Vec::new(),
             epochs: reader.epochs(),
+            segments: segments.map(|span| Segment { span, clipped: false }).collect(),
+            reader,
+            sidecars,
             scanner: Scanner::new(),
+            unbreathed: 0,
         }
     }
 
-    /// Where an epoch stands among those that were kept.
-    pub(super) fn rank(&self, epoch: Epoch) -> Option<usize> {
-        self.epochs.iter().position(|span| span.epoch == epoch)
+    /// Leaves out what a later epoch says does not count: after a fork it was written there again.
+    pub(super) fn believe(&mut self, book: &Book) {
+        for predecessor in book.predecessors.values().filter(|it| it.carried_frames > 0) {
+            let end = predecessor.last.map_or(0, |last| last.frame.saturating_add(1));
+            for segment in &mut self.segments {
+                let span = &mut segment.span;
+                if Some(span.epoch) == predecessor.epoch && span.end_frame > end {
+                    span.end_frame = end;
+                    segment.clipped = true;
+                }
+            }
+        }
+        self.segments.retain(|it| it.span.end_frame > it.span.first_frame);
     }
 
     /// Whether the question must end now; remembered.
@@ -66,8 +112,43 @@ impl<'a> Walk<'a> {
         self.ended.is_some()
     }
 
-    /// Shows every frame whose time meets the range, in the order of the record, from `from` or the
-    /// oldest on. Returns whether `visit` ended it.
+    /// Bytes of frames and sidecars that were read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.reader.bytes_read()
+    }
+
+    /// What a segment holds in short; `None` when there is nothing to be had, or the question ended
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub(super) fn digest(&mut self, segment: &Segment) -> Result<Option<Digest>, Refusal> {
+        if segment.clipped {
+            return Ok(None);
+        }
+        let (sidecars, watch) = (self.sidecars, self.watch);
+        let (ended, mut frames) = (&mut self.ended, 0_u32);
+        let mut go_on = || {
+            frames = frames.wrapping_add(1);
+            if frames.is_multiple_of(FRAMES_BETWEEN) {
+                watch.breathe();
+            }
+            if ended.is_none() {
+                *ended = watch.ended();
+            }
+            ended.is_none()
+        };
+        sidecars.of(&segment.span, &self.reader, &mut go_on).map_err(unreadable)
+    }
+
+    /// Whether a segment is known to have nothing of the range.
+    pub(super) fn excludes(&self, segment: &Segment, range: Range) -> bool {
+        let known = if segment.span.sealed { self.sidecars.wall(&segment.span) } else { None };
+        known.is_some_and(|wall| !range.meets(wall))
+    }
+
+    /// Shows every frame of samples whose time meets the range, in the order of the record, from
+    /// `from` on; `pick` narrows those of one segment. Returns whether `visit` ended it.
     ///
     /// # Errors
     /// When the record cannot be read.
@@ -75,47 +156,107 @@ impl<'a> Walk<'a> {
         &mut self,
         range: Range,
         from: Option<FrameRef>,
+        pick: &dyn Fn(&Digest, Epoch) -> Result<Picked, Damaged>,
         visit: &mut Visit<'_, 'a>,
     ) -> Result<ControlFlow<()>, Refusal> {
-        if range.is_empty() {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let wall = (range.from, range.to - 1);
-        let mut resume = from;
-        loop {
-            if self.is_over() {
-                return Ok(ControlFlow::Continue(()));
+        for segment in self.from(from) {
+            if self.excludes(&segment, range) {
+                continue;
             }
-            let page = self.reader.overlapping(wall, resume, PAGE_BYTES).map_err(unreadable)?;
-            for batch in &page.batches {
-                self.bytes += batch.bytes.len() as u64;
-                let Some(span) = self.rank(batch.epoch).and_then(|at| self.epochs.get(at)).copied()
-                else {
-                    // Of an epoch that began after the question.
-                    continue;
-                };
-                let mut rest = batch.bytes.as_slice();
-                while !rest.is_empty() {
-                    let frame = frame::decode(rest).map_err(|error| {
-                        Refusal::new(Code::Unreadable, format!("frame cannot be read: {error}"))
-                    })?;
-                    rest = rest.get(frame.bytes.len()..).unwrap_or_default();
-                    if frame.header.number >= span.end_frame {
-                        break;
+            let first = from.filter(|from| from.epoch == segment.span.epoch);
+            let first = first.map_or(0, |from| from.frame).max(segment.span.first_frame);
+            let digest = self.digest(&segment)?;
+            if self.is_over() {
+                break;
+            }
+            let wanted = |note: &FrameNote| note.spot.number >= first && range.meets(note.wall);
+            let chosen = digest.and_then(|digest| {
+                // Of a segment that grows, whatever comes after this is read as well.
+                let end = digest.end_frame();
+                if digest.wall().is_none_or(|wall| !range.meets(wall)) {
+                    return Some((Vec::new(), end));
+                }
+                let picked = pick(&digest, segment.span.epoch).ok()?;
+                let mut spots = spots(&digest.frames().ok()?, &picked, wanted);
+                spots.retain(|spot| spot.number < end.min(segment.span.end_frame));
+                Some((spots, end))
+            });
+            let flow = match chosen {
+                None => self.visit(&segment.span, first, range, visit)?,
+                Some((spots, end)) => {
+                    let mut flow = self.fetch(&segment.span, &spots, range, visit)?;
+                    let rest = first.max(end);
+                    if flow.is_continue() && rest < segment.span.end_frame {
+                        flow = self.visit(&segment.span, rest, range, visit)?;
                     }
-                    if self.is_over() {
+                    flow
+                }
+            };
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The segments from the one that holds this frame on.
+    fn from(&self, from: Option<FrameRef>) -> Vec<Segment> {
+        let Some(from) = from else { return self.segments.clone() };
+        let holds = |it: &Segment| it.span.epoch == from.epoch && it.span.end_frame > from.frame;
+        let at = self.segments.iter().position(holds).or_else(|| {
+            // At the very end of an epoch: go on with the one after it.
+            let last = self.segments.iter().rposition(|it| it.span.epoch == from.epoch)?;
+            Some(last + 1)
+        });
+        at.and_then(|at| self.segments.get(at..)).unwrap_or_default().to_vec()
+    }
+
+    /// Shows the frames of samples of a segment that meet the range.
+    pub(super) fn visit(
+        &mut self,
+        span: &SegmentSpan,
+        first: u64,
+        range: Range,
+        visit: &mut Visit<'_, 'a>,
+    ) -> Result<ControlFlow<()>, Refusal> {
+        let reader = self.reader.clone();
+        let mut shown = Shown::default();
+        let mut holes = Holes::new(span.epoch, first.max(span.first_frame));
+        let visited = reader.visit(span, first, &mut |frame, _| {
+            self.damage.extend(holes.see(frame.header.number, frame.header.wall));
+            shown.show(self, frame, range, visit)
+        });
+        if matches!(visited, Ok(Visited::All)) {
+            self.damage.extend(holes.end(span.end_frame));
+        }
+        shown.end(self, visited).map(|(flow, _)| flow)
+    }
+
+    /// Shows chosen frames of a segment.
+    pub(super) fn fetch(
+        &mut self,
+        span: &SegmentSpan,
+        spots: &[Spot],
+        range: Range,
+        visit: &mut Visit<'_, 'a>,
+    ) -> Result<ControlFlow<()>, Refusal> {
+        let reader = self.reader.clone();
+        let mut shown = Shown::default();
+        let fetched =
+            reader.fetch(span, spots, &mut |frame, _| shown.show(self, frame, range, visit));
+        match shown.end(self, fetched)? {
+            // What is damaged is found, and noted for the writer to name, by reading it all.
+            (flow, Some(damaged)) if flow.is_continue() => {
+                let wanted: Vec<u64> = spots.iter().map(|spot| spot.number).collect();
+                let mut only = |walk: &mut Self, frame: &Frame<'_>| {
+                    if wanted.binary_search(&frame.header.number).is_err() {
                         return Ok(ControlFlow::Continue(()));
                     }
-                    if visit(self, &frame)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
+                    visit(walk, frame)
+                };
+                self.visit(span, damaged, range, &mut only)
             }
-            self.watch.breathe();
-            match page.resume {
-                Some(next) => resume = Some(next),
-                None => return Ok(ControlFlow::Continue(())),
-            }
+            (flow, _) => Ok(flow),
         }
     }
 
@@ -141,10 +282,17 @@ impl<'a> Walk<'a> {
         self.dropped |= begins.is_none_or(|(begins, _)| range.from < begins);
     }
 
-    /// The time of one frame, of which the first that is kept is looked at.
-    pub(super) fn wall_of(&mut self, at: FrameRef) -> Option<(i64, i64)> {
-        let read = self.reader.read_from(at.epoch, at.frame, 1).ok()?;
-        let batch = match read {
+    /// The time at which the record begins, and up to which it is durable.
+    pub(super) fn kept(&self) -> Option<(i64, i64)> {
+        let begins = self.wall_of(self.reader.oldest()?)?.0;
+        let (epoch, last) = self.reader.durable()?;
+        let ends = self.wall_of(FrameRef { epoch, frame: last.frame })?.1;
+        Some((begins, ends))
+    }
+
+    /// The time of one frame, or of the next one that is kept.
+    pub(super) fn wall_of(&self, at: FrameRef) -> Option<(i64, i64)> {
+        let batch = match self.reader.read_from(at.epoch, at.frame, 1).ok()? {
             Read::Frames(batch) => batch,
             Read::Gap { next } => match self.reader.read_from(at.epoch, next, 1).ok()? {
                 Read::Frames(batch) => batch,
@@ -152,8 +300,134 @@ impl<'a> Walk<'a> {
             },
             _ => return None,
         };
-        self.bytes += batch.bytes.len() as u64;
         frame::decode(&batch.bytes).ok().map(|frame| frame.header.wall)
+    }
+}
+
+/// Finds what is missing between frames that are seen in order.
+#[derive(Debug)]
+pub(super) struct Holes {
+    epoch: Epoch,
+    next: u64,
+    seen_until: Option<i64>,
+}
+
+impl Holes {
+    pub(super) const fn new(epoch: Epoch, first: u64) -> Self {
+        Self { epoch, next: first, seen_until: None }
+    }
+
+    /// What is missing before the frame of this number.
+    pub(super) fn see(&mut self, number: u64, wall: (i64, i64)) -> Option<Damage> {
+        let (first, from) = (self.next, self.seen_until);
+        self.next = number.saturating_add(1);
+        self.seen_until = Some(wall.1);
+        let wall = (from.unwrap_or(wall.0), wall.0);
+        (number > first).then_some(Damage { epoch: self.epoch, first, end: number, wall })
+    }
+
+    /// What is missing before the end.
+    pub(super) fn end(self, end: u64) -> Option<Damage> {
+        let wall = self.seen_until.map_or((i64::MIN, i64::MAX), |seen| (seen, seen));
+        (end > self.next).then_some(Damage { epoch: self.epoch, first: self.next, end, wall })
+    }
+}
+
+/// Which frames of a segment are wanted, by their place in its sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Picked {
+    /// Every one.
+    All,
+    /// These, in ascending order.
+    Some(Vec<usize>),
+}
+
+impl Picked {
+    /// The frames that may hold one of some tags.
+    pub(super) fn union(ranges: impl IntoIterator<Item = std::ops::Range<usize>>) -> Self {
+        let mut ranges: Vec<_> = ranges.into_iter().collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut wanted: Vec<usize> = Vec::new();
+        for range in ranges {
+            let start = wanted.last().map_or(range.start, |last| range.start.max(last + 1));
+            wanted.extend(start..range.end);
+        }
+        Self::Some(wanted)
+    }
+}
+
+/// Where the frames stand that are picked and wanted.
+pub(super) fn spots(
+    notes: &[FrameNote],
+    picked: &Picked,
+    wanted: impl Fn(&FrameNote) -> bool,
+) -> Vec<Spot> {
+    let spot = |note: &FrameNote| wanted(note).then_some(note.spot);
+    match picked {
+        Picked::All => notes.iter().filter_map(spot).collect(),
+        Picked::Some(places) => {
+            places.iter().filter_map(|at| notes.get(*at)).filter_map(spot).collect()
+        }
+    }
+}
+
+/// Shows frames one by one and keeps why it ended.
+#[derive(Default)]
+struct Shown {
+    refusal: Option<Refusal>,
+    broken_off: bool,
+}
+
+impl Shown {
+    fn show<'a>(
+        &mut self,
+        walk: &mut Walk<'a>,
+        frame: &Frame<'_>,
+        range: Range,
+        visit: &mut Visit<'_, 'a>,
+    ) -> ControlFlow<()> {
+        walk.unbreathed += frame.bytes.len();
+        if walk.unbreathed >= PAGE_BYTES {
+            walk.unbreathed = 0;
+            walk.watch.breathe();
+        }
+        if walk.is_over() {
+            return ControlFlow::Break(());
+        }
+        if !range.meets(frame.header.wall) {
+            return ControlFlow::Continue(());
+        }
+        match visit(walk, frame) {
+            Ok(ControlFlow::Continue(())) => ControlFlow::Continue(()),
+            Ok(ControlFlow::Break(())) => {
+                self.broken_off = true;
+                ControlFlow::Break(())
+            }
+            Err(refusal) => {
+                self.refusal = Some(refusal);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Whether `visit` ended it, and the frame that is damaged.
+    fn end(
+        self,
+        walk: &mut Walk<'_>,
+        visited: Result<Visited, ReadError>,
+    ) -> Result<(ControlFlow<()>, Option<u64>), Refusal> {
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
+        let flow = if self.broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        match visited.map_err(unreadable)? {
+            Visited::All | Visited::Stopped => Ok((flow, None)),
+            Visited::Gone => {
+                walk.dropped = true;
+                Ok((flow, None))
+            }
+            Visited::Damaged { frame } => Ok((flow, Some(frame))),
+        }
     }
 }
 

@@ -201,38 +201,35 @@ impl Run<'_> {
 
     /// Appends all samples, whole, in the order of their sequence numbers.
     pub fn push_to(&self, samples: &mut Vec<Sample>) {
-        let mut put = |index: usize, acquired: Timestamp, value: Value| {
-            let sample = Sample {
-                tag: self.tag,
-                acquired,
-                source: self.source.at(index).flatten(),
-                server: self.server.at(index).flatten(),
-                status: self.status.at(index).unwrap_or(0),
-                quality: self.quality.at(index).unwrap_or(Quality::Good),
-                value,
-            };
-            samples.push(sample);
+        let whole = |(index, acquired): (usize, &Timestamp), value: Value| Sample {
+            tag: self.tag,
+            acquired: *acquired,
+            source: self.source.at(index).flatten(),
+            server: self.server.at(index).flatten(),
+            status: self.status.at(index).unwrap_or(0),
+            quality: self.quality.at(index).unwrap_or(Quality::Good),
+            value,
         };
-        let rows = (0..).zip(self.acquired.iter().copied());
+        let rows = self.acquired.iter().enumerate();
         match self.values {
-            Values::None => rows.for_each(|(index, at)| put(index, at, Value::None)),
+            Values::None => samples.extend(rows.map(|row| whole(row, Value::None))),
             Values::Bool(values) => {
-                rows.zip(values).for_each(|((index, at), v)| put(index, at, Value::Bool(*v)));
+                samples.extend(rows.zip(values).map(|(row, v)| whole(row, Value::Bool(*v))));
             }
             Values::I64(values) => {
-                rows.zip(values).for_each(|((index, at), v)| put(index, at, Value::I64(*v)));
+                samples.extend(rows.zip(values).map(|(row, v)| whole(row, Value::I64(*v))));
             }
             Values::U64(values) => {
-                rows.zip(values).for_each(|((index, at), v)| put(index, at, Value::U64(*v)));
+                samples.extend(rows.zip(values).map(|(row, v)| whole(row, Value::U64(*v))));
             }
             Values::F32(values) => {
-                rows.zip(values).for_each(|((index, at), v)| put(index, at, Value::F32(*v)));
+                samples.extend(rows.zip(values).map(|(row, v)| whole(row, Value::F32(*v))));
             }
             Values::F64(values) => {
-                rows.zip(values).for_each(|((index, at), v)| put(index, at, Value::F64(*v)));
+                samples.extend(rows.zip(values).map(|(row, v)| whole(row, Value::F64(*v))));
             }
             Values::Other(values) => {
-                rows.zip(values).for_each(|((index, at), v)| put(index, at, v.clone()));
+                samples.extend(rows.zip(values).map(|(row, v)| whole(row, v.clone())));
             }
         }
     }

@@ -18,11 +18,15 @@ pub enum Family {
     Modbus,
     /// OPC UA.
     OpcUa,
+    /// Messages of local applications.
+    Nats,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 2] = [Self::Modbus, Self::OpcUa];
+    pub const ALL: [Self; 3] = [Self::Modbus, Self::OpcUa, Self::Nats];
+    /// Those whose devices are asked, and listen somewhere.
+    pub const ASKED: [Self; 2] = [Self::Modbus, Self::OpcUa];
 
     /// Its name, as a person would say it.
     #[must_use]
@@ -30,6 +34,7 @@ impl Family {
         match self {
             Self::Modbus => "Modbus",
             Self::OpcUa => "OPC UA",
+            Self::Nats => "NATS",
         }
     }
 
@@ -38,6 +43,7 @@ impl Family {
     pub fn of(protocol: &str) -> Option<Self> {
         match protocol {
             "opcua" => Some(Self::OpcUa),
+            "nats" => Some(Self::Nats),
             "modbus-tcp" | "modbus-tls" | "modbus-rtu" | "modbus-rtu-over-tcp" => {
                 Some(Self::Modbus)
             }
@@ -66,6 +72,12 @@ impl Family {
             (Self::Modbus, "server-deadband-percent") => "nothing, or deadband-percent",
             (Self::Modbus, "publish-every-ms") => "nothing, or poll-every-ms",
             (Self::Modbus, "max-items") => "nothing, or max-registers and max-bits",
+            (Self::Modbus | Self::OpcUa, "subjects") => "nothing, or protocol = \"nats\"",
+            (Self::Nats, "address") => "nothing, or subjects: applications publish at the leaf",
+            (Self::Nats, "profile" | "tag-list") => {
+                "nothing: the tags of messages are found while they come"
+            }
+            (Self::Nats, _) => "nothing for messages of local applications",
             (Self::Modbus, _) => "nothing, or protocol = \"opcua\"",
             (Self::OpcUa, _) => "nothing for an OPC UA device",
         }
@@ -398,7 +410,14 @@ impl Key {
         format!("{}.{}", self.section.path(), self.name)
     }
 
-    /// The only family that it is for; `None` when it is for every device.
+    /// The families that it is for, as a person would say it.
+    #[must_use]
+    pub fn nouns(&self) -> String {
+        let nouns: Vec<&str> = self.families.iter().map(|family| family.noun()).collect();
+        nouns.join(" and ")
+    }
+
+    /// The only family that it is for; `None` when it is for several.
     #[must_use]
     pub const fn only(&self) -> Option<Family> {
         match self.families {
@@ -454,7 +473,7 @@ pub(super) const NODES: &str = "\"nsu=URI;s=NAME\", also with i=, g= or b=, or a
 pub const VARIABLE_PREFIX: &str = "TIDEGATE_CFG_";
 
 /// What a profile does not say: each of these is a device's own.
-const NOT_IN_A_PROFILE: [&str; 5] = ["name", "address", "unit", "base-path", "profile"];
+const NOT_IN_A_PROFILE: [&str; 6] = ["name", "address", "unit", "base-path", "profile", "subjects"];
 
 /// The rows of one section, in the order of the reference.
 pub fn of(section: Section) -> impl Iterator<Item = &'static Key> {

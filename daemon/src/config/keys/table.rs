@@ -13,10 +13,6 @@ const fn word(name: &'static str, doc: &'static str) -> Word {
     Word { name, doc, built: true }
 }
 
-const fn planned(name: &'static str, doc: &'static str) -> Word {
-    Word { name, doc, built: false }
-}
-
 /// A row whose change needs a restart.
 const fn fixed(
     section: Section,
@@ -51,6 +47,48 @@ const fn device(
         section,
         name,
         families: &Family::ALL,
+        kind,
+        default,
+        reload: Reload::Device,
+        doc,
+        example,
+    }
+}
+
+/// The same for devices that are asked.
+const fn asked(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        families: &Family::ASKED,
+        kind,
+        default,
+        reload: Reload::Device,
+        doc,
+        example,
+    }
+}
+
+/// The same for messages of local applications alone.
+const fn nats(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    example: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        families: &[Family::Nats],
         kind,
         default,
         reload: Reload::Device,
@@ -424,7 +462,7 @@ pub const KEYS: &[Key] = &[
         Section::Query,
         "max-part-bytes",
         // A row is at most a frame of 64 KiB, written as JSON; nats-server takes 1 MiB.
-        Kind::Size { min: 64 << 10, max: 960 << 10 },
+        Kind::Size { min: 128 << 10, max: 960 << 10 },
         Default::Text("512 KiB"),
         r#""256 KiB""#,
         "The largest message of an answer. One that is asked for part by part comes in parts of \
@@ -583,13 +621,13 @@ pub const KEYS: &[Key] = &[
                 "RTU frames over TCP, through a serial server that does not translate",
             ),
             word("opcua", "OPC UA, binary over TCP"),
-            planned("nats", "what local applications publish"),
+            word("nats", "messages that local applications publish at the leaf, on `subjects`"),
         ]),
         Default::Required,
         r#""modbus-tcp""#,
         "What the device speaks. May stand in the profile.",
     ),
-    device(
+    asked(
         Section::Device,
         "address",
         Kind::DeviceAddress,
@@ -609,7 +647,7 @@ pub const KEYS: &[Key] = &[
         "The unit (slave) address behind the endpoint. Over RTU 1 to 247: 0 is the broadcast that \
          nobody answers, and 255 exists over TCP only.",
     ),
-    device(
+    asked(
         Section::Device,
         "poll-every-ms",
         Kind::Millis { min: 10, max: DAY_MS },
@@ -618,7 +656,7 @@ pub const KEYS: &[Key] = &[
         "The poll interval. A slot that passes unused is counted as a loss, never made up for. For \
          `opcua` the sampling interval that the server is asked for.",
     ),
-    device(
+    asked(
         Section::Device,
         "timeout-ms",
         Kind::Millis { min: 10, max: 60_000 },
@@ -630,7 +668,7 @@ pub const KEYS: &[Key] = &[
          most 1000, so that a lost device shows as bad within two polls. On a serial port the time \
          that the bytes take on the line comes on top.",
     ),
-    device(
+    asked(
         Section::Device,
         "retry-after-ms",
         Kind::Millis { min: 10, max: 3_600_000 },
@@ -639,7 +677,7 @@ pub const KEYS: &[Key] = &[
         "The wait before the first new attempt after the connection was lost; it doubles, with \
          jitter, up to `retry-at-most-ms`.",
     ),
-    device(
+    asked(
         Section::Device,
         "retry-at-most-ms",
         Kind::Millis { min: 10, max: 3_600_000 },
@@ -707,7 +745,7 @@ pub const KEYS: &[Key] = &[
         "Registers or bits that must never be read, not even along with others, counted like the \
          tags' addresses.",
     ),
-    device(
+    asked(
         Section::Device,
         "profile",
         Kind::Name { max: 63 },
@@ -715,7 +753,7 @@ pub const KEYS: &[Key] = &[
         r#""drive""#,
         "The `[[profile]]` whose keys and tags this device takes over.",
     ),
-    device(
+    asked(
         Section::Device,
         "tag-list",
         Kind::Path,
@@ -948,6 +986,137 @@ pub const KEYS: &[Key] = &[
         Default::Integer(1),
         "2",
         "Connections at the same time to one endpoint. A serial port has one.",
+    ),
+    nats(
+        Section::Device,
+        "subjects",
+        Kind::Subjects,
+        Default::Required,
+        r#"["fleet.prod.veh.VID-001.state.>"]"#,
+        "Where local applications publish. Each message is recorded under the path of its subject \
+         below `base-path`, and answered once it is on the disk; see `docs/ingest.md`. New subjects \
+         need a restart, because the leaf must permit them.",
+    ),
+    nats(
+        Section::Device,
+        "skip-parts",
+        Kind::Integer { min: 0, max: 16 },
+        Default::Integer(0),
+        "4",
+        "How many parts at the beginning of a subject are left out of the path. They must be the \
+         same in all `subjects`.",
+    ),
+    nats(
+        Section::Device,
+        "payload",
+        Kind::Word(&[
+            word("auto", "JSON where it is JSON, else opaque bytes"),
+            word("bytes", "always opaque bytes"),
+        ]),
+        Default::Text("auto"),
+        r#""bytes""#,
+        "What is read of payloads.",
+    ),
+    nats(
+        Section::Device,
+        "split",
+        Kind::Flag,
+        Default::Flag(false),
+        "true",
+        "Each member of a JSON object is a tag of its own, below the subject's path. An object that \
+         cannot be split is one value.",
+    ),
+    nats(
+        Section::Device,
+        "id-field",
+        Kind::Text { max: 128 },
+        Default::Unset("the header `Nats-Msg-Id` alone identifies a message"),
+        r#""id""#,
+        "The member of a JSON object that identifies the message. What came before is answered \
+         again, and recorded once.",
+    ),
+    nats(
+        Section::Device,
+        "time-field",
+        Kind::Text { max: 128 },
+        Default::Unset("the header `Tidegate-Time` alone says when a value arose"),
+        r#""ts""#,
+        "The member of a JSON object that says when its value arose: a time with its zone, or \
+         milliseconds since 1970.",
+    ),
+    nats(
+        Section::Device,
+        "value-field",
+        Kind::Text { max: 128 },
+        Default::Unset("the whole payload"),
+        r#""data""#,
+        "The member of a JSON object that is the value.",
+    ),
+    nats(
+        Section::Device,
+        "max-payload",
+        Kind::Size { min: 1, max: 48 * 1024 },
+        Default::Text("16 KiB"),
+        r#""4 KiB""#,
+        "The largest payload; a larger message is refused.",
+    ),
+    nats(
+        Section::Device,
+        "max-subjects",
+        Kind::Integer { min: 1, max: 10_000 },
+        Default::Integer(1000),
+        "200",
+        "The most tags that are made of subjects and members. Messages that would need more are \
+         refused.",
+    ),
+    nats(
+        Section::Device,
+        "max-waiting",
+        Kind::Integer { min: 16, max: 65_536 },
+        Default::Integer(4096),
+        "512",
+        "The most messages that wait for the disk.",
+    ),
+    nats(
+        Section::Device,
+        "when-full",
+        Kind::Word(&[
+            word(
+                "refuse",
+                "whoever asked for an answer is told `busy` and tries again; what nobody waits for \
+                 is lost, and a loss record names it",
+            ),
+            word("drop", "it is lost, answer or not, and a loss record names it"),
+        ]),
+        Default::Text("refuse"),
+        r#""refuse""#,
+        "What happens to messages when more than `max-waiting` wait.",
+    ),
+    nats(
+        Section::Device,
+        "remember-ids",
+        Kind::Integer { min: 0, max: 100_000 },
+        Default::Integer(10_000),
+        "10000",
+        "How many identifiers of messages are remembered, so that a repeat is not recorded twice; 0 \
+         is none.",
+    ),
+    nats(
+        Section::Device,
+        "remember-for-ms",
+        Kind::Millis { min: 0, max: 7 * DAY_MS },
+        Default::Integer(3_600_000),
+        "3600000",
+        "How far back from the end of the record identifiers are looked for at a start.",
+    ),
+    nats(
+        Section::Device,
+        "answer-within-ms",
+        Kind::Millis { min: 0, max: 5000 },
+        Default::Integer(200),
+        "200",
+        "How long a message that asks for an answer may wait for others before all of them are \
+         written to the disk together. Shorter wears flash more.",
     ),
     modbus(
         Section::DeviceTls,

@@ -63,6 +63,8 @@ pub fn write(device: &Device, base: &TagPath) -> Vec<u8> {
     let spec = match &device.driver {
         Driver::Modbus(spec) => spec,
         Driver::OpcUa(spec) => return nodes(spec, device, base),
+        // Whatever comes makes its tags.
+        Driver::Nats(_) => return b"path,address\n".to_vec(),
     };
     let mut allowed = vec![false; device.tags.len()];
     // Which tags were allowed to overlap is not kept; those that do must have been.

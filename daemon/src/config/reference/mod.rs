@@ -68,6 +68,8 @@ fn doc_words(key: &Key) -> String {
             format!("{} For Modbus only.", key.doc)
         }
         Some(Family::OpcUa) => format!("{} For `opcua` only.", key.doc),
+        Some(Family::Nats) => format!("{} For `nats` only.", key.doc),
+        None if key.families == Family::ASKED => format!("{} Not for `nats`.", key.doc),
         Some(Family::Modbus) | None => key.doc.to_owned(),
     }
 }
@@ -96,7 +98,7 @@ fn sample(section: Section) -> String {
         out.push_str(BEHIND_A_PROXY);
     }
     if section == Section::Device {
-        out = format!("{out}\n{apart}\n{OPCUA_DEVICE}");
+        out = format!("{out}\n{apart}\n{OPCUA_DEVICE}\n{NATS_DEVICE}");
     }
     if section == Section::Tag {
         out.push_str(OTHER_TAGS);
@@ -146,6 +148,24 @@ max-items = 100
 [[device.tag]]
 path = "axis-1/position"
 address = "nsu=urn:press;s=Axis1.Position"
+"#;
+
+const NATS_DEVICE: &str = r#"[[device]]
+name = "vehicle"
+protocol = "nats"
+subjects = ["fleet.prod.veh.VID-001.state.>"]
+base-path = "Fleet/VID-001"
+skip-parts = 4
+id-field = "id"
+time-field = "ts"
+value-field = "data"
+split = true
+max-payload = "4 KiB"
+max-subjects = 200
+max-waiting = 512
+when-full = "refuse"
+remember-ids = 10000
+answer-within-ms = 100
 "#;
 
 const OPCUA_TAGS: &str = r#"
@@ -222,8 +242,8 @@ fn excluded_from_sample(key: &Key) -> bool {
         "rs485-delay-after-ms",
         "tag-list",
     ];
-    let opcua = key.only() == Some(Family::OpcUa);
-    opcua || key.name.starts_with("allow-") || APART.contains(&key.name)
+    let is_apart = matches!(key.only(), Some(Family::OpcUa | Family::Nats));
+    is_apart || key.name.starts_with("allow-") || APART.contains(&key.name)
 }
 
 #[cfg(test)]

@@ -46,10 +46,7 @@ fn device(section: Section, tag: Section, tls: Section) -> Map<String, Value> {
         let either = |names: &[&str]| -> Value {
             names.iter().map(|name| json!({ "required": [name] })).collect()
         };
-        let mut all = vec![
-            json!({ "anyOf": either(&["protocol", "profile"]) }),
-            json!({ "anyOf": either(&["tag", "tag-list", "profile"]) }),
-        ];
+        let mut all = vec![json!({ "anyOf": either(&["protocol", "profile"]) })];
         all.extend(Family::ALL.into_iter().map(only_own_keys));
         out.insert("allOf".to_owned(), Value::Array(all));
     }
@@ -76,17 +73,38 @@ fn only_own_keys(family: Family) -> Value {
     if foreign(Section::DeviceTls).len() == keys::of(Section::DeviceTls).count() {
         none.insert("tls".to_owned(), Value::Bool(false));
     }
-    none.insert("tag".to_owned(), json!({ "items": { "properties": foreign(Section::Tag) } }));
+    let tag = match family {
+        Family::Nats => Value::Bool(false),
+        Family::Modbus | Family::OpcUa => {
+            json!({ "items": { "properties": foreign(Section::Tag) } })
+        }
+    };
+    none.insert("tag".to_owned(), tag);
+    let is_own = |key: &&Key| key.default == Default::Required && key.families.contains(&family);
+    let own: Vec<&str> = keys::of(Section::Device)
+        .filter(|key| key.families != Family::ALL)
+        .filter(is_own)
+        .map(|key| key.name)
+        .collect();
+    let mut then = json!({ "properties": none, "required": own });
+    if let (Value::Object(then), true) = (&mut then, Family::ASKED.contains(&family)) {
+        let tags = json!([
+            { "required": ["tag"] }, { "required": ["tag-list"] }, { "required": ["profile"] }
+        ]);
+        then.insert("anyOf".to_owned(), tags);
+    }
     json!({
         "if": { "properties": { "protocol": { "enum": protocols } }, "required": ["protocol"] },
-        "then": { "properties": none },
+        "then": then,
     })
 }
 
 fn object(section: Section) -> Map<String, Value> {
     let properties: Map<String, Value> =
         keys::of(section).map(|key| (key.name.to_owned(), property(key))).collect();
-    let by_a_device = |key: &Key| key.section == Section::Device && key.name == "protocol";
+    let by_a_device = |key: &Key| {
+        key.section == Section::Device && (key.name == "protocol" || key.families != Family::ALL)
+    };
     let required: Vec<&str> = keys::of(section)
         .filter(|key| key.default == Default::Required && !by_a_device(key))
         .map(|key| key.name)

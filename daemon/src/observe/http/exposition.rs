@@ -213,8 +213,13 @@ impl Snapshot {
         out.gauge("journal", "Bytes used", Some(Unit::Bytes), bytes(j.bytes))?;
         out.gauge("journal_max", "Bytes it may use", Some(Unit::Bytes), bytes(j.max_bytes))?;
         out.gauge("journal_segments", "Segment files", None, bytes(j.segments))?;
+        let help = "Bytes used by sidecars of segments";
+        out.gauge("journal_sidecar", help, Some(Unit::Bytes), bytes(j.sidecar_bytes))?;
         let help = "Sequence after the last durable sample";
         out.gauge("journal_durable_seq", help, None, bytes(j.durable_seq))?;
+        let failures = [(Labels::new(), j.sidecar_failures)];
+        let help = "Sidecars not written or found damaged";
+        out.counters("journal_sidecar_failures", help, None, failures)?;
         let written = [(Labels::new(), j.written_bytes)];
         out.counters("journal_written", "Bytes written", Some(Unit::Bytes), written)?;
         let commit = j.commit_ms.map(|ms| ms / 1000.0);

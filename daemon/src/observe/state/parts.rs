@@ -101,12 +101,16 @@ pub struct JournalStatus {
     pub why: Option<String>,
     /// The epoch, as its subject writes it.
     pub epoch: String,
-    /// Bytes used by all segments.
+    /// Bytes used by all segments and their sidecars.
     pub bytes: u64,
     /// Bytes it may use.
     pub max_bytes: u64,
     /// Segments.
     pub segments: u64,
+    /// Bytes of their sidecars, which are part of `bytes`.
+    pub sidecar_bytes: u64,
+    /// Sidecars that could not be written, or were found damaged.
+    pub sidecar_failures: u64,
     /// The time of the oldest sample that is still there.
     #[serde(rename = "oldest_ms", with = "millis")]
     pub oldest: Option<Timestamp>,

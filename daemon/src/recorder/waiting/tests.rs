@@ -8,7 +8,7 @@ use tidegate_journal::{
 };
 use tidegate_record::catalog::Definition;
 use tidegate_record::samples;
-use tidegate_translator::{Sink as _, TagPath, Value, ValueKind};
+use tidegate_translator::{Sample, Sink as _, TagPath, Value, ValueKind};
 use tokio::task::JoinHandle;
 
 use super::*;

@@ -89,7 +89,12 @@ impl Writer {
             self.carrying.fork = Some((epoch, common));
             return;
         }
-        self.pack();
+        if self.awaited.is_empty() {
+            self.pack();
+        } else {
+            // Whoever waits is told of a place that stays.
+            self.commit();
+        }
         let opening: Vec<_> = self.catalog.snapshot().collect();
         let stamp = self.stamper.now(self.clock.now());
         let opening: Vec<_> = opening

@@ -70,6 +70,8 @@ impl Writer {
             journal.bytes = stats.bytes;
             journal.max_bytes = stats.max_bytes;
             journal.segments = stats.segments;
+            journal.sidecar_bytes = stats.sidecar_bytes;
+            journal.sidecar_failures = stats.sidecar_failures;
             journal.written_bytes = stats.written_bytes;
             journal.commit_ms = Some(took.as_secs_f64() * 1e3);
             journal.slowest_commit_ms = Some(slowest.as_secs_f64() * 1e3);

@@ -136,6 +136,11 @@ impl Seat {
         self.bus.exchanges(self.unit)
     }
 
+    /// Whether the unit answers, as far as is known.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.bus.units().entry(self.unit).unit.is_healthy()
+    }
+
     /// How often the unit came back after it had been given up.
     pub(crate) fn returns(&self) -> u64 {
         self.bus.units().entry(self.unit).unit.returns()

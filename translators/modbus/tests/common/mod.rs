@@ -19,8 +19,8 @@ use tidegate_modbus::{
     ModbusDevice, Order, Special, Table, TagSpec, UnitId,
 };
 use tidegate_translator::{
-    CancellationToken, Clock, Device, DeviceState, FaultReport, LossCause, Missed, Quality, Reason,
-    Sample, Sink, TagId, TagPath, Timestamp, Value,
+    CancellationToken, Clock, Device, DeviceState, FaultReport, LossCause, Missed, Quality,
+    ReadNow, Reason, Sample, Sink, TagId, TagPath, Timestamp, Value,
 };
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep};
@@ -398,6 +398,7 @@ pub struct Run {
     pub recorder: Arc<Recorder>,
     pub spec: DeviceSpec,
     since: Instant,
+    pub desk: Arc<dyn ReadNow>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -408,9 +409,10 @@ impl Run {
         let recorder = Recorder::new();
         let since = Instant::now();
         let device = device(&spec, &plc);
+        let desk = device.fresh().unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));
-        Self { plc, recorder, spec, since, stop, task }
+        Self { plc, recorder, spec, since, desk, stop, task }
     }
 
     pub fn elapsed(&self) -> Duration {

@@ -40,6 +40,8 @@ pub(crate) enum Chore {
     Republish { subscription: u32, missing: Missing, span: Span },
     /// The present values of items.
     Refresh(Vec<(usize, ReadValueId)>),
+    /// The values of items for somebody who asks.
+    Fresh(Vec<(usize, ReadValueId)>),
     /// The values of a poll group.
     Poll { group: usize, items: Vec<(usize, ReadValueId)> },
     /// What history has.
@@ -90,6 +92,10 @@ pub(crate) enum Done {
         results: Vec<Result<NotificationMessage, ServiceError>>,
     },
     Refresh {
+        places: Vec<usize>,
+        result: Result<Vec<DataValue>, ServiceError>,
+    },
+    Fresh {
         places: Vec<usize>,
         result: Result<Vec<DataValue>, ServiceError>,
     },
@@ -172,6 +178,12 @@ pub(crate) fn begin<'a>(line: &'a Line, means: &'a Means, chore: Chore) -> BoxFu
             let (places, nodes): (Vec<_>, Vec<_>) = items.into_iter().unzip();
             let result = line.read(nodes, TimestampsToReturn::Both).await;
             Done::Refresh { places, result }
+        }
+        .boxed(),
+        Chore::Fresh(items) => async move {
+            let (places, nodes): (Vec<_>, Vec<_>) = items.into_iter().unzip();
+            let result = line.read(nodes, TimestampsToReturn::Both).await;
+            Done::Fresh { places, result }
         }
         .boxed(),
         Chore::Poll { group, items } => async move {

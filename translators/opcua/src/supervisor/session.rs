@@ -9,6 +9,7 @@
 //! - Silence of the whole server turns every tag bad within five seconds, whatever is under way.
 
 mod build;
+mod fresh;
 mod gaps;
 mod intake;
 mod polls;
@@ -37,6 +38,8 @@ use crate::supervisor::chores::{Chore, Done, Gap, Span};
 use crate::types::DataTypes;
 use crate::voice::Voice;
 use crate::watchdog::{Cure, Watchdog};
+
+pub(crate) use self::fresh::Asking;
 
 /// How often the server is asked whether it is alive.
 const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
@@ -128,6 +131,7 @@ pub(crate) struct Core {
     pub(crate) spec: Arc<DeviceSpec>,
     pub(crate) ledger: Ledger,
     pub(crate) voice: Voice,
+    pub(crate) asking: Asking,
 }
 
 /// One session.
@@ -197,6 +201,7 @@ impl<'a> Session<'a> {
         };
         let (Beginning::Resumed(earlier) | Beginning::Fresh(earlier)) = &beginning;
         session.before = earlier.server_time;
+        session.core.asking.is_connected();
         match beginning {
             Beginning::Resumed(mut mirror) => {
                 for sub in &mut mirror.subs {
@@ -234,6 +239,12 @@ impl<'a> Session<'a> {
 
     /// The session is over.
     pub(crate) fn over(self) -> (Mirror, Option<End>) {
+        if let Some(end) = &self.end {
+            let text = end.why.clone();
+            let status = StatusCode::BadNotConnected.bits();
+            let why = Failure { status, reason: Reason::NotConnected, text };
+            self.core.asking.is_away(self.core.ledger.now(), why);
+        }
         if let Some(prepared) = self.end.as_ref().and(self.mirror.prepared.as_ref()) {
             let tags = prepared.wanted.iter().map(|wanted| wanted.tag);
             let status = StatusCode::BadNotConnected.bits();
@@ -394,6 +405,7 @@ impl<'a> Session<'a> {
                     }
                 }
             }
+            Done::Fresh { places, result } => self.read_is_done(&places, result, now),
             Done::Poll { group, places, result } => self.polled(group, places, result, now),
             Done::Fill { gap, span, result } => self.filled(gap, span, result, now),
             Done::Resolve { places, result } => self.resolved(&places, result, now),

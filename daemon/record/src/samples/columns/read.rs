@@ -42,7 +42,7 @@ pub(in crate::samples) fn scan(
             let Some(is_wanted) = walk.wants(tag) else { return Ok(()) };
             columns.read_times(length, &mut buffers.acquired).ok_or(damaged("times"))?;
             if is_wanted {
-                visit(&columns.run(tag, first, length, buffers)?);
+                columns.show(tag, first, length, buffers, &mut visit)?;
             } else {
                 columns.pass_over(length)?;
             }
@@ -174,15 +174,16 @@ impl<'a> Columns<'a> {
         Some(())
     }
 
-    /// The samples of a tag whose times have been read.
+    /// Shows the samples of a tag whose times have been read.
     #[inline]
-    fn run<'b>(
+    fn show(
         &mut self,
         tag: TagId,
         first: u64,
         length: usize,
-        buffers: &'b mut Buffers,
-    ) -> Result<Run<'b>, DecodeError> {
+        buffers: &mut Buffers,
+        visit: &mut impl FnMut(&Run<'_>),
+    ) -> Result<(), DecodeError> {
         let damaged = |column| DecodeError::Damaged { column };
         let Buffers { acquired, source, server, status, quality, kinds, values } = buffers;
         let acquired: &[Timestamp] = acquired;
@@ -193,7 +194,7 @@ impl<'a> Columns<'a> {
             Column::Same(kind) => self.values(kind, length, values),
             Column::Each(kinds) => self.mixed(kinds, &mut values.others),
         };
-        Ok(Run {
+        visit(&Run {
             tag,
             first,
             acquired,
@@ -202,7 +203,8 @@ impl<'a> Columns<'a> {
             status: status.ok_or(damaged("status"))?,
             quality: quality.ok_or(damaged("quality"))?,
             values: values.ok_or(damaged("values"))?,
-        })
+        });
+        Ok(())
     }
 
     /// So many values of one kind.

@@ -1,8 +1,10 @@
+use std::pin::pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures_util::FutureExt as _;
 use opcua::types::{DiagnosticInfo, ExtensionObject, MonitoredItemNotification, Variant};
-use tidegate_translator::{Clock, Missed, Sink, TagId, TagPath};
+use tidegate_translator::{Clock, FreshDesk, Missed, Sink, TagId, TagPath, fresh_desk};
 
 use super::*;
 use crate::convert::{Converter, Meaning, Types};
@@ -50,6 +52,7 @@ struct Bench {
     told: Arc<Told>,
     wall: Arc<Wall>,
     begin: Instant,
+    desk: FreshDesk,
 }
 
 fn spec() -> DeviceSpec {
@@ -105,8 +108,10 @@ impl Bench {
         let (sink, begin) = (Arc::clone(&told) as Arc<dyn Sink>, Instant::now());
         let ledger = Ledger::new("press".into(), Arc::clone(&wall) as _, Arc::clone(&sink));
         let voice = Voice::new("press".into(), sink, begin);
-        let core = Core { spec: Arc::new(spec), ledger, voice };
-        Self { core, told, wall, begin }
+        let (desk, questions) = fresh_desk();
+        let asking = Asking::new(questions);
+        let core = Core { spec: Arc::new(spec), ledger, voice, asking };
+        Self { core, told, wall, begin, desk }
     }
 }
 
@@ -414,4 +419,95 @@ fn publish_requests_stay_within_what_the_server_takes() {
     assert!(session.publish(1, begin).is_none());
     assert!(session.publish(0, begin).is_some());
     assert_eq!(session.end, None);
+}
+
+/// The places that are being read for somebody.
+fn read_now(session: &mut Session<'_>) -> Option<Vec<usize>> {
+    session.chores().into_iter().find_map(|chore| match chore {
+        Chore::Fresh(items) => Some(items.into_iter().map(|(place, _)| place).collect()),
+        _ => None,
+    })
+}
+
+fn double(value: f64) -> DataValue {
+    DataValue { value: Some(Variant::Double(value)), ..DataValue::null() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_is_read_once_for_all_and_anew_for_who_asks_later() {
+    let mut bench = Bench::new(spec());
+    let (begin, desk) = (bench.begin, bench.desk.clone());
+    let mut session = built(&mut bench.core, &[GOOD; 3], begin);
+    let deadline = Instant::now() + Duration::from_secs(9);
+    let ask = |tags: &[u32]| {
+        let desk = desk.clone();
+        let tags = tags.iter().copied().map(TagId).collect();
+        Box::pin(async move { desk.ask(tags, deadline).await })
+    };
+    let (mut first, mut second) = (ask(&[0, 2]), ask(&[2, 77]));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    session.read_fresh(begin);
+    assert_eq!(read_now(&mut session), Some(vec![0, 2]), "each item once");
+    // One read at a time: who asks now wants to know what is true now.
+    let mut third = ask(&[2]);
+    assert!((&mut third).now_or_never().is_none());
+    session.read_fresh(begin);
+    assert_eq!(read_now(&mut session), None);
+    let values = vec![
+        double(1.5),
+        DataValue { status: Some(StatusCode::BadSensorFailure), ..DataValue::null() },
+    ];
+    session.done(Done::Fresh { places: vec![0, 2], result: Ok(values) }, begin);
+    let first = first.await.read;
+    assert_eq!(first[0].sample.value, tidegate_translator::Value::F64(1.5));
+    assert_eq!(first[0].error, None);
+    assert_eq!(first[1].sample.quality.reason(), Some(Reason::SensorFailure));
+    assert!(first[1].error.as_deref().unwrap().contains("SensorFailure"), "{first:?}");
+    let second = second.await;
+    assert_eq!(second.rest, None);
+    assert!(second.read[0].error.as_deref().unwrap().contains("does not have this tag"));
+    session.read_fresh(begin);
+    assert_eq!(read_now(&mut session), Some(vec![2]));
+    session.done(Done::Fresh { places: vec![2], result: Ok(vec![double(3.0)]) }, begin);
+    assert_eq!(third.await.read[0].sample.value, tidegate_translator::Value::F64(3.0));
+    assert!(bench.told.samples.lock().unwrap().is_empty(), "none of it is a sample");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_a_server_that_is_away_is_told_why_at_once() {
+    let mut bench = Bench::new(spec());
+    let (begin, wall, desk) = (bench.begin, Arc::clone(&bench.wall), bench.desk.clone());
+    let deadline = Instant::now() + Duration::from_secs(99);
+    let why = |answer: tidegate_translator::FreshAnswer| answer.read[0].error.clone().unwrap();
+    let tags = || [TagId(0)].into_iter().collect();
+    let mut session = built(&mut bench.core, &[GOOD], begin);
+    session.tick(at(&wall, begin, 5_000));
+    session.chores();
+    let mut doubtful = pin!(desk.ask(tags(), deadline));
+    assert!(doubtful.as_mut().now_or_never().is_none());
+    session.read_fresh(at(&wall, begin, 5_000));
+    assert!(why(doubtful.await).contains("nothing is heard of the server for 5"));
+    // It is heard again, a read is under way, and then the session ends.
+    session.published(Ok(notification(1, &[])), 1, at(&wall, begin, 6_000));
+    let mut cut_off = pin!(desk.ask(tags(), deadline));
+    assert!(cut_off.as_mut().now_or_never().is_none());
+    session.read_fresh(at(&wall, begin, 6_000));
+    assert_eq!(read_now(&mut session), Some(vec![0]));
+    session.leave("the server closed the connection".to_owned(), true);
+    let (mirror, _) = session.over();
+    assert!(why(cut_off.await).contains("closed the connection"));
+    let mut away = pin!(desk.ask(tags(), deadline));
+    assert!(away.as_mut().now_or_never().is_none());
+    bench.core.asking.refuse(Timestamp(1));
+    assert!(why(away.await).contains("closed the connection"));
+    // The next session reads as if nothing had been.
+    let mut session =
+        Session::new(&mut bench.core, Beginning::Resumed(mirror), at(&wall, begin, 7_000));
+    session.chores();
+    let mut back = pin!(desk.ask(tags(), deadline));
+    assert!(back.as_mut().now_or_never().is_none());
+    session.read_fresh(at(&wall, begin, 7_000));
+    assert_eq!(read_now(&mut session), Some(vec![0]));
+    session.done(Done::Fresh { places: vec![0], result: Ok(vec![double(7.0)]) }, begin);
+    assert_eq!(back.await.read[0].error, None);
 }
