@@ -14,17 +14,16 @@ use crate::hubread::{Access, AccessError, READER_STREAM};
 use crate::names::{GatewayId, Name};
 use crate::subjects;
 
+/// The leaf of this machine, where nobody names another server.
+const OWN_LEAF: &str = "nats://127.0.0.1:4222";
+
 /// Options to reach a leaf or a hub.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReachArgs {
-    /// Where to ask: the gateway's own leaf, or a hub's client address
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TIDEGATE_SERVER",
-        default_value = "nats://127.0.0.1:4222"
-    )]
-    pub server: String,
+    /// Where to ask: a gateway's leaf or a hub's client address; nats://127.0.0.1:4222, the leaf of
+    /// this machine, otherwise
+    #[arg(long, value_name = "URL", env = "TIDEGATE_SERVER")]
+    pub server: Option<String>,
     /// Credentials file of the reading user
     #[arg(long, value_name = "FILE")]
     pub creds: Option<PathBuf>,
@@ -44,7 +43,7 @@ pub struct ReachArgs {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub key: Option<PathBuf>,
     /// A context of the nats command line, by name
-    #[arg(long, value_name = "NAME", conflicts_with = "server")]
+    #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
     /// The stream that collects frames at the hub
     #[arg(long, value_name = "NAME", default_value = READER_STREAM, value_parser = |name: &str| Name::new(name))]
@@ -56,7 +55,10 @@ impl ReachArgs {
     #[must_use]
     pub fn access(&self) -> Access {
         Access {
-            server: self.context.is_none().then(|| self.server.clone()),
+            server: self
+                .server
+                .clone()
+                .or_else(|| self.context.is_none().then(|| OWN_LEAF.to_owned())),
             creds: self.creds.clone(),
             user: self.user.clone(),
             password_file: self.password_file.clone(),

@@ -33,7 +33,7 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// How long devices have for a fresh value, where nobody says.
 const FRESH_WITHIN: &str = "5s";
 
-/// Ask gateways for history, latest values, losses and more, from any site or at the hub
+/// Ask gateways for history, latest values and losses, from any site
 #[derive(Debug, Clone, clap::Args)]
 pub struct QueryArgs {
     /// How a leaf or a hub is reached.
@@ -68,7 +68,7 @@ pub struct QueryArgs {
     pub limit: Option<u64>,
 }
 
-/// Read values from devices now, past every cache, from any site or at the hub
+/// Read values from devices now, past every cache, from any site
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReadArgs {
     /// How a leaf or a hub is reached.
