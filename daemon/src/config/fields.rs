@@ -253,6 +253,9 @@ impl<'a> Checker<'a> {
         }
         // A profile need not say what each of its devices can say.
         let optional = section == Section::Profile && key.section == Section::Device;
+        // A device that does not say what it speaks is taken for one that is asked.
+        let is_fed = key.only() == Some(Family::Nats);
+        let optional = optional || (family.is_none() && is_fed);
         if key.default != Default::Required || fields.attempted.contains(&key.name) || optional {
             return;
         }

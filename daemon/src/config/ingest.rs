@@ -13,7 +13,7 @@ use toml_span::Value as Toml;
 
 use super::device::{Begun, Read};
 use super::fields::{Checker, Fields};
-use super::model::{Deadband, Driver, Manner, RecordMode, Tag};
+use super::model::{Deadband, Device, Driver, Manner, RecordMode, Tag};
 use super::tag::MAX_SILENCE;
 
 impl Checker<'_> {
@@ -125,6 +125,16 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Whether a message could belong to two devices, or to two subjects of one.
+pub(super) fn do_meet(devices: &[Device]) -> bool {
+    let fed = devices.iter().filter_map(Device::ingest);
+    let all: Vec<&str> = fed.flat_map(|spec| spec.subjects.iter().map(AsRef::as_ref)).collect();
+    let meets = |(at, subject): (usize, &&str)| {
+        all.iter().take(at).any(|other| Subject(subject).meets(Subject(other)))
+    };
+    all.iter().enumerate().any(meets)
 }
 
 /// What the daemon does with each tag of messages.

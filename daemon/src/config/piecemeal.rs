@@ -14,6 +14,8 @@ use toml_span::Value as Toml;
 use super::check::{Loaded, Sections};
 use super::device::{Begun, Fastest, Parts, device_of, faster, linked};
 use super::fields::{Checker, Table};
+use super::ingest::do_meet;
+use super::keys::Family;
 use super::link::Way;
 use super::list::Source;
 use super::model::Device;
@@ -109,6 +111,9 @@ pub(super) fn read(
     if let Some(open) = open {
         checker.close(open, &profiles, &mut devices)?;
     }
+    if do_meet(&devices.done) {
+        return None;
+    }
     checker.unused_profiles(&profiles);
     let links = checker.links(&devices.ways);
     if !checker.mistakes.is_empty() {
@@ -162,13 +167,16 @@ impl Checker<'_> {
     fn close(&mut self, open: Open, profiles: &[Profile<'_>], devices: &mut Devices) -> Option<()> {
         let Open { begun, mut taken } = open;
         let (paths, mut all) = (&mut devices.paths, true);
-        let known = self.more_tags(&begun, profiles, &mut |_, read| {
-            all &= taken.take(read, paths);
-        });
+        let is_fed = begun.family() == Some(Family::Nats);
+        let known = is_fed
+            || self.more_tags(&begun, profiles, &mut |_, read| {
+                all &= taken.take(read, paths);
+            });
         let Taken { parts, may_overlap, fastest } = taken;
         let each = parts.registers.iter().zip(&may_overlap).enumerate();
         let each = each.map(|(index, (spec, allowed))| (index, spec, *allowed));
-        if !known || !all || parts.count() == 0 || !meetings(each).is_empty() {
+        let has_tags = is_fed || parts.count() > 0;
+        if !known || !all || !has_tags || !meetings(each).is_empty() {
             return None;
         }
         let spec = self.device_spec(&begun, fastest)?;

@@ -448,6 +448,24 @@ security = "none"
 [[device.tag]]
 path = "x"
 address = "i=2258"
+[[device]]
+name = "vehicle"
+protocol = "nats"
+subjects = ["fleet.v1.state.>", "fleet.v1.evt.*"]
+base-path = "Fleet/V1"
+skip-parts = 2
+payload = "auto"
+split = true
+id-field = "id"
+time-field = "ts"
+value-field = "data"
+max-payload = "4 KiB"
+max-subjects = 7
+max-waiting = 16
+when-full = "drop"
+remember-ids = 5
+remember-for-ms = 1000
+answer-within-ms = 10
 [[profile]]
 name = "ovens"
 protocol = "opcua"

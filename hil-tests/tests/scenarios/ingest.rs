@@ -72,7 +72,10 @@ async fn drive(
                 done.send_replace(n);
                 n += 1;
             }
-            _ => client = connect(&server).await,
+            _ => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                client = connect(&server).await;
+            }
         }
     }
     answers

@@ -190,7 +190,6 @@ mod tests {
             package("tidegate-translator", "translators/api", &["serde"]),
             package("tidegate-modbus", "translators/modbus", &["tidegate-translator", "tokio"]),
             package("tidegate-opcua", "translators/opcua", &["tidegate-translator"]),
-            package("tidegate-ingest", "translators/nats", &["tidegate-translator"]),
             package("tidegate-journal", "daemon/journal", &["blake3"]),
             package(
                 "tidegate-record",
@@ -198,6 +197,7 @@ mod tests {
                 &["tidegate-journal", "tidegate-translator"],
             ),
             package("tidegate-uplink", "daemon/uplink", &["tidegate-journal"]),
+            package("tidegate-ingest", "translators/nats", &["tidegate-translator"]),
             package("tidegate", "daemon", &["tidegate-journal", "tidegate-modbus", "async-nats"]),
             package("tidegate-fuzz", "fuzz", &["tidegate", "tidegate-journal"]),
             package("tidegate-hil-tests", "hil-tests", &["async-nats"]),

@@ -16,6 +16,9 @@ use crate::{MAX_PARTS, Part};
 /// How deep the members of a split object may lie.
 const MAX_DEPTH: usize = 4;
 
+/// How deep a structure may be nested: readers of JSON give up at 128 or less.
+const MAX_NESTING: usize = 64;
+
 /// Whole numbers up to here are doubles exactly.
 const EXACT: u64 = 1 << 53;
 
@@ -36,7 +39,7 @@ pub(crate) fn value(text: &str) -> Option<(Value, Quality)> {
         b'n' if text == "null" => (Value::None, Quality::Bad(Reason::Unspecified)),
         b'{' | b'[' => {
             serde_json::from_str::<&RawValue>(text).ok()?;
-            (Value::Json(on_one_line(text).into()), Quality::Good)
+            (Value::Json(on_one_line(text)?.into()), Quality::Good)
         }
         b'-' | b'0'..=b'9' => number(text)?,
         _ => return None,
@@ -108,10 +111,10 @@ fn split_into(
 }
 
 /// Legal JSON without the space between its parts, and with nothing in it that ends a line for
-/// some readers.
-fn on_one_line(text: &str) -> String {
+/// some readers; `None` where it is nested deeper than they take.
+fn on_one_line(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
-    let (mut inside, mut escaped) = (false, false);
+    let (mut inside, mut escaped, mut depth) = (false, false, 0_usize);
     for c in text.chars() {
         match c {
             ' ' | '\t' | '\n' | '\r' if !inside => continue,
@@ -121,12 +124,17 @@ fn on_one_line(text: &str) -> String {
                 continue;
             }
             '"' if !escaped => inside = !inside,
+            '[' | '{' if !inside => depth += 1,
+            ']' | '}' if !inside => depth = depth.saturating_sub(1),
             _ => {}
+        }
+        if depth > MAX_NESTING {
+            return None;
         }
         escaped = inside && c == '\\' && !escaped;
         out.push(c);
     }
-    out
+    Some(out)
 }
 
 #[cfg(test)]
@@ -177,7 +185,9 @@ mod tests {
         let deep = "[".repeat(20_000) + &"]".repeat(20_000);
         assert_eq!(value(&deep), None);
         let deep = "{\"a\":".repeat(10_000) + "1" + &"}".repeat(10_000);
-        assert!(members(&deep).is_none() && value(&deep).is_none());
+        assert_eq!(value(&deep), None);
+        let most = "[".repeat(MAX_NESTING) + &"]".repeat(MAX_NESTING);
+        assert!(value(&most).is_some() && value(&format!("[{most}]")).is_none());
     }
 
     proptest! {
@@ -189,7 +199,7 @@ mod tests {
             } else {
                 json.to_string()
             };
-            let line = on_one_line(&written);
+            let line = on_one_line(&written).unwrap();
             prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), json);
             let ends = line.contains(['\n', '\r', '\u{2028}', '\u{85}']);
             prop_assert!(!ends);
