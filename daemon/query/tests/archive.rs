@@ -200,6 +200,8 @@ fn coverage_names_what_is_missing_of_the_tags_that_were_meant() {
     scan(&mut rig, 100);
     rig.lose(loss(1, &device(0), 20, 30, true));
     rig.lose(loss(1, &device(0), 20, 40, false));
+    // One that stood in a hole may be older than what is known of the same loss.
+    rig.lose(loss(1, &device(0), 20, 30, true));
     rig.lose(loss(2, &path(5), 50, 60, false));
     rig.lose(loss(3, "another", 0, 100, false));
     rig.commit();
