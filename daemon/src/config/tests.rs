@@ -279,6 +279,14 @@ send-every-ms = 500
 max-message = "128 KiB"
 backfill-limit-per-s = "1 MB"
 limit-per-s = "2 MB"
+[query]
+enabled = true
+local = "gateway"
+max-concurrent = 2
+max-waiting = 3
+max-rows = 1000
+max-seconds = 60
+max-part-bytes = "256 KiB"
 [metrics]
 listen = "[::]:9000"
 allow-remote = true
@@ -553,6 +561,16 @@ fn every_key_that_is_written_reaches_the_configuration() {
             limit: Some(2_000_000),
         }
     );
+    let query = Query {
+        enabled: true,
+        local: LocalQuestions::Gateway,
+        max_concurrent: 2,
+        max_waiting: 3,
+        max_rows: 1000,
+        max_time: Duration::from_secs(60),
+        max_part_bytes: 256 << 10,
+    };
+    assert_eq!(config.query, query);
     assert_eq!(config.metrics, Some(Metrics { listen: "[::]:9000".parse().unwrap() }));
     assert_eq!(config.control_socket, dir.join("control.sock"));
     let device = &config.devices[0];

@@ -472,6 +472,7 @@ mod tests {
         let mut plan = plan("P/g");
         let jetstream = LocalJetStream { domain: "line3".into(), max_bytes: 1 << 28 };
         plan.local.jetstream = Some(jetstream);
+        plan.questions = LocalQuestions::Gateway;
         let text = generate(&plan, &credentials()).unwrap();
         assert_eq!(text.matches("account: \"APPS\"").count(), 0);
         assert!(text.contains("APPS {") && text.contains("$JS.API.>"), "{text}");
