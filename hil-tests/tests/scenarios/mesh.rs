@@ -207,7 +207,8 @@ async fn a_plant_asks_another_one_and_hears_what_is_missing() {
     // Fresh from the device, through two links.
     let answer = at_b.ask(&family, "read", &["PlantA/Line3/Press1/tenths"]).await;
     assert_eq!(answer.status.code(), Some(0), "{}", answer.said);
-    assert_eq!(answer.rows()[0]["path"], "PlantA/Line3/Press1/tenths", "{}", answer.json);
+    let fresh = &answer.rows()[0];
+    assert_eq!((&fresh["fresh"], &fresh["q"]), (&true.into(), &"good".into()), "{fresh}");
 
     // Whoever reads slowly gets everything, and holds up nobody.
     let everything = ["PlantA/Line3", "--from", "-1h"];
