@@ -197,7 +197,7 @@ fn a_full_journal_makes_room_for_sidecars_from_what_the_hub_has() {
 fn a_journal_that_was_full_before_there_were_sidecars_makes_room_for_them() {
     let storage = SimStorage::new();
     let (mut journal, _) = Journal::open(Arc::new(storage.clone()), settings(), stamp(1)).unwrap();
-    let mut fill = |journal: &mut Journal, tags: std::ops::Range<u64>| {
+    let fill = |journal: &mut Journal, tags: std::ops::Range<u64>| {
         let mut refused = 0;
         for tag in tags {
             append(journal, tag, 7_000);
