@@ -194,6 +194,35 @@ fn a_full_journal_makes_room_for_sidecars_from_what_the_hub_has() {
 }
 
 #[test]
+fn a_journal_that_was_full_before_there_were_sidecars_makes_room_for_them() {
+    let storage = SimStorage::new();
+    let (mut journal, _) = Journal::open(Arc::new(storage.clone()), settings(), stamp(1)).unwrap();
+    let fill = |journal: &mut Journal, tags: std::ops::Range<u64>| {
+        let mut refused = 0;
+        for tag in tags {
+            append(journal, tag, 7_000);
+            let position = journal.commit().unwrap();
+            journal.acknowledge(journal.epoch(), position, b"hub").unwrap();
+            let reader = journal.reader();
+            let spans = reader.segments();
+            let newest = spans.iter().rev().nth(1).filter(|span| !span.sidecar);
+            if let Some(span) = newest.filter(|_| reader.sidecar_limit() > 0) {
+                refused += u64::from(reader.keep_sidecar(span, &content(span)).is_err());
+            }
+        }
+        refused
+    };
+    fill(&mut journal, 1..300);
+    assert_eq!(journal.stats().bytes, settings().max_bytes, "full to the last byte");
+    drop(journal);
+    let mut journal = open(&storage);
+    fill(&mut journal, 300..330);
+    let refused = fill(&mut journal, 330..500);
+    assert_eq!((refused, journal.stats().dropped_frames), (0, 0), "{:?}", journal.stats());
+    assert!(journal.stats().bytes <= settings().max_bytes);
+}
+
+#[test]
 fn without_a_hub_no_frame_goes_for_a_sidecar() {
     let storage = SimStorage::new();
     let mut with = open(&storage);
