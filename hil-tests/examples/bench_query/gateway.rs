@@ -72,6 +72,8 @@ impl Asker {
         let address = format!("127.0.0.1:{leaf_port}");
         let client = wait::until(PATIENCE, "the leaf listens", || {
             let options = ConnectOptions::new().custom_inbox_prefix(INBOX);
+            // Questions have the lowest priority: on a busy machine they wait.
+            let options = options.request_timeout(Some(PATIENCE));
             let connecting = options.connect(address.clone());
             async move { Ok(connecting.await.ok()) }
         })

@@ -1,7 +1,7 @@
 //! Questions to a gateway: frames from memory, a day of record with and without its sidecars, and
 //! the running daemon through its leaf while everything is scanned; beside SQLite.
 //!
-//! `cargo xtask bench query [-- --tags 1000 --hours 24 --json]`
+//! `cargo xtask bench query [-- --tags 1000 --hours 24 --only frames|peer|record|gateway --json]`
 //!
 //! # Invariants
 //! - A day is made by the journal and the packer themselves, in frames as the recorder makes them,
@@ -41,17 +41,26 @@ async fn main() -> anyhow::Result<()> {
     let tags = option("--tags").unwrap_or_else(|| "1000".into());
     let hours: u64 = option("--hours").map_or(Ok(24), |text| text.parse())?;
 
-    progress("frames from memory");
-    figures.add(frames(&day::say(&["frames"], None)?));
-
-    progress("an hour beside SQLite");
-    let hour = scratch.0.join("hour");
-    day::say(&["make", &tags, "3600"], Some(&hour))?;
-    let ours = day::say(&["ask", &tags], Some(&hour))?;
-    let peer = day::sqlite(&scratch.0.join("hour.db"), &tags, "3600")?;
-    figures.add(beside(&ours, peer.as_ref()));
-    std::fs::remove_dir_all(&hour)?;
-    let _ = std::fs::remove_file(scratch.0.join("hour.db"));
+    let only = option("--only");
+    let is_wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
+    if is_wanted("frames") {
+        progress("frames from memory");
+        figures.add(frames(&day::say(&["frames"], None)?));
+    }
+    if is_wanted("peer") {
+        progress("an hour beside SQLite");
+        let hour = scratch.0.join("hour");
+        day::say(&["make", &tags, "3600"], Some(&hour))?;
+        let ours = day::say(&["ask", &tags], Some(&hour))?;
+        let peer = day::sqlite(&scratch.0.join("hour.db"), &tags, "3600")?;
+        figures.add(beside(&ours, peer.as_ref()));
+        std::fs::remove_dir_all(&hour)?;
+        let _ = std::fs::remove_file(scratch.0.join("hour.db"));
+    }
+    if !is_wanted("record") && !is_wanted("gateway") {
+        figures.finish();
+        return Ok(());
+    }
 
     progress(&format!("{hours} hours of {tags} tags"));
     let gateway = scratch.0.join("gateway");
@@ -59,10 +68,13 @@ async fn main() -> anyhow::Result<()> {
     let journal = gateway.join("journal");
     let seconds = (hours * 3_600).to_string();
     let made = day::say(&["make", &tags, &seconds], Some(&journal))?;
-    let asked = day::say(&["ask", &tags], Some(&journal))?;
-    figures.add(record(&tags, hours, &made, &asked));
-
-    running(&gateway, tags.parse()?, &made, &mut figures).await?;
+    if is_wanted("record") {
+        let asked = day::say(&["ask", &tags], Some(&journal))?;
+        figures.add(record(&tags, hours, &made, &asked));
+    }
+    if is_wanted("gateway") {
+        running(&gateway, tags.parse()?, &made, &mut figures).await?;
+    }
     figures.finish();
     Ok(())
 }
@@ -223,6 +235,8 @@ async fn running(
         ]);
     }
 
+    figures.add(times);
+
     let columns = [
         "beside collection",
         "missed polls",
@@ -285,7 +299,6 @@ async fn running(
     }
     collection.note("`history` of every tag in steps of 4 min, which no sidecar has, streamed with credit to a client on the same cores");
     daemon.process.stop(PATIENCE).await?;
-    figures.add(times);
     figures.add(collection);
     Ok(())
 }
