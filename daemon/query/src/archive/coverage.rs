@@ -132,6 +132,7 @@ pub(super) fn of(range: Range, tags: &[Meant<'_>], mut missing: Vec<Missing>) ->
     Coverage {
         from: Moment(range.from).rfc3339(),
         to: Moment(range.to).rfc3339(),
+        tags: tags.len() as u64,
         share,
         gaps: missing.into_iter().map(gap).collect(),
         gaps_left_off: left_off as u64,
