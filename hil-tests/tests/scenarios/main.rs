@@ -14,6 +14,7 @@ mod fds;
 mod flapping;
 mod fleet;
 mod fork;
+mod fresh_readings;
 mod gateway_killed_often;
 mod gateway_restart;
 mod gateway_sigkill_during_outage;
