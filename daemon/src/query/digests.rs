@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
-use tidegate_query::sidecar::{Progress, Sidecars};
+use tidegate_query::sidecar::Progress;
+use tidegate_query::{Archive, PartialCause, Watch};
 
 use super::lowly;
 use crate::causes::chain;
@@ -32,23 +33,48 @@ pub(super) struct Keeping {
 ///
 /// # Errors
 /// When the system has no room for a thread.
-pub(super) fn keep(sidecars: Arc<Sidecars>) -> std::io::Result<Keeping> {
+pub(super) fn keep(archive: Arc<Archive>) -> std::io::Result<Keeping> {
     let (ends, end) = sync_channel(1);
-    lowly::spawn("digests", lowly::LAST, move || work(&sidecars, &end))?;
+    lowly::spawn("digests", lowly::LAST, move || work(&archive, &End(end)))?;
     Ok(Keeping { _ends: ends })
 }
 
-fn work(sidecars: &Sidecars, end: &Receiver<()>) {
-    let mut pause = EVERY;
-    while end.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-        let mut goes_on = || end.try_recv() != Err(TryRecvError::Disconnected);
-        pause = match sidecars.advance(&mut goes_on) {
+fn work(archive: &Archive, end: &End) {
+    let (mut pause, sidecars) = (EVERY, archive.sidecars());
+    while end.0.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        pause = match sidecars.advance(&mut || !end.is_here()) {
             Ok(Progress::More) => PAUSE,
-            Ok(Progress::Done) => EVERY,
+            Ok(Progress::Done) => {
+                // What it cannot read now, the next question reads, or says why not.
+                if let Err(refusal) = archive.keep_up(end) {
+                    tracing::debug!("losses and names were not read ahead: {refusal}");
+                }
+                EVERY
+            }
             Err(error) => {
                 tracing::debug!("no digest of the record: {}", chain(&error));
                 AFTER_FAILURE
             }
         };
+    }
+}
+
+/// The end of the service.
+struct End(Receiver<()>);
+
+impl End {
+    fn is_here(&self) -> bool {
+        self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
+}
+
+impl Watch for End {
+    /// Nothing that is read ahead depends on the present.
+    fn now(&self) -> i64 {
+        i64::MAX
+    }
+
+    fn ended(&self) -> Option<PartialCause> {
+        self.is_here().then_some(PartialCause::Cancelled)
     }
 }

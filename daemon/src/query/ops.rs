@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tidegate_query::sidecar::Sidecars;
 use tidegate_query::{
     Archive, Bounds, Code, LatestQuestion, Out, Page, PartialCause, Question, ReadQuestion,
     Refusal, Row, Source, Summary, Watch,
@@ -39,7 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Everything that questions are answered from.
 pub(super) struct Ops {
     sources: Sources,
-    archive: Archive,
+    archive: Arc<Archive>,
     bounds: Bounds,
     glance: Mutex<Option<(Instant, Arc<StatusReport>)>>,
 }
@@ -47,12 +46,12 @@ pub(super) struct Ops {
 impl Ops {
     pub(super) fn new(sources: Sources, archive: Archive, max_rows: u64) -> Self {
         let bounds = Bounds { max_rows, ..Bounds::default() };
-        Self { sources, archive, bounds, glance: Mutex::default() }
+        Self { sources, archive: Arc::new(archive), bounds, glance: Mutex::default() }
     }
 
-    /// What the segments of the record hold in short.
-    pub(super) fn sidecars(&self) -> Arc<Sidecars> {
-        self.archive.sidecars()
+    /// What answers from the record.
+    pub(super) fn archive(&self) -> Arc<Archive> {
+        Arc::clone(&self.archive)
     }
 
     fn board(&self) -> &Board {

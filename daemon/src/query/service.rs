@@ -165,7 +165,7 @@ impl Service {
     pub async fn run(mut self, access: &LocalAccess, stop: CancellationToken) -> CoreResult {
         let board = Arc::clone(&self.board);
         board.update_questions(|_| {});
-        let _keeping = digests::keep(self.ops.sidecars())?;
+        let _keeping = digests::keep(self.ops.archive())?;
         let note = move |event| {
             if matches!(event, Event::SlowConsumer(_)) {
                 board.counters.questions_overflow.one();

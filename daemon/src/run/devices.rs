@@ -146,6 +146,8 @@ impl Devices {
                 })
             }
             Driver::Nats(spec) => {
+                // Nobody can be asked; a device of this name may have been of another kind before.
+                fresh.remove(device.name());
                 let (spec, make) = (Arc::clone(spec), Arc::clone(&self.feed));
                 let book = DeviceBook::new(Arc::clone(&self.roster), device.driver.clone());
                 let book: Arc<dyn TagBook> = Arc::new(book);
