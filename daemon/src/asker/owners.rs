@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_query::Pattern;
+use tidegate_query::{Op, Part, Pattern};
 
 use super::conversation::MAX_OWNERS;
 use super::reach::{Asker, AskerError, Place};
 use crate::hub::{Directory, RecordReader};
 use crate::names::GatewayId;
+use crate::observe::state::LinkStatus;
 use crate::subjects;
 
 /// How long the hub has for its directory: a satellite's round trip several times over.
@@ -78,13 +79,12 @@ impl Asker {
                 known.extend(listed.filter_map(|it| Some((it.gateway()?, it.prefixes.clone()))));
             }
             None => {
-                owners.incomplete = true;
-                owners.notes.push(match &self.place {
-                    Place::Leaf(own) => format!(
-                        "the hub's directory of gateways cannot be read from the leaf of {own} (the hub is away, or it may ask nobody)"
-                    ),
-                    Place::Hub(_) => "the hub has no directory of gateways; write it with tidegate hub apply --streams".to_owned(),
-                });
+                let note = match &self.place {
+                    Place::Leaf(own) => self.without_directory(own).await,
+                    Place::Hub(_) => Some("the hub has no directory of gateways; write it with tidegate hub apply --streams".to_owned()),
+                };
+                owners.incomplete = note.is_some();
+                owners.notes.extend(note);
             }
         }
         if wanted.names_all() {
@@ -139,6 +139,32 @@ impl Asker {
         let answer = tokio::time::timeout(DIRECTORY_WITHIN, asked).await.ok()?.ok()?;
         // A direct get of what is not there has a status.
         answer.status.is_none().then(|| Directory::read(&answer.payload)).flatten()
+    }
+
+    /// What is to be said of a leaf that hears of no directory; nothing where there is no hub, because
+    /// then there is nobody else.
+    async fn without_directory(&self, own: &GatewayId) -> Option<String> {
+        #[derive(serde::Deserialize)]
+        struct Status {
+            link: LinkStatus,
+        }
+        let asked = self.client.request(self.subject(own, Op::Status), Bytes::new());
+        let answer = tokio::time::timeout(DIRECTORY_WITHIN, asked).await;
+        let part: Option<Part> = answer
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|it| serde_json::from_slice(&it.payload).ok());
+        let status: Option<Status> =
+            part.and_then(|it| serde_json::from_str(it.rows.first()?.get()).ok());
+        let why = match status.map(|status| status.link) {
+            Some(link) if !link.configured => return None,
+            Some(link) if link.hub_up => {
+                "the hub lets it ask no other gateway, or has no directory"
+            }
+            Some(_) => "the hub is away",
+            None => "the hub is away, or it may ask nobody",
+        };
+        Some(format!("only {own} is known at its leaf: {why}"))
     }
 
     /// Whose frames the hub has.

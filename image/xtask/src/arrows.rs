@@ -22,8 +22,8 @@ const ROWS: &[Row] = &[
     Row {
         package: "tidegate-translator",
         may_use: &[],
-        must_not_use: &["async-nats", "tokio"],
-        why: "the translator API is types alone, without I/O",
+        must_not_use: &["async-nats"],
+        why: "the translator API is types, and the queue between a driver and whoever asks it; no I/O",
     },
     Row {
         package: "tidegate-journal",

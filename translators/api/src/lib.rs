@@ -2,7 +2,8 @@
 //! the daemon.
 //!
 //! # Invariants
-//! - Nothing here does I/O or reads a clock; time comes in through [`Clock`].
+//! - Nothing here does I/O or reads a clock; time comes in through [`Clock`]. Of the runtime there are
+//!   queues and their deadlines alone ([`FreshDesk`]).
 //! - A translator returns futures and never spawns: only the daemon spawns and supervises.
 //! - Nothing handed to a [`Sink`] can block the caller; what the sink cannot take, it counts.
 //! - Times are never rewritten once a sample exists.

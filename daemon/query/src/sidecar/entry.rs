@@ -5,7 +5,8 @@
 //!   times, which LZ4 finds.
 //! - What is read takes no more memory than a small multiple of its bytes.
 
-use tidegate_translator::{Quality, Reason, TagId, Value};
+use tidegate_record::samples::{quality_of, quality_word};
+use tidegate_translator::{TagId, Value};
 
 use super::GRAINS;
 use super::numbers::{column, form, number, put_column, put_number};
@@ -92,7 +93,7 @@ fn put_lasts(out: &mut Vec<u8>, cells: &[(i64, Cell)], grain: i64) {
     for (slot, last) in &lasts {
         put_signed(out, last.acquired.wrapping_sub(slot.wrapping_mul(grain)));
     }
-    lasts.iter().for_each(|(_, last)| put(out, quality_word(last.quality)));
+    lasts.iter().for_each(|(_, last)| put(out, quality_word(last.quality).into()));
     let numbers: Option<Vec<Number>> =
         lasts.iter().map(|(_, last)| exact_number(&last.value)).collect();
     if let Some(numbers) = numbers {
@@ -154,26 +155,6 @@ fn value(bytes: &mut Bytes<'_>) -> Option<Value> {
         }
         form => number(bytes, form)?.value(),
     })
-}
-
-/// As in the record: the class in the two lowest bits, the reason above.
-fn quality_word(quality: Quality) -> u64 {
-    let word = |class: u64, reason: Reason| class | u64::from(reason.code()) << 2;
-    match quality {
-        Quality::Good => 0,
-        Quality::Uncertain(reason) => word(1, reason),
-        Quality::Bad(reason) => word(2, reason),
-    }
-}
-
-fn quality_of(word: u64) -> Option<Quality> {
-    let reason = Reason::from_code(u8::try_from(word >> 2).ok()?);
-    match word & 3 {
-        0 if word == 0 => Some(Quality::Good),
-        1 => Some(Quality::Uncertain(reason)),
-        2 => Some(Quality::Bad(reason)),
-        _ => None,
-    }
 }
 
 /// Reads the next tag of a piece.

@@ -105,8 +105,10 @@ fn unpack_into<'a>(body: &[u8], columns: &'a mut Vec<u8>) -> Result<&'a [u8], De
     }
 }
 
-/// Good is 0; otherwise 1 (uncertain) or 2 (bad) in the two lowest bits and the reason above.
-fn quality_word(quality: Quality) -> u16 {
+/// A quality as bodies and digests hold it: good is 0; otherwise 1 (uncertain) or 2 (bad) in the two
+/// lowest bits and the reason above.
+#[must_use]
+pub fn quality_word(quality: Quality) -> u16 {
     let word = |class: u16, reason: Reason| class | u16::from(reason.code()) << 2;
     match quality {
         Quality::Good => 0,
@@ -115,8 +117,10 @@ fn quality_word(quality: Quality) -> u16 {
     }
 }
 
-/// A reason of a later version reads as unspecified; another class is no quality.
-fn quality_of(word: u64) -> Option<Quality> {
+/// What [`quality_word`] wrote. A reason of a later version reads as unspecified; another class is no
+/// quality.
+#[must_use]
+pub fn quality_of(word: u64) -> Option<Quality> {
     let reason = Reason::from_code(u8::try_from(word >> 2).ok()?);
     match word & 3 {
         0 if word == 0 => Some(Quality::Good),

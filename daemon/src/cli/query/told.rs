@@ -110,8 +110,8 @@ fn gaps(coverage: &Coverage, err: &mut dyn Write) {
         let _ = writeln!(
             err,
             "gap: {} to {}  {}: {}{samples}{open}",
-            gap.from,
-            gap.to,
+            short(&gap.from),
+            short(&gap.to),
             tame(&gap.who),
             tame(&gap.cause)
         );
@@ -121,6 +121,11 @@ fn gaps(coverage: &Coverage, err: &mut dyn Write) {
     if more > 0 {
         let _ = writeln!(err, "gap: {more} more; --json lists them");
     }
+}
+
+/// A time to the millisecond: nobody reads nanoseconds.
+fn short(time: &str) -> String {
+    time.parse::<jiff::Timestamp>().map_or_else(|_| tame(time), |it| format!("{it:.3}"))
 }
 
 fn sentence(report: &Report) -> String {
@@ -136,8 +141,8 @@ fn sentence(report: &Report) -> String {
         text.push_str(&format!(
             "; {} of {} to {} is there",
             percent(coverage.share),
-            coverage.from,
-            coverage.to
+            short(&coverage.from),
+            short(&coverage.to)
         ));
         if there < report.owners.len() {
             text.push_str(" as far as gateways answered");
