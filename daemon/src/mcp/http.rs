@@ -9,21 +9,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::tools::Tools;
+use crate::observe::listen;
 
 /// Agents on one machine.
 const MAX_CONNECTIONS: usize = 32;
 
 /// The longest request, in bytes: a tool's arguments are a few hundred.
 const MAX_REQUEST: usize = 256 * 1024;
+
+type Service = StreamableHttpService<Tools, LocalSessionManager>;
 
 /// Where agents connect, once bound.
 #[derive(Debug)]
@@ -59,31 +62,21 @@ impl Listener {
         let sessions = Arc::new(LocalSessionManager::default());
         let service = StreamableHttpService::new(move || Ok(tools.clone()), sessions, config);
         let service = TowerToHyperService::new(service);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            let stream = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.0.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        tracing::warn!("a connection was not accepted: {error}");
-                        continue;
-                    }
-                },
-            };
-            let (service, stop) = (service.clone(), stop.clone());
-            tokio::spawn(async move {
-                let serving = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service);
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    ended = serving => if let Err(error) = ended {
-                        tracing::debug!("a connection ended: {error}");
-                    }
-                }
-                drop(place);
-            });
-        }
+        listen::serve(
+            "MCP",
+            MAX_CONNECTIONS,
+            |context| self.0.poll_accept(context).map_ok(|(stream, _)| stream),
+            |stream| converse(stream, service.clone()),
+            drop,
+            stop,
+        )
+        .await;
+    }
+}
+
+async fn converse(stream: TcpStream, service: TowerToHyperService<Service>) {
+    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+    {
+        tracing::debug!("a connection ended: {error}");
     }
 }
