@@ -14,7 +14,7 @@ mod moment;
 pub mod proof;
 mod reading;
 pub mod samples;
-mod wire;
+pub mod wire;
 
 pub use catalog::{Catalog, CatalogEntry, CatalogError, CatalogPart};
 pub use checkpoint::Checkpoint;

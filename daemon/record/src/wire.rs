@@ -1,7 +1,7 @@
 //! Variable-length integers, run lengths and a cursor that cannot run past its bytes.
 
 /// Appends an unsigned integer, seven bits a byte, lowest first.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(low_byte(value) | 0x80);
         value >>= 7;
@@ -10,7 +10,7 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends a signed integer, small magnitudes first.
-pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
+pub fn put_signed(out: &mut Vec<u8>, value: i64) {
     put_varint(out, zigzag(value));
 }
 
@@ -21,7 +21,7 @@ pub(crate) fn signed_length(value: i64) -> usize {
 }
 
 /// Appends a length or a count.
-pub(crate) fn put_length(out: &mut Vec<u8>, length: usize) {
+pub fn put_length(out: &mut Vec<u8>, length: usize) {
     put_varint(out, u64::try_from(length).unwrap_or(u64::MAX));
 }
 
@@ -50,27 +50,32 @@ const fn join_sevens(word: u64) -> u64 {
 
 /// Bytes read from the front. `None` means that they do not hold what was asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cursor<'a>(pub(crate) &'a [u8]);
+pub struct Cursor<'a>(pub &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    pub(crate) const fn is_empty(&self) -> bool {
+    /// Whether nothing is left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn byte(&mut self) -> Option<u8> {
+    /// The next byte.
+    pub fn byte(&mut self) -> Option<u8> {
         let (&first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(first)
     }
 
-    pub(crate) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+    /// The next bytes, so many.
+    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
         Some(taken)
     }
 
+    /// What [`put_varint`] wrote.
     #[inline]
-    pub(crate) fn varint(&mut self) -> Option<u64> {
+    pub fn varint(&mut self) -> Option<u64> {
         // Nearly all that is written fits one byte, and most of the rest eight.
         let (&first, rest) = self.0.split_first()?;
         if first & 0x80 == 0 {
@@ -125,8 +130,9 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
+    /// What [`put_signed`] wrote.
     #[inline]
-    pub(crate) fn signed(&mut self) -> Option<i64> {
+    pub fn signed(&mut self) -> Option<i64> {
         self.varint().map(unzigzag)
     }
 

@@ -213,9 +213,9 @@ impl Stored {
     fn piece(&self, at: usize) -> Option<Piece> {
         let (_, length) = *self.head.pieces.get(at)?;
         let unpacked = unpack(&self.bytes(self.offset(at), length)?)?;
-        let mut bytes = Bytes(&unpacked);
+        let mut bytes = Bytes::new(&unpacked);
         let mut piece: Piece = Vec::new();
-        while !bytes.0.is_empty() {
+        while !bytes.is_empty() {
             let before = piece.last().map(|(tag, track)| (*tag, track));
             let next = track(&mut bytes, before)?;
             piece.push(next);

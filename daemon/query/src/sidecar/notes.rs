@@ -46,7 +46,7 @@ pub(super) fn encode(notes: &[FrameNote]) -> Vec<u8> {
 /// The list again; `None` when it is damaged.
 pub(super) fn decode(packed: &[u8]) -> Option<Vec<FrameNote>> {
     let unpacked = unpack(packed)?;
-    let mut bytes = Bytes(&unpacked);
+    let mut bytes = Bytes::new(&unpacked);
     let count = bytes.length().filter(|count| *count <= MAX_NOTES)?;
     let numbers = bytes.column(count)?;
     let offsets = bytes.column(count)?;

@@ -218,9 +218,9 @@ proptest! {
         let numbers: Vec<Number> = values.iter().filter_map(Number::of).collect();
         let mut out = Vec::new();
         numbers::put_column(&mut out, &numbers);
-        let mut bytes = Bytes(&out);
+        let mut bytes = Bytes::new(&out);
         let read = numbers::column(&mut bytes, numbers.len()).unwrap();
-        prop_assert!(bytes.0.is_empty());
+        prop_assert!(bytes.is_empty());
         prop_assert_eq!(format!("{read:?}"), format!("{numbers:?}"));
     }
 
