@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tidegate_ingest::{Known, Window};
 use tidegate_journal::{EpochReason, FrameRef, Kind, LossRecord, ReadError, Reader, frame};
-use tidegate_record::samples::decode_frame;
+use tidegate_record::samples::{Run, Scanner, TagSet};
 use tidegate_translator::{TagId, Timestamp, Value};
 
 use crate::recorder::Place;
@@ -119,6 +119,7 @@ pub(super) fn in_the_record(
     let back = i64::try_from(back.as_nanos()).unwrap_or(i64::MAX);
     let range = (end.0.saturating_sub(back), i64::MAX);
     let mut found = std::collections::VecDeque::new();
+    let (mut scanner, tags) = (Scanner::new(), TagSet::from_iter([tag]));
     let mut resume: Option<FrameRef> = None;
     loop {
         let page = reader.overlapping(range, resume, PAGE)?;
@@ -128,12 +129,16 @@ pub(super) fn in_the_record(
                 rest = rest.get(frame.bytes.len()..).unwrap_or_default();
                 match frame.kind {
                     Kind::Samples => {
-                        // One that is damaged is told by whoever reads the record.
-                        for (seq, sample) in decode_frame(&frame).unwrap_or_default() {
-                            if let (true, Value::Text(id)) = (sample.tag == tag, sample.value) {
-                                found.push_back((id.into(), Place { epoch: batch.epoch, seq }));
+                        let ids = |run: &Run<'_>| {
+                            for (at, sample) in run.samples().enumerate() {
+                                if let Value::Text(id) = sample.value {
+                                    let place = Place { epoch: batch.epoch, seq: run.seq(at) };
+                                    found.push_back((id.into(), place));
+                                }
                             }
-                        }
+                        };
+                        // One that is damaged is told by whoever reads the record.
+                        let _ = scanner.scan(&frame, &tags, ids);
                         let beyond = found.len().saturating_sub(most);
                         found.drain(..beyond);
                     }
