@@ -6,11 +6,9 @@
 //! - At a leaf, answers are heard below the inbox of that gateway's applications: no other crosses
 //!   the hub.
 
-use std::path::PathBuf;
-
 use async_nats::Client;
 
-use crate::hubread::{Access, AccessError, READER_STREAM};
+use crate::hubread::{Access, AccessError, Login, READER_STREAM};
 use crate::names::{GatewayId, Name};
 use crate::subjects;
 
@@ -24,27 +22,9 @@ pub struct ReachArgs {
     /// this machine, otherwise
     #[arg(long, value_name = "URL", env = "TIDEGATE_SERVER")]
     pub server: Option<String>,
-    /// Credentials file of the reading user
-    #[arg(long, value_name = "FILE")]
-    pub creds: Option<PathBuf>,
-    /// User name; the password comes from --password-file
-    #[arg(long, value_name = "NAME", requires = "password_file")]
-    pub user: Option<String>,
-    /// File that holds the password alone
-    #[arg(long, value_name = "FILE", requires = "user")]
-    pub password_file: Option<PathBuf>,
-    /// Certificate authority to trust (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-    /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub cert: Option<PathBuf>,
-    /// Private key of the client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub key: Option<PathBuf>,
-    /// A context of the nats command line, by name
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
+    /// As whom.
+    #[command(flatten)]
+    pub login: Login,
     /// The stream that collects frames at the hub
     #[arg(long, value_name = "NAME", default_value = READER_STREAM, value_parser = |name: &str| Name::new(name))]
     pub stream: Name,
@@ -58,14 +38,8 @@ impl ReachArgs {
             server: self
                 .server
                 .clone()
-                .or_else(|| self.context.is_none().then(|| OWN_LEAF.to_owned())),
-            creds: self.creds.clone(),
-            user: self.user.clone(),
-            password_file: self.password_file.clone(),
-            ca: self.ca.clone(),
-            cert: self.cert.clone(),
-            key: self.key.clone(),
-            context: self.context.clone(),
+                .or_else(|| self.login.context.is_none().then(|| OWN_LEAF.to_owned())),
+            login: self.login.clone(),
             stream: self.stream.clone(),
         }
     }

@@ -13,7 +13,7 @@ use super::prove::Meter;
 use super::terminal;
 use crate::causes::chain;
 use crate::hub::RecordReader;
-use crate::hubread::{Access, DEADLINE, Progress};
+use crate::hubread::{Access, DEADLINE, Login, Progress};
 use crate::names::{GatewayId, Name};
 use crate::recorder::SystemClock;
 use crate::sheet::{self, Layout, Output, Shape, Sheet, SheetError};
@@ -304,13 +304,14 @@ async fn publish(args: &TapArgs) -> Result<(), Failure> {
     let source = source(&args.access, again).await?;
     let access = Access {
         server: target.to_server.clone(),
-        creds: target.to_creds.clone(),
-        user: None,
-        password_file: None,
-        ca: target.to_ca.clone(),
-        cert: target.to_cert.clone(),
-        key: target.to_key.clone(),
-        context: target.to_context.clone(),
+        login: Login {
+            creds: target.to_creds.clone(),
+            ca: target.to_ca.clone(),
+            cert: target.to_cert.clone(),
+            key: target.to_key.clone(),
+            context: target.to_context.clone(),
+            ..Login::default()
+        },
         stream: args.access.stream.clone(),
     };
     let failed = |error: &dyn std::error::Error| Failure::new(exit::PEER, chain(error));

@@ -24,7 +24,7 @@ use crate::cli::exit::{self, Failure};
 use crate::cli::prove::{self, ProveArgs};
 use crate::cli::terminal;
 use crate::hub::{LabError, LabHub, StreamPlan, ensure_stream, write_lab};
-use crate::hubread::{Access, AccessError};
+use crate::hubread::{Access, AccessError, Login};
 use crate::leaf::{Launcher, Search, ServerError, find_server};
 use crate::names::{GatewayId, GatewayIdError, Name, NameError};
 use crate::observe::control::Client as Control;
@@ -394,13 +394,7 @@ async fn make_stream(lab: &LabHub, url: &str) -> Result<(), DemoError> {
 fn anonymous(server: &str) -> Result<Access, NameError> {
     Ok(Access {
         server: Some(server.to_owned()),
-        creds: None,
-        user: None,
-        password_file: None,
-        ca: None,
-        cert: None,
-        key: None,
-        context: None,
+        login: Login::default(),
         stream: Name::new("TIDE")?,
     })
 }

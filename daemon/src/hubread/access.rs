@@ -19,6 +19,17 @@ pub struct Access {
     /// The hub's client address, such as nats://hub-1.example.com:4222
     #[arg(long, value_name = "URL", env = "TIDEGATE_SERVER", required_unless_present = "context")]
     pub server: Option<String>,
+    /// As whom.
+    #[command(flatten)]
+    pub login: Login,
+    /// The stream that collects frames
+    #[arg(long, value_name = "NAME", default_value = READER_STREAM, value_parser = |name: &str| Name::new(name))]
+    pub stream: Name,
+}
+
+/// As whom a command logs in, at a hub or at a leaf.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Login {
     /// Credentials file of the reading user
     #[arg(long, value_name = "FILE")]
     pub creds: Option<PathBuf>,
@@ -40,9 +51,14 @@ pub struct Access {
     /// A context of the nats command line, by name
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// The stream that collects frames
-    #[arg(long, value_name = "NAME", default_value = READER_STREAM, value_parser = |name: &str| Name::new(name))]
-    pub stream: Name,
+}
+
+impl Login {
+    /// By a certificate, to a server that this authority vouches for.
+    #[must_use]
+    pub fn by_certificate(ca: PathBuf, cert: PathBuf, key: PathBuf) -> Self {
+        Self { ca: Some(ca), cert: Some(cert), key: Some(key), ..Self::default() }
+    }
 }
 
 /// Why a hub cannot be reached.
@@ -143,12 +159,12 @@ impl Access {
         if let Some(inbox) = inbox {
             options = options.custom_inbox_prefix(inbox);
         }
-        if let Some(creds) = self.creds.clone().or_else(|| filled(&context.creds)) {
+        if let Some(creds) = self.login.creds.clone().or_else(|| filled(&context.creds)) {
             let file =
                 |source| AccessError::File { option: "--creds", path: creds.clone(), source };
             options = options.credentials_file(&creds).await.map_err(file)?;
         }
-        if let (Some(user), Some(path)) = (&self.user, &self.password_file) {
+        if let (Some(user), Some(path)) = (&self.login.user, &self.login.password_file) {
             let password = std::fs::read_to_string(path).map_err(|source| AccessError::File {
                 option: "--password-file",
                 path: path.clone(),
@@ -160,12 +176,12 @@ impl Access {
         } else if !context.user.is_empty() {
             options = options.user_and_password(context.user.clone(), context.password.clone());
         }
-        if let Some(ca) = self.ca.clone().or_else(|| filled(&context.ca)) {
+        if let Some(ca) = self.login.ca.clone().or_else(|| filled(&context.ca)) {
             readable("--ca", &ca)?;
             options = options.add_root_certificates(ca).require_tls(true);
         }
-        let cert = self.cert.clone().or_else(|| filled(&context.cert));
-        let key = self.key.clone().or_else(|| filled(&context.key));
+        let cert = self.login.cert.clone().or_else(|| filled(&context.cert));
+        let key = self.login.key.clone().or_else(|| filled(&context.key));
         if let (Some(cert), Some(key)) = (cert, key) {
             readable("--cert", &cert)?;
             readable("--key", &key)?;
@@ -176,7 +192,7 @@ impl Access {
     }
 
     fn context(&self) -> Result<Context, AccessError> {
-        let Some(name) = &self.context else { return Ok(Context::default()) };
+        let Some(name) = &self.login.context else { return Ok(Context::default()) };
         let base = std::env::var_os("XDG_CONFIG_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_nats::Client;
 
 pub(crate) use access::READER_STREAM;
-pub use access::{Access, AccessError};
+pub use access::{Access, AccessError, Login};
 
 use crate::hub::{ReadError, RecordReader, Stored};
 use crate::names::Name;

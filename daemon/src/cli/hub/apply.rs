@@ -9,7 +9,7 @@ use crate::causes::chain;
 use crate::hub::{
     HubFile, HubFolder, HubFolderError, Role, drift, ensure_stream, publish_directory,
 };
-use crate::hubread::Access;
+use crate::hubread::{Access, Login};
 
 /// Print the servers' files anew from hub.toml, and bring the streams to what it says.
 #[derive(Debug, Clone, clap::Args)]
@@ -161,13 +161,7 @@ pub(super) async fn as_admin(
     for server in servers {
         let access = Access {
             server: Some(server),
-            creds: None,
-            user: None,
-            password_file: None,
-            ca: Some(folder.ca()),
-            cert: Some(cert.clone()),
-            key: Some(key.clone()),
-            context: None,
+            login: Login::by_certificate(folder.ca(), cert.clone(), key.clone()),
             stream: admin.name.clone(),
         };
         match access.connect().await {

@@ -19,7 +19,7 @@ use crate::causes::chain;
 use crate::hub::operate::roll::Signed;
 use crate::hub::operate::{OperateError, System, Taken, digest, take_over, users};
 use crate::hub::{HubFile, HubFolder, HubNode, HubText, Role};
-use crate::hubread::Access;
+use crate::hubread::{Access, Login};
 use crate::names::Name;
 
 /// How the hub's servers are reached.
@@ -155,16 +155,9 @@ impl<'a> Reach<'a> {
         let ca = self.args.ca.clone().unwrap_or_else(|| self.folder.ca());
         let accesses: Vec<_> = servers
             .into_iter()
-            .map(|server| Access {
-                server: Some(server),
-                creds: None,
-                user: None,
-                password_file: None,
-                ca: Some(ca.clone()),
-                cert: Some(cert.clone()),
-                key: Some(key.clone()),
-                context: None,
-                stream: self.file().hub.name.clone(),
+            .map(|server| {
+                let login = Login::by_certificate(ca.clone(), cert.clone(), key.clone());
+                Access { server: Some(server), login, stream: self.file().hub.name.clone() }
             })
             .collect();
         let tries = accesses.iter().map(|access| Box::pin(access.connect()));
