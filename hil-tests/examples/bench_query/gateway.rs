@@ -78,7 +78,13 @@ impl Asker {
             async move { Ok(connecting.await.ok()) }
         })
         .await?;
-        Ok(Self(client))
+        let asker = Self(client);
+        let (here, nothing) = (&asker, &json!({}));
+        wait::until(PATIENCE, "the gateway answers", || async move {
+            Ok(here.ask("status", nothing).await.ok())
+        })
+        .await?;
+        Ok(asker)
     }
 
     /// One question with one message as its answer, and how long that took.
