@@ -29,7 +29,7 @@ use tidegate_journal::{
     Appended, Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, OpenError, Recovery,
     WriteError,
 };
-use tidegate_record::samples::{MAX_COLUMN_BYTES, Packer, Refused};
+use tidegate_record::samples::{Body, MAX_COLUMN_BYTES, Packer, Refused};
 use tidegate_translator::{Clock, LossCause, Missed, Sample, TagId, Timestamp};
 use tidegate_uplink::Cursor;
 use tokio::sync::{mpsc, watch};
@@ -272,22 +272,9 @@ impl Writer {
         }
         let mono = (since, boot_time());
         for body in &packing.bodies {
-            let stamp = self.stamper.between(body.wall, mono);
-            let draft = Draft {
-                kind: Kind::Samples,
-                codec: body.codec,
-                body: &body.bytes,
-                count: body.count,
-                stamp,
-            };
-            match self.append(&draft) {
-                Ok(_) => {
-                    self.uncommitted += u64::from(body.count);
-                }
-                Err(cause) => {
-                    let (from, to) = body.wall;
-                    self.lose(cause, Timestamp(from), Timestamp(to), u64::from(body.count));
-                }
+            if let Err(cause) = self.append_samples(body, mono) {
+                let (from, to) = body.wall;
+                self.lose(cause, Timestamp(from), Timestamp(to), u64::from(body.count));
             }
         }
         // The buffer is kept: the next frame needs as much.
@@ -313,6 +300,19 @@ impl Writer {
         let stamp = self.stamper.now(self.clock.now());
         let appended = self.append(&Draft { kind, codec: Codec::Plain, body, count: 0, stamp })?;
         self.pace.waiting(body.len(), true, self.origin.elapsed());
+        Ok(appended)
+    }
+
+    /// Appends packed samples that were captured in this range of the monotonic clock.
+    fn append_samples(
+        &mut self,
+        body: &Body,
+        mono: (Duration, Duration),
+    ) -> Result<Appended, LossCause> {
+        let stamp = self.stamper.between(body.wall, mono);
+        let (codec, count, body) = (body.codec, body.count, &body.bytes);
+        let appended = self.append(&Draft { kind: Kind::Samples, codec, body, count, stamp })?;
+        self.uncommitted += u64::from(count);
         Ok(appended)
     }
 

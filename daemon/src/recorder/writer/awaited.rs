@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use tidegate_journal::{Codec, Draft, Kind};
+use tidegate_journal::Codec;
 use tidegate_record::samples::{Body, MAX_COLUMN_BYTES, decode};
 use tidegate_translator::{LossCause, Sample, TagId};
 
@@ -93,17 +93,8 @@ impl Writer {
     }
 
     fn append_awaited(&mut self, batches: Vec<Batch>, body: &Body, since: std::time::Duration) {
-        let stamp = self.stamper.between(body.wall, (since, boot_time()));
-        let draft = Draft {
-            kind: Kind::Samples,
-            codec: body.codec,
-            body: &body.bytes,
-            count: body.count,
-            stamp,
-        };
-        match self.append(&draft) {
+        match self.append_samples(body, (since, boot_time())) {
             Ok(appended) => {
-                self.uncommitted += u64::from(body.count);
                 let epoch = self.journal.epoch();
                 let places = last_places(&batches, body);
                 for (batch, place) in batches.into_iter().zip(places) {
