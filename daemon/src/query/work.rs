@@ -176,14 +176,25 @@ mod tests {
     fn parts_come_as_far_as_credit_lasts_and_the_last_one_needs_none() {
         let running = Arc::new(running(Some(2)));
         let (sender, parts) = std::sync::mpsc::channel();
+        let (full, until_full) = std::sync::mpsc::channel();
         let other = Arc::clone(&running);
         let thread = std::thread::spawn(move || {
-            answer(&other, 512 << 10, &mut |part| sender.send(part).is_ok(), rows(9))
+            let produce = move |out: &mut Out<'_>| {
+                rows(9)(&mut |row| {
+                    let seventh = row.0.get().starts_with("[6,");
+                    if seventh && full.send(()).is_err() {
+                        return ControlFlow::Break(());
+                    }
+                    out(row)
+                })
+            };
+            answer(&other, 512 << 10, &mut |part| sender.send(part).is_ok(), produce)
         });
         let long = Duration::from_secs(60);
         assert_eq!(parts.recv_timeout(long).unwrap().rows.len(), 2);
         assert_eq!(parts.recv_timeout(long).unwrap().rows.len(), 2);
-        // The third waits; cancelled, what it holds comes with the end.
+        // The third has its two rows and waits; cancelled, what it holds comes with the end.
+        until_full.recv_timeout(long).unwrap();
         running.cancel();
         let last = parts.recv_timeout(long).unwrap();
         let summary = last.summary.unwrap();
