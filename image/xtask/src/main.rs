@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask setup | demo | test | bench | fuzz | long`.
+//! The project's own commands: `cargo xtask setup | demo | test | bench | fuzz | long`, and what makes
+//! packages and images: `cross | deb | units | appliance | image | deps`.
 //!
 //! # Invariants
 //! - Everything fetched lands under the target directory, pinned by version and SHA-256.
@@ -8,11 +9,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod appliance;
+mod arch;
 mod arrows;
 mod checks;
+mod cross;
+mod deb;
 mod debian;
+mod deps;
 mod faketime;
 mod fuzz;
+mod image;
 mod measure;
 mod nats;
 mod npm;
@@ -21,6 +28,7 @@ mod pins;
 mod python;
 mod shell;
 mod skips;
+mod units;
 mod workspace;
 
 use workspace::Workspace;
@@ -60,6 +68,18 @@ enum Task {
     Fuzz(fuzz::FuzzArgs),
     /// The tests again with twenty times the cases and longer outages
     Long,
+    /// Build the gateway's and the tools' programs for one architecture
+    Cross(cross::CrossArgs),
+    /// Pack both Debian packages for one architecture
+    Deb(deb::DebArgs),
+    /// Check the systemd units and how far they are locked up
+    Units,
+    /// The packages built, checked, and lived through in a booted container
+    Appliance(appliance::ApplianceArgs),
+    /// Build a flashable image and its signed update
+    Image(image::ImageArgs),
+    /// Check the licences and known vulnerabilities of everything that is built in
+    Deps,
 }
 
 fn main() -> ExitCode {
@@ -83,6 +103,12 @@ fn run(task: Task) -> anyhow::Result<()> {
         }
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
         Task::Long => checks::long(&workspace),
+        Task::Cross(args) => cross::run(&workspace, &args),
+        Task::Deb(args) => deb::run(&workspace, &args),
+        Task::Units => units::run(&workspace),
+        Task::Appliance(args) => appliance::run(&workspace, &args),
+        Task::Image(args) => image::run(&workspace, &args),
+        Task::Deps => deps::run(&workspace),
     }
 }
 

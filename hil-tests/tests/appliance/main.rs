@@ -1,0 +1,2 @@
+//! The installed product: packages in a booted container (`container`), images in an emulated machine
+//! (`machine`). Run by `cargo xtask appliance` and `cargo xtask long`, never by `cargo xtask test`.
