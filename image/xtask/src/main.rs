@@ -18,6 +18,7 @@ mod deb;
 mod debian;
 mod deps;
 mod faketime;
+mod figures;
 mod fuzz;
 mod image;
 mod measure;
