@@ -31,7 +31,8 @@ pub(super) fn check(texts: &Texts) -> Vec<String> {
     for (name, text) in texts.iter().filter(|(name, _)| is_unit(name)) {
         for folder in named_folders(text) {
             if !made.contains(folder) && !GIVEN.contains(&folder) {
-                wrong.push(format!("{name} needs {folder}, and tidegate.tmpfiles does not make it"));
+                wrong
+                    .push(format!("{name} needs {folder}, and tidegate.tmpfiles does not make it"));
             }
         }
         if !name.ends_with(".service") {
@@ -39,7 +40,8 @@ pub(super) fn check(texts: &Texts) -> Vec<String> {
         }
         for user in values(text, "User") {
             if !users.contains(user) {
-                wrong.push(format!("{name} runs as {user}, and tidegate.sysusers does not make it"));
+                wrong
+                    .push(format!("{name} runs as {user}, and tidegate.sysusers does not make it"));
             }
         }
         if values(text, "User").next().is_none() {
@@ -96,9 +98,7 @@ fn named_folders(text: &str) -> impl Iterator<Item = &str> {
 
 fn rows<'t>(texts: &'t Texts, file: &str) -> impl Iterator<Item = Vec<&'t str>> {
     let text = texts.get(file).map_or("", String::as_str);
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| line.split_whitespace().collect())
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_whitespace().collect())
 }
 
 fn made_folders(texts: &Texts) -> BTreeSet<&str> {

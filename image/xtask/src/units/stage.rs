@@ -16,13 +16,8 @@ pub(super) const FOLDER: &str = "systemd";
 const INSTALLED: &str = "usr/lib/systemd/system";
 
 /// Programs that the units start.
-const PROGRAMS: [&str; 5] = [
-    "usr/bin/tidegate",
-    "usr/lib/tidegate/nats-server",
-    "bin/kill",
-    "bin/rm",
-    "bin/systemctl",
-];
+const PROGRAMS: [&str; 5] =
+    ["usr/bin/tidegate", "usr/lib/tidegate/nats-server", "bin/kill", "bin/rm", "bin/systemctl"];
 
 /// systemd's own units that ours name, or that it names for them.
 const AROUND: [&str; 9] = [
@@ -94,8 +89,8 @@ pub(super) fn read(workspace: &Path) -> anyhow::Result<Texts> {
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("{FOLDER}/{name} is not readable"))?;
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("{FOLDER}/{name} is not readable"))?;
         texts.insert(name, text);
     }
     Ok(texts)
