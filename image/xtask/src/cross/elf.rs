@@ -97,6 +97,7 @@ impl<'a> File<'a> {
         let (each, count) = (file.number(shape, 2)?, file.number(shape + 2, 2)?);
         for index in 0..count {
             let start = table.checked_add(each.checked_mul(index)?)?;
+            bytes.get(..usize::try_from(start.checked_add(each)?).ok()?)?;
             let section = file.section(start)?;
             file.sections.push(section);
         }
