@@ -50,6 +50,7 @@ pub mod planned;
 pub mod plc;
 pub mod proxy;
 pub mod reader;
+pub mod report;
 mod rig;
 pub mod server;
 pub mod stream;
