@@ -28,6 +28,7 @@
 //! - `tidegate hub init …` and `tidegate hub apply …`: see [`planned`].
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
+pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod consumer;
@@ -45,8 +46,10 @@ pub mod net;
 pub mod opcua;
 pub mod operator;
 pub mod oracle;
+pub mod outpost;
 pub mod papers;
 pub mod peers;
+pub mod pilot;
 pub mod planned;
 pub mod plc;
 pub mod proxy;
@@ -54,6 +57,7 @@ pub mod reader;
 mod rig;
 pub mod server;
 pub mod stream;
+pub mod system;
 pub mod tools;
 pub mod unruly;
 pub mod vitals;

@@ -297,7 +297,7 @@ fn arguments(parts: &Parts, folder: &Path) -> Vec<String> {
         "-blockdev",
         &format!("driver=qcow2,node-name=disk,file.driver=file,file.filename={disk}"),
     ]);
-    say(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+    say(&["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
     let mut net = "user,id=net,restrict=on".to_owned();
     for port in &parts.ports {
         net.push_str(&format!(",guestfwd=tcp:{RIG}:{port}-cmd:socat - TCP:127.0.0.1:{port}"));
