@@ -18,6 +18,7 @@ mod deb;
 mod debian;
 mod deps;
 mod faketime;
+mod figures;
 mod fuzz;
 mod image;
 mod measure;
@@ -26,6 +27,7 @@ mod npm;
 mod peers;
 mod pins;
 mod python;
+mod release;
 mod shell;
 mod skips;
 mod units;
@@ -66,8 +68,14 @@ enum Task {
     },
     /// Fuzz the readers of foreign bytes, guided by coverage (needs cargo-fuzz and nightly)
     Fuzz(fuzz::FuzzArgs),
-    /// The tests again with twenty times the cases and longer outages
-    Long,
+    /// What takes hours: the tests with twenty times the cases and longer outages, a whole release
+    Long {
+        /// One part alone
+        part: Option<Long>,
+        /// Only when something that a release is made of has changed since its report
+        #[arg(long)]
+        if_changed: bool,
+    },
     /// Build the gateway's and the tools' programs for one architecture
     Cross(cross::CrossArgs),
     /// Pack both Debian packages for one architecture
@@ -80,6 +88,15 @@ enum Task {
     Image(image::ImageArgs),
     /// Check the licences and known vulnerabilities of everything that is built in
     Deps,
+}
+
+/// The parts of what takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Long {
+    /// The tests with twenty times the cases and longer outages
+    Tests,
+    /// Programs, packages and images for every architecture, tried in emulated machines
+    Release,
 }
 
 fn main() -> ExitCode {
@@ -102,7 +119,15 @@ fn run(task: Task) -> anyhow::Result<()> {
             measure::bench(&workspace, name.as_deref(), json, &args)
         }
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
-        Task::Long => checks::long(&workspace),
+        Task::Long { part, if_changed } => {
+            if part != Some(Long::Release) {
+                checks::long(&workspace)?;
+            }
+            if part != Some(Long::Tests) {
+                release::run(&workspace, if_changed)?;
+            }
+            Ok(())
+        }
         Task::Cross(args) => cross::run(&workspace, &args),
         Task::Deb(args) => deb::run(&workspace, &args),
         Task::Units => units::run(&workspace),

@@ -1,0 +1,34 @@
+//! A whole release: programs, packages and images for every architecture, the images lived through in
+//! emulated machines, and a report of it that is committed.
+//!
+//! # Invariants
+//! - The report names the inputs by their hash: one that speaks of others is not believed.
+//! - Nothing is written before everything has passed.
+
+mod inputs;
+mod report;
+
+use anyhow::Context as _;
+
+use crate::shell;
+use crate::workspace::Workspace;
+
+/// Makes a release and writes its report; with `if_changed` only when something of it changed.
+pub(crate) fn run(workspace: &Workspace, if_changed: bool) -> anyhow::Result<()> {
+    let place = workspace.root.join(report::PLACE);
+    let inputs = inputs::hash(&workspace.root)?;
+    if if_changed {
+        let written = std::fs::read_to_string(&place).unwrap_or_default();
+        if report::inputs_of(&written) == Some(&inputs) {
+            shell::say(&format!("nothing of a release has changed since {}", report::PLACE));
+            return Ok(());
+        }
+        shell::say(&format!("a release would be another one than that of {}", report::PLACE));
+    }
+    let lines = workspace.target.join("appliance/scenarios.jsonl");
+    let scenarios = std::fs::read_to_string(&lines).unwrap_or_default();
+    let scenarios = report::scenarios(&scenarios)?;
+    let date = shell::ask(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]));
+    let text = report::write(&date.unwrap_or_default(), &inputs, &[], &scenarios);
+    std::fs::write(&place, text).with_context(|| format!("write {}", place.display()))
+}
