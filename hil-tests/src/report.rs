@@ -87,7 +87,11 @@ mod tests {
     fn a_scenario_that_panics_leaves_its_line_beside_those_before() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("report.jsonl");
-        let of = |scenario: &str| Report { file: Some(file.clone()), ..Report::of(scenario) };
+        let of = |scenario: &str| {
+            let mut report = Report::of(scenario);
+            report.file = Some(file.clone());
+            report
+        };
         drop(of("good"));
         let failing = of("bad");
         let ended = std::thread::spawn(move || {
