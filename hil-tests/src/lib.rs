@@ -29,6 +29,7 @@
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
 pub mod authority;
+pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod consumer;
@@ -43,12 +44,15 @@ pub mod gateway;
 pub mod golden;
 pub mod hub;
 pub mod installed;
+pub mod machine;
 pub mod net;
 pub mod opcua;
 pub mod operator;
 pub mod oracle;
+pub mod outpost;
 pub mod papers;
 pub mod peers;
+pub mod pilot;
 pub mod planned;
 pub mod plc;
 pub mod proxy;
@@ -57,6 +61,7 @@ pub mod report;
 mod rig;
 pub mod server;
 pub mod stream;
+pub mod system;
 pub mod tools;
 pub mod unruly;
 pub mod vitals;

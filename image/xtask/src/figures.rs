@@ -26,6 +26,11 @@ impl Figure {
         }
     }
 
+    /// Bytes that no bound is promised for.
+    pub(crate) fn bytes(what: impl Into<String>, found: u64) -> Self {
+        Self::told(what, megabytes(found))
+    }
+
     /// Something that is only told.
     pub(crate) fn told(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { what: what.into(), found: found.into(), asked: String::new(), holds: None }
