@@ -24,6 +24,22 @@ pub fn nats_server() -> anyhow::Result<PathBuf> {
     fetched.or_else(|missing| on_path.find(|program| program.exists()).ok_or(missing))
 }
 
+/// The folder with the packages and images of this machine's architecture.
+///
+/// # Errors
+/// When nothing has been built.
+pub fn appliance() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_APPLIANCE", "appliance/x86_64", "cargo xtask deb x86_64")
+}
+
+/// A root of Debian that boots in a container.
+///
+/// # Errors
+/// When it has not been made.
+pub fn debian_root() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_DEBIAN_ROOT", "tools/debian-root", "cargo xtask appliance")
+}
+
 /// A Python interpreter with pymodbus and asyncua.
 ///
 /// # Errors
