@@ -4,6 +4,7 @@
 //! the order in which a gateway would; each step is reported by itself, and ends with the oracle's
 //! judgement of everything that was polled since the first boot.
 
+mod bench;
 mod steps;
 
 use std::time::{Duration, Instant};

@@ -18,7 +18,8 @@ const UNTIL_IT_WRITES: &str = "until busctl get-property de.pengutronix.rauc / \
 
 /// From the factory to the reset, in one go.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_lives_from_its_first_boot_through_updates_and_power_cuts_to_its_reset() {
+async fn an_x86_64_gateway_lives_from_its_first_boot_through_updates_and_a_power_cut_to_its_reset()
+{
     let mut life = Life::of(Kind::X86_64).await.unwrap();
     let life = &mut life;
     first_boot(life, "image, x86-64").await;
