@@ -75,7 +75,7 @@ impl Container {
         let root = directory.join("root");
         family::copy_tree(family, base, &root)?;
         // Each has an identity of its own, made at its first boot.
-        std::fs::write(root.join("etc/machine-id"), "uninitialized\n")?;
+        std::fs::write(root.join("etc/machine-id"), "")?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             family: Arc::clone(family),

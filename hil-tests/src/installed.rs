@@ -45,20 +45,35 @@ pub fn package() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Makes the same package with another version, as the next or a former release would have it.
+/// Makes the same package with another version, as a later release would have it; one whose journal
+/// needs a reader of this version, where it is given.
 ///
 /// # Errors
 /// When the package cannot be taken apart.
-pub fn as_version(container: &Container, package: &Path, version: &str) -> anyhow::Result<PathBuf> {
+pub fn as_release(
+    gateway: &Installed,
+    package: &Path,
+    version: &str,
+    journal_needs: Option<u8>,
+) -> anyhow::Result<PathBuf> {
+    let container = &gateway.container;
     let tree = container.root().with_file_name(format!("package-{version}"));
     let changed = tree.with_extension("deb");
     let script = r#"set -e
         dpkg-deb --raw-extract "$1" "$2"
-        sed --in-place "s/^Version: .*/Version: $3/" "$2/DEBIAN/control"
+        sed -i "s/^Version: .*/Version: $3/" "$2/DEBIAN/control"
+        [ -z "$5" ] || echo "$5" > "$2/usr/share/tidegate/journal-format"
         dpkg-deb --root-owner-group -Zgzip -z1 --build "$2" "$4"
         rm -r "$2""#;
+    let needs = journal_needs.map(|needs| needs.to_string()).unwrap_or_default();
     let mut command = container.family().command("sh");
-    command.args(["-c", script, "sh"]).arg(package).arg(&tree).arg(version).arg(&changed);
+    command
+        .args(["-c", script, "sh"])
+        .arg(package)
+        .arg(&tree)
+        .arg(version)
+        .arg(&changed)
+        .arg(needs);
     let output = command.output()?;
     ensure!(output.status.success(), "dpkg-deb: {}", String::from_utf8_lossy(&output.stderr));
     Ok(changed)

@@ -23,6 +23,7 @@ pub struct Report {
     file: Option<PathBuf>,
     begun: Instant,
     figures: Vec<[String; 3]>,
+    failed: bool,
 }
 
 impl Report {
@@ -35,6 +36,7 @@ impl Report {
             file: file.map(PathBuf::from),
             begun: Instant::now(),
             figures: Vec::new(),
+            failed: false,
         }
     }
 
@@ -44,6 +46,11 @@ impl Report {
         let found = found.into();
         eprintln!("{what}: {found} {asked}");
         self.figures.push([what.to_owned(), found, asked.to_owned()]);
+    }
+
+    /// The scenario has failed, though nothing panics.
+    pub fn fail(&mut self) {
+        self.failed = true;
     }
 
     fn line(&self, passed: bool) -> Value {
@@ -60,7 +67,7 @@ impl Drop for Report {
     #[expect(clippy::print_stderr, reason = "a report that cannot be written is told of")]
     fn drop(&mut self) {
         let Some(path) = &self.file else { return };
-        let line = format!("{}\n", self.line(!std::thread::panicking()));
+        let line = format!("{}\n", self.line(!self.failed && !std::thread::panicking()));
         let file = File::options().create(true).append(true).open(path);
         if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
             eprintln!("{} cannot be written: {error}", path.display());
@@ -87,7 +94,11 @@ mod tests {
     fn a_scenario_that_panics_leaves_its_line_beside_those_before() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("report.jsonl");
-        let of = |scenario: &str| Report { file: Some(file.clone()), ..Report::of(scenario) };
+        let of = |scenario: &str| {
+            let mut report = Report::of(scenario);
+            report.file = Some(file.clone());
+            report
+        };
         drop(of("good"));
         let failing = of("bad");
         let ended = std::thread::spawn(move || {

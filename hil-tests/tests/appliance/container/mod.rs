@@ -3,7 +3,11 @@
 //! Each scenario boots a system of its own, and ends with the oracle's judgement of everything that
 //! was polled since it began.
 
+mod bad_configuration;
+mod footprint;
 mod kills;
+mod lifecycle;
+mod upgrade;
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,6 +31,7 @@ struct Stage {
     authority: Authority,
     gateway: Installed,
     report: Report,
+    is_over: bool,
     /// Last: the container's network ends with it.
     _net: Net,
 }
@@ -42,7 +47,14 @@ impl Stage {
         std::fs::create_dir_all(&place)?;
         let mut container = Container::of(&tools::debian_root()?, rig.family(), &net, &place)?;
         container.boot().await?;
-        Ok(Self { rig, authority, gateway: Installed { container }, report, _net: net })
+        Ok(Self {
+            rig,
+            authority,
+            gateway: Installed { container },
+            report,
+            is_over: false,
+            _net: net,
+        })
     }
 
     /// The package is installed, configured, enrolled with a token, and samples are at the hub.
@@ -55,11 +67,21 @@ impl Stage {
 
     /// Gives the installed gateway its configuration and a token, and waits for its samples.
     async fn commission(&self) -> anyhow::Result<()> {
+        self.commission_with(&self.configuration()?).await
+    }
+
+    /// [`Stage::commission`], with another configuration of the same gateway.
+    async fn commission_with(&self, configuration: &str) -> anyhow::Result<()> {
         self.gateway.give_credential("token", &self.authority.token(GATEWAY)?)?;
-        self.gateway.configure(&self.configuration()?)?;
+        self.gateway.configure(configuration)?;
         self.gateway.start().await?;
         let polled = self.rig.polls(5).await?;
         self.rig.hub_holds(polled, CATCH_UP).await
+    }
+
+    /// The end of a scenario that has passed.
+    fn pass(mut self) {
+        self.is_over = true;
     }
 
     /// The configuration that works.
@@ -68,7 +90,17 @@ impl Stage {
     }
 }
 
-/// Runs a scenario inside networks of its own; a failed one shows what its system has to say.
+impl Drop for Stage {
+    #[expect(clippy::print_stderr, reason = "a failed scenario shows what its system has to say")]
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.report.fail();
+            eprintln!("{}", self.gateway.container.story());
+        }
+    }
+}
+
+/// Runs a scenario inside networks of its own.
 fn staged<F>(scenario: impl FnOnce(Net) -> F + Send + 'static)
 where
     F: Future<Output = anyhow::Result<()>>,
