@@ -1,12 +1,14 @@
 //! The Tidegate daemon: configuration, supervision, recorder, live plane, uplink, leaf, and the
 //! command line over them. `ARCHITECTURE.md` has the map.
 
+pub mod appliance;
 pub mod asker;
 mod bulk;
 mod by_tag;
 pub mod causes;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod discretion;
 pub mod hub;
@@ -26,6 +28,7 @@ pub mod recorder;
 pub mod run;
 mod shared;
 pub mod sheet;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
