@@ -46,7 +46,7 @@ find "$group" -depth -type d -exec rmdir {} + 2> /dev/null || true
 mkdir "$group"
 echo $$ > "$group/cgroup.procs"
 exec systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path="$net" \
-    --machine=gateway --console=pipe --directory="$root" --boot
+    --machine=gateway --hostname=gateway --console=pipe --directory="$root" --boot
 "#;
 
 /// A system in a container.
