@@ -24,7 +24,7 @@ use anyhow::{Context as _, bail};
 
 use crate::bench::Bench;
 use crate::gateway::Gateway;
-use crate::machine::console::Console;
+use crate::machine::console::{self, Console};
 use crate::machine::disk::Stick;
 use crate::machine::{self, Machine};
 use crate::wait;
@@ -58,8 +58,8 @@ impl System {
         match self {
             Self::Process(_) => wait::SOON,
             // Firmware, boot loader, kernel and services, each instruction translated, beside
-            // other work: a minute and a half alone (2026-11-30).
-            Self::Machine(_) => Duration::from_secs(600),
+            // other work.
+            Self::Machine(_) => Duration::from_secs(900),
             Self::Bench(bench) => bench.boot_within(),
         }
     }
@@ -136,7 +136,7 @@ impl System {
         }
     }
 
-    /// Waits until it has said one of these; returns the whole line.
+    /// Waits until it has said one of these; returns the whole line, and the mark behind it.
     ///
     /// # Errors
     /// When it has not within `patience`, or has no console.
@@ -145,7 +145,7 @@ impl System {
         mark: usize,
         words: &[&str],
         patience: Duration,
-    ) -> anyhow::Result<String> {
+    ) -> anyhow::Result<(String, usize)> {
         let Self::Process(gateway) = self else {
             return self.console()?.says_since(mark, words, patience).await;
         };
@@ -153,10 +153,8 @@ impl System {
         wait::until(patience, &what, || {
             let log = gateway.log();
             async move {
-                let log = log?;
-                let mut lines = log.get(mark..).unwrap_or_default().lines();
-                let found = lines.find(|line| words.iter().any(|word| line.contains(word)));
-                Ok(found.map(str::to_owned))
+                let found = console::line_with(log?.get(mark..).unwrap_or_default(), words);
+                Ok(found.map(|(line, end)| (line, mark + end)))
             }
         })
         .await

@@ -80,6 +80,21 @@ pub fn agent() -> anyhow::Result<PathBuf> {
     find("TIDEGATE_AGENT", "tools/agent", "cargo xtask setup")
 }
 
+/// A disk or an update that emulated machines are tried with, by the image's architecture and the
+/// file's name.
+///
+/// # Errors
+/// When it has not been made.
+pub fn image(arch: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("TIDEGATE_IMAGES").filter(|named| !named.is_empty());
+    let folder = named.map_or_else(|| target().join("appliance"), PathBuf::from);
+    let file = folder.join(arch).join("machine").join(name);
+    if !file.exists() {
+        bail!("{} is missing; run: cargo xtask machine (or set TIDEGATE_IMAGES)", file.display());
+    }
+    Ok(file)
+}
+
 /// The library that gives one process another wall clock.
 ///
 /// # Errors

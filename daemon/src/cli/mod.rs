@@ -1,5 +1,6 @@
 //! The command line: arguments, and which function each command is.
 
+pub mod appliance;
 mod ask;
 pub mod backup;
 pub mod browse;
@@ -18,6 +19,7 @@ pub mod prove;
 pub mod query;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod span;
 pub mod status;
 pub mod support;
 pub mod tags;
@@ -67,6 +69,7 @@ enum Command {
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     SupportBundle(support::SupportArgs),
+    Appliance(appliance::ApplianceArgs),
     Hub(hub::HubArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::SupportBundle(args) => {
             written(with_surroundings(|with| support::support_bundle(&args, with)))
         }
+        Command::Appliance(args) => written(with_surroundings(|with| appliance::run(&args, with))),
         Command::Hub(args) => with_hub(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))

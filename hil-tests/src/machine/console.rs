@@ -88,7 +88,8 @@ impl Console {
         self.text().get(mark..).unwrap_or_default().to_owned()
     }
 
-    /// Waits until it has said one of these since a mark; returns the whole line.
+    /// Waits until it has said one of these since a mark; returns the whole line, and the mark behind
+    /// it.
     ///
     /// # Errors
     /// When it has not within `patience`; the error holds the end of what it said.
@@ -97,11 +98,11 @@ impl Console {
         mark: usize,
         words: &[&str],
         patience: Duration,
-    ) -> anyhow::Result<String> {
+    ) -> anyhow::Result<(String, usize)> {
         let what = format!("the console says {words:?}");
         let found = wait::until(patience, &what, || {
             let line = line_with(self.text().get(mark..).unwrap_or_default(), words);
-            async move { Ok(line) }
+            async move { Ok(line.map(|(line, end)| (line, mark + end))) }
         })
         .await;
         found.with_context(|| format!("it said at last: {}", tail(&self.said_since(mark))))
@@ -169,11 +170,17 @@ async fn listen(
     }
 }
 
-/// The first whole line with one of these words.
-fn line_with(text: &str, words: &[&str]) -> Option<String> {
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let found = whole.lines().find(|line| words.iter().any(|word| line.contains(word)));
-    found.map(|line| line.trim().to_owned())
+/// The first whole line with one of these words, and where it ends.
+#[must_use]
+pub fn line_with(text: &str, words: &[&str]) -> Option<(String, usize)> {
+    let mut end = 0;
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        end += line.len();
+        if words.iter().any(|word| line.contains(word)) {
+            return Some((line.trim().to_owned(), end));
+        }
+    }
+    None
 }
 
 /// What is between the marks of a command, and the code in the second one.
@@ -209,7 +216,9 @@ mod tests {
     #[test]
     fn a_line_counts_once_it_is_whole() {
         assert_eq!(line_with("a\r\nslot=A goo", &["slot="]), None);
-        assert_eq!(line_with("a\r\nslot=A good\r\n", &["x", "slot="]).unwrap(), "slot=A good");
+        let text = "a\r\nslot=A good\r\nmore\n";
+        let (line, end) = line_with(text, &["x", "slot="]).unwrap();
+        assert_eq!((line.as_str(), &text[end..]), ("slot=A good", "more\n"));
     }
 
     #[test]
@@ -235,7 +244,7 @@ mod tests {
         assert_eq!(ran.unwrap(), Ran { code: 3, printed: "one".to_owned() });
         let mark = console.mark();
         console.run("echo slot=A good", wait::SOON).await.unwrap();
-        let line = console.says_since(mark, &["slot="], wait::SOON).await.unwrap();
+        let (line, _) = console.says_since(mark, &["slot="], wait::SOON).await.unwrap();
         assert_eq!(line, "slot=A good");
         let error = console.says_since(console.mark(), &["slot="], Duration::ZERO).await;
         assert!(format!("{:#}", error.unwrap_err()).contains("the console says"));

@@ -279,7 +279,7 @@ fn arguments(parts: &Parts, folder: &Path) -> Vec<String> {
     let at = |name: &str| folder.join(name).display().to_string();
     say(parts.kind.board());
     say(&["-nodefaults", "-no-user-config", "-display", "none", "-smp", "1"]);
-    say(&["-m", &parts.memory_mib.to_string(), "-accel", "kvm", "-accel", "tcg,tb-size=256"]);
+    say(&["-m", &parts.memory_mib.to_string(), "-accel", accelerator(parts.kind)]);
     match &parts.kernel {
         Some((kernel, initrd, line)) => {
             say(&["-kernel", &kernel.display().to_string()]);
@@ -310,6 +310,15 @@ fn arguments(parts: &Parts, folder: &Path) -> Vec<String> {
     say(&["-device", "virtconsole,chardev=shell"]);
     say(&["-qmp", &format!("unix:{},server=on,wait=off", at("monitor"))]);
     all
+}
+
+/// KVM where it may be used and the processor is of that kind. It must not be asked for elsewhere: a
+/// machine that fell back from it to emulation does not get beyond its firmware (QEMU 7.2,
+/// 2026-11-30).
+fn accelerator(kind: Kind) -> &'static str {
+    let is_own = kind.word() == std::env::consts::ARCH;
+    let may = || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+    if is_own && may() { "kvm" } else { "tcg,tb-size=256" }
 }
 
 #[cfg(test)]

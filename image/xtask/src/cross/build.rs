@@ -83,8 +83,8 @@ pub(crate) fn build(
     }
     if toolchain.route == Route::Cross {
         // It sets up toolchains: those of this machine are left alone.
-        cargo.env("RUSTUP_HOME", place.target.join("cross-rustup"));
-        cargo.env("CARGO_HOME", place.target.join("cross-cargo"));
+        cargo.env("RUSTUP_HOME", place.target.join("rustup-home"));
+        cargo.env("CARGO_HOME", place.target.join("cargo-home"));
     } else {
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(place, toolchain));
         let c_flags = format!("CFLAGS_{}", arch.triple().replace('-', "_"));

@@ -105,7 +105,12 @@ impl Work<'_> {
         let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
         Place {
             root: self.workspace.root.clone(),
-            target: self.workspace.target.join("cross"),
+            // One for each compiler: neither can use what the other made.
+            target: self.workspace.target.join(match self.toolchain.route {
+                Route::Rustup => "cross-rustup",
+                Route::Debian => "cross",
+                Route::Cross => "cross-container",
+            }),
             cargo_home: home.unwrap_or_else(|| self.workspace.target.join("cargo-home")),
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn make(
     std::fs::create_dir_all(folder.join("empty"))?;
     boot_partition(build, arch, &folder)?;
     let configuration = folder.join("tidegate-cfg.img");
-    vfat(&configuration, "TIDEGATE-CFG", "7D60C0F6", size_of("tidegate-cfg"))?;
+    vfat(&configuration, "TIDEGATECFG", "7D60C0F6", size_of("tidegate-cfg"))?;
     data_partition(&folder.join("tidegate-data.img"))?;
     for (file, names) in
         [(&slot.root, ["rootfs-a", "rootfs-b"]), (&slot.boot, ["boot-a", "boot-b"])]
