@@ -33,7 +33,7 @@ const TO_BOOT: Duration = Duration::from_secs(60);
 /// A machine may have control groups of the first kind; a system of today wants the second.
 const BOOT: &str = r#"
 set -e
-root=$1 net=$2 group=$3
+root=$1 group=$2
 mount --make-rprivate /
 mount --bind "$root" "$root"
 umount -R /sys/fs/cgroup
@@ -45,7 +45,7 @@ done
 group=/sys/fs/cgroup/tidegate-box-$group
 mkdir -p "$group"
 echo $$ > "$group/cgroup.procs"
-exec systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path="$net" \
+exec systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path=/proc/self/ns/net \
     --machine=gateway --hostname=gateway --console=pipe --directory="$root" --boot
 "#;
 
@@ -53,7 +53,8 @@ exec systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path="
 #[derive(Debug)]
 pub struct Container {
     family: Arc<Family>,
-    network: PathBuf,
+    /// What enters its network and becomes a program there.
+    at_network: Vec<String>,
     root: PathBuf,
     log: PathBuf,
     group: String,
@@ -79,7 +80,7 @@ impl Container {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             family: Arc::clone(family),
-            network: net.gateway_namespace(),
+            at_network: net.at_gateway(),
             root,
             log: directory.join("container.log"),
             group: format!("{}-{number}", std::process::id()),
@@ -99,11 +100,12 @@ impl Container {
     /// When it is on.
     pub fn switch_on(&mut self) -> anyhow::Result<Instant> {
         ensure!(self.process.is_none(), "the container is on already");
-        let mut command = self.family.command("unshare");
+        let mut command = self.family.command(&self.at_network[0]);
+        command.args(&self.at_network[1..]).arg("unshare");
         // Whoever kills `unshare` kills all that runs in its numbering of processes.
         command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--mount"]);
         command.args(["--propagation", "private", "sh", "-c", BOOT, "boot"]);
-        command.arg(&self.root).arg(&self.network).arg(&self.group);
+        command.arg(&self.root).arg(&self.group);
         let begun = Instant::now();
         self.process = Some(Process::start(&self.family, "the container", command, &self.log)?);
         Ok(begun)
