@@ -75,7 +75,7 @@ fn build(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// A cargo that has the workspace's own packages compiled by clippy, whose warnings are errors. All
 /// steps use the same, so that none compiles anew.
-fn linting_cargo(workspace: &Workspace) -> Command {
+pub(crate) fn linting_cargo(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo();
     command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "--deny=warnings");
     command
