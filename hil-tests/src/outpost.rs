@@ -141,58 +141,26 @@ impl Outpost {
     /// # Errors
     /// When the hub does not admit the gateway.
     pub fn provisioning_stick(&self, name: &str) -> anyhow::Result<(Stick, String)> {
-        let token = self.hub.admit(GATEWAY, BASE_PATH)?;
-        let stick = self.stick(name, 64)?;
-        stick.write("tidegate.toml", &self.configuration())?;
-        stick.write("tidegate.token", &format!("{token}\n"))?;
-        Ok((stick, token))
-    }
-
-    /// The system's configuration: what a plant writes, and no path.
-    #[must_use]
-    pub fn configuration(&self) -> String {
+        let token = match self.hub.admits(GATEWAY)? {
+            true => self.hub.token(GATEWAY)?,
+            false => self.hub.admit(GATEWAY, BASE_PATH)?,
+        };
         let (_, seen_at) = self.system.rig();
         let at = |link: &Wan| format!("{seen_at}:{}", link.address().port());
-        let (hub, est, plc) = (at(&self.wan), at(&self.way_to_authority), at(&self.cable));
-        let (plant, name) = GATEWAY.split_once('/').unwrap_or_default();
+        let (hub, est) = (at(&self.wan), at(&self.way_to_authority));
+        let (plant, name_there) = GATEWAY.split_once('/').context("no PLANT/NAME")?;
         let pin = self.hub.pin();
-        format!(
-            r#"[gateway]
-plant = "{plant}"
-name = "{name}"
-
-[hub]
-urls = ["tls://{hub}"]
-
-[identity]
-est = "https://{est}"
-ca-pins = ["{pin}"]
-
-[journal]
-max-bytes = "64 MiB"
-
-[[device]]
-name = "{DEVICE}"
-protocol = "modbus-tcp"
-address = "{plc}"
-unit = 1
-poll-every-ms = 500
-timeout-ms = 3000
-retry-after-ms = 500
-retry-at-most-ms = 2000
-base-path = "{BASE_PATH}"
-
-[[device.tag]]
-path = "counter"
-address = "holding:100"
-type = "uint64"
-
-[[device.tag]]
-path = "triple"
-address = "holding:104"
-type = "uint32"
-"#
-        )
+        let stick = self.stick(name, 64)?;
+        stick.write(
+            "provision.toml",
+            &format!(
+                "plant = \"{plant}\"\nname = \"{name_there}\"\nhub = [\"tls://{hub}\"]\nest = \
+                 \"https://{est}\"\nca-pins = [\"{pin}\"]\ndevices = \"devices.toml\"\n"
+            ),
+        )?;
+        stick.write("devices.toml", &devices(&at(&self.cable)))?;
+        stick.write("tidegate.token", &format!("{token}\n"))?;
+        Ok((stick, token))
     }
 
     /// The largest value that the PLC has served.
@@ -275,6 +243,37 @@ type = "uint32"
         }
         text
     }
+}
+
+/// What a plant writes of its devices. An emulated machine beside other work answers slowly: nothing
+/// here is as quick as it could be.
+fn devices(plc: &str) -> String {
+    format!(
+        r#"[journal]
+max-bytes = "64 MiB"
+
+[[device]]
+name = "{DEVICE}"
+protocol = "modbus-tcp"
+address = "{plc}"
+unit = 1
+poll-every-ms = 2000
+timeout-ms = 2000
+retry-after-ms = 500
+retry-at-most-ms = 2000
+base-path = "{BASE_PATH}"
+
+[[device.tag]]
+path = "counter"
+address = "holding:100"
+type = "uint64"
+
+[[device.tag]]
+path = "triple"
+address = "holding:104"
+type = "uint32"
+"#
+    )
 }
 
 impl Drop for Outpost {
