@@ -40,6 +40,7 @@ pub mod forge;
 pub mod gateway;
 pub mod golden;
 pub mod hub;
+pub mod leaf_service;
 pub mod net;
 pub mod opcua;
 pub mod operator;
