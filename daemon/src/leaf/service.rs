@@ -369,7 +369,7 @@ impl LeafService {
             ));
         } else if settled && self.is_written {
             self.changed = false;
-            self.told.trouble.send_replace(None);
+            self.told.trouble.send_if_modified(|trouble| trouble.take().is_some());
         }
         self.told.tidy();
     }
