@@ -26,8 +26,10 @@ use crate::arch::Arch;
 use crate::figures::{self, Figure};
 use crate::shell;
 use crate::workspace::Workspace;
-use build::{Place, Variant};
-use targets::{Target, Targets};
+use build::Place;
+pub(crate) use build::Variant;
+use targets::Target;
+pub(crate) use targets::Targets;
 use toolchain::{Route, Toolchain};
 
 /// What is asked for.

@@ -19,7 +19,7 @@ mod bundle;
 mod disk;
 mod initrd;
 mod slot;
-mod sources;
+pub(crate) mod sources;
 mod tools;
 mod tree;
 

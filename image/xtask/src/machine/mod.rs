@@ -168,6 +168,7 @@ fn wanted(arch: Arch, version: &str, output: &Path) -> ImageArgs {
         image_version: Some(version.to_owned()),
         package: None,
         fresh: false,
+        quick: true,
     }
 }
 
