@@ -73,6 +73,11 @@ impl Stage {
     /// [`Stage::commission`], with another configuration of the same gateway.
     async fn commission_with(&self, configuration: &str) -> anyhow::Result<()> {
         self.gateway.give_credential("token", &self.authority.token(GATEWAY)?)?;
+        self.begin_with(configuration).await
+    }
+
+    /// The configuration is put in place, the daemon started, and samples are at the hub.
+    async fn begin_with(&self, configuration: &str) -> anyhow::Result<()> {
         self.gateway.configure(configuration)?;
         self.gateway.start().await?;
         let polled = self.rig.polls(5).await?;
