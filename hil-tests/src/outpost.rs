@@ -21,7 +21,8 @@ use tempfile::TempDir;
 use crate::bench::Bench;
 use crate::bench::file::RigFile;
 use crate::family::Family;
-use crate::gateway::{BASE_PATH, DEVICE};
+use crate::gateway::{BASE_PATH, DEVICE, Gateway, Settings, Wishes};
+use crate::hub::Credentials;
 use crate::machine::disk::{self, Stick};
 use crate::machine::{self, Kind, Machine, Parts};
 use crate::oracle::{self, Claim, Findings};
@@ -42,6 +43,9 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Which system is under test.
 #[derive(Debug, Clone)]
 pub enum Choice {
+    /// A process of this machine, which is told what it must know by files: what the rig is tried
+    /// with.
+    Process,
     /// An emulated machine with this disk, which stays as it is.
     Machine(Kind, PathBuf),
     /// A bench.
@@ -79,6 +83,7 @@ impl Outpost {
         let family = Family::new()?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (near, seen_at) = match &choice {
+            Choice::Process => (here, here),
             Choice::Machine(..) => (here, machine::RIG),
             Choice::Bench(file) => (file.address, file.address),
         };
@@ -91,6 +96,14 @@ impl Outpost {
         cable.restore().await?;
         let ports = [&wan, &way_to_authority, &cable].map(|link| link.address().port());
         let system = match choice {
+            Choice::Process => {
+                let place = dir.join("gateway");
+                let (links, pin) = ((&wan, &way_to_authority, &cable), hub.pin());
+                let gateway = Gateway::configured(&family, &place, &settings(links, pin))?;
+                std::fs::create_dir_all(place.join("identity"))?;
+                std::fs::write(place.join("identity/token"), hub.admit(GATEWAY, BASE_PATH)?)?;
+                System::Process(Box::new(gateway))
+            }
             Choice::Machine(kind, image) => {
                 let own = dir.join("disk.qcow2");
                 disk::layer_over(&family, &image, &own)?;
@@ -242,6 +255,21 @@ impl Outpost {
             text.push_str(&format!("---- the end of {log}\n{tail}\n"));
         }
         text
+    }
+}
+
+/// What a process is told.
+fn settings((wan, authority, cable): (&Wan, &Wan, &Wan), pin: &str) -> Settings {
+    let est = authority.address();
+    let identity = format!("dir = \"identity\"\nest = \"https://{est}\"\nca-pins = [\"{pin}\"]\n");
+    Settings {
+        gateway: GATEWAY.to_owned(),
+        hubs: vec![wan.address()],
+        credentials: Credentials::none(),
+        stream: "TIDE".to_owned(),
+        domain: "hub".to_owned(),
+        plc: cable.address(),
+        wishes: Wishes { identity: Some(identity), ..Wishes::default() },
     }
 }
 

@@ -78,9 +78,9 @@ impl Short {
         let mut repaired = crate::config::repair(text);
         let mut mistakes = std::mem::take(&mut repaired.mistakes);
         let read = toml_span::parse(&repaired.text).ok();
-        let short = read.as_ref().and_then(|root| {
-            Reader { root, repaired: &repaired, mistakes: &mut mistakes }.short()
-        });
+        let short = read
+            .as_ref()
+            .and_then(|root| Reader { root, repaired: &repaired, mistakes: &mut mistakes }.short());
         match short {
             Some(short) if mistakes.is_empty() => Ok(short),
             _ => {

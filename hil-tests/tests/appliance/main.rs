@@ -4,5 +4,4 @@
 #![expect(clippy::unwrap_used, reason = "a scenario that cannot go on has failed")]
 
 mod container;
-mod driver;
 mod machine;

@@ -176,11 +176,6 @@ fn with_libtest(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow:
     Ok(Ran { text: kept.text, ended: kept.ended, skipped })
 }
 
-/// A cargo that runs scenarios beyond the tests, with everything that they start.
-pub(crate) fn cargo_for_scenarios(workspace: &Workspace, tools: &Tools) -> Command {
-    cargo_with(workspace, tools, Length::Ordinary)
-}
-
 fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {
     let mut command = linting_cargo(workspace);
     command

@@ -5,9 +5,11 @@
 //! - `deny.toml` is the one list of what is accepted; cargo-deny reads the same, where the network and
 //!   the database of advisories can be had.
 //! - Each exception has a reason, and one that nothing needs any more is a mistake.
+//! - What the checklist of standards names as evidence is there.
 //! - A crate that comes in, and a nats-server of another version, are judged by a person first:
 //!   `image/advisories.toml` says what was looked up and when.
 
+mod evidence;
 mod licence;
 mod policy;
 mod version;
@@ -50,7 +52,8 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let judged = Judged::read(&workspace.root.join("image/advisories.toml"))?;
     let crates = crates(workspace)?;
     let pinned = policy::pinned_server(&workspace.root.join("image/pins.toml"))?;
-    let mistakes = mistakes(&crates, &policy, &judged, &pinned)?;
+    let mut mistakes = mistakes(&crates, &policy, &judged, &pinned)?;
+    mistakes.extend(evidence::missing(&workspace.root)?);
     if !mistakes.is_empty() {
         bail!("{} mistakes in what is built in:\n  {}", mistakes.len(), mistakes.join("\n  "));
     }
