@@ -240,7 +240,7 @@ fn advisories(foreign: &[&Crate], policy: &Policy, judged: &Judged) -> anyhow::R
     Ok(wrong)
 }
 
-/// Crates that nobody looked at.
+/// Crates that nobody looked at. One that was looked at and is not built in does no harm.
 fn unjudged(foreign: &[&Crate], judged: &Judged) -> Vec<String> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
     for name in judged.looked_up.iter().chain(&judged.not_looked_up) {
@@ -253,13 +253,10 @@ fn unjudged(foreign: &[&Crate], judged: &Judged) -> Vec<String> {
              in image/advisories.toml"
         )
     });
-    let gone = times.keys().filter(|name| !names.contains(*name)).map(|name| {
-        format!("image/advisories.toml names {name}, which is not built in any more; take it out")
-    });
     let twice = times.iter().filter(|(_, times)| **times > 1).map(|(name, times)| {
         format!("image/advisories.toml names {name} {times} times; once is enough")
     });
-    new.chain(gone).chain(twice).collect()
+    new.chain(twice).collect()
 }
 
 /// Days since 1970.
@@ -362,7 +359,7 @@ mod tests {
         let wrong = said(&[one("a", "1.0.0", "MIT")], |_, judged| {
             judged.not_looked_up = vec!["a".into(), "gone".into()];
         });
-        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert_eq!(wrong, ["image/advisories.toml names a 2 times; once is enough"]);
         let wrong = said(&[one("a", "1.0.0", "MIT")], |policy, _| {
             policy.banned.push(("a".into(), "archived".into()));
         });
