@@ -129,7 +129,7 @@ fn run(task: Task) -> anyhow::Result<()> {
             Ok(())
         }
         Task::Cross(args) => cross::run(&workspace, &args).map(|_figures| ()),
-        Task::Deb(args) => deb::run(&workspace, &args),
+        Task::Deb(args) => deb::run(&workspace, &args).map(|_figures| ()),
         Task::Units => units::run(&workspace),
         Task::Appliance(args) => appliance::run(&workspace, &args),
         Task::Image(args) => image::run(&workspace, &args),

@@ -89,7 +89,8 @@ mod tests {
     fn what_is_not_released_stands_under_the_packages_version() {
         let markdown = "# Changelog\n\nWords.\n\n## Unreleased\n\n### Added\n- One, by `run`\n  \
             ([decision 12](docs/x.md)).\n\n## 0.1.0 - 2026-11-01\n- **Two**.\n";
-        let text = of("tidegate", "0.2.0-1", "A <a@b>", "Mon, 30 Nov 2026 10:00:00 +0000", markdown);
+        let text =
+            of("tidegate", "0.2.0-1", "A <a@b>", "Mon, 30 Nov 2026 10:00:00 +0000", markdown);
         assert_eq!(
             text,
             "tidegate (0.2.0-1) unstable; urgency=medium\n\n  * One, by run (decision 12).\n\n \
