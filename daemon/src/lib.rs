@@ -1,6 +1,7 @@
 //! The Tidegate daemon: configuration, supervision, recorder, live plane, uplink, leaf, and the
 //! command line over them. `ARCHITECTURE.md` has the map.
 
+pub mod appliance;
 pub mod asker;
 mod bulk;
 mod by_tag;

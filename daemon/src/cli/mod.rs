@@ -1,5 +1,6 @@
 //! The command line: arguments, and which function each command is.
 
+pub mod appliance;
 mod ask;
 pub mod backup;
 pub mod browse;
@@ -20,6 +21,7 @@ pub mod prove;
 pub mod query;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod span;
 pub mod status;
 pub mod support;
 pub mod tags;
@@ -69,6 +71,7 @@ enum Command {
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     SupportBundle(support::SupportArgs),
+    Appliance(appliance::ApplianceArgs),
     Hub(hub::HubArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::SupportBundle(args) => {
             written(with_surroundings(|with| support::support_bundle(&args, with)))
         }
+        Command::Appliance(args) => written(with_surroundings(|with| appliance::run(&args, with))),
         Command::Hub(args) => with_hub(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))

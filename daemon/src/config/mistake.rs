@@ -172,6 +172,12 @@ impl Mistakes {
         self
     }
 
+    /// The same of a file with another name.
+    pub(crate) fn named(mut self, file: PathBuf) -> Self {
+        self.file = file;
+        self
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

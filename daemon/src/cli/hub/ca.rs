@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::super::exit::{self, DISK, Failure, NO, OK, PEER, USAGE};
+use super::super::span::span;
 use super::{FolderArgs, Surroundings};
 use crate::causes::chain;
 use crate::hub::HubFolder;
@@ -252,25 +253,6 @@ fn crl(args: &CrlArgs, with: &mut Surroundings<'_>) -> Result<u8, Problem> {
     let path = store.crl_path();
     writeln!(with.out, "list {number} with {revoked} revoked certificates: {}", path.display())?;
     Ok(OK)
-}
-
-/// A number and its unit.
-fn span(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time; write a number and s, m, h or d, for example 90d");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let unit = match text.get(digits.len()..).unwrap_or_default() {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err(wrong()),
-    };
-    // Beyond 100 years a certificate's date would have no room.
-    match number.checked_mul(unit) {
-        Some(seconds @ 1..=3_155_760_000) => Ok(Duration::from_secs(seconds)),
-        _ => Err(wrong()),
-    }
 }
 
 fn told(span: Duration) -> String {

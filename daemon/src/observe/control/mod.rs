@@ -24,4 +24,5 @@ pub use client::{AskError, Client};
 pub use conversation::Conversation;
 pub use protocol::{Answer, Ask, ErrorKind, FaultQuery, Refusal, Response, TagQuery, VERSION};
 pub use server::{ControlLimits, ControlServer};
+pub(crate) use socket::group;
 pub use socket::{ControlError, GROUP};

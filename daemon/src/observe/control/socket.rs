@@ -122,10 +122,17 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// The number of the group [`GROUP`], where the system has it.
+pub(crate) fn group() -> Option<u32> {
+    fs::read_to_string("/etc/group").ok().and_then(|all| group_id(&all, GROUP))
+}
+
 fn dress(path: &Path) -> io::Result<(u64, u64)> {
-    if let Some(gid) = fs::read_to_string("/etc/group").ok().and_then(|all| group_id(&all, GROUP)) {
+    if let Some(gid) = group() {
+        // The service runs in the group, and its unit lets it give nothing away.
+        let is_given = fs::symlink_metadata(path)?.gid() == gid;
         // An unprivileged daemon outside of the group may not; its owner can still ask.
-        if let Err(error) = chown(path, None, Some(gid)) {
+        if !is_given && let Err(error) = chown(path, None, Some(gid)) {
             warn!(%error, "control socket not given to group {GROUP}");
         }
     }

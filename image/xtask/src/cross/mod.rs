@@ -26,8 +26,10 @@ use crate::arch::Arch;
 use crate::figures::{self, Figure};
 use crate::shell;
 use crate::workspace::Workspace;
-use build::{Place, Variant};
-use targets::{Target, Targets};
+use build::Place;
+pub(crate) use build::Variant;
+use targets::Target;
+pub(crate) use targets::Targets;
 use toolchain::{Route, Toolchain};
 
 /// What is asked for.
@@ -115,7 +117,8 @@ impl Work<'_> {
 
     fn build_into(&self, place: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<()> {
         let epoch = epoch(&self.workspace.root)?;
-        let built = build::build(place, &self.toolchain, self.arch, variant, &epoch)?;
+        let built =
+            build::build(place, &self.toolchain, self.arch, self.target()?, variant, &epoch)?;
         build::split(&built, &self.target()?.gnu, shipped)
     }
 

@@ -17,7 +17,7 @@ const INSTALLED: &str = "usr/lib/systemd/system";
 
 /// Programs that the units start.
 const PROGRAMS: [&str; 5] =
-    ["usr/bin/tidegate", "usr/lib/tidegate/nats-server", "bin/kill", "bin/rm", "bin/systemctl"];
+    ["usr/bin/tidegate", "usr/lib/tidegate/nats-server", "bin/rm", "bin/sh", "bin/systemctl"];
 
 /// systemd's own units that ours name, or that it names for them.
 const AROUND: [&str; 9] = [
