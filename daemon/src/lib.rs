@@ -8,6 +8,7 @@ mod by_tag;
 pub mod causes;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod discretion;
 pub mod hub;
@@ -27,6 +28,7 @@ pub mod recorder;
 pub mod run;
 mod shared;
 pub mod sheet;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod subjects;
 pub mod supervise;

@@ -247,8 +247,20 @@ fn child_in_stat(stat: &str, parent: u32, program: &str) -> bool {
 /// # Errors
 /// When it is gone already.
 pub fn kill9(id: u32) -> anyhow::Result<()> {
+    signal(id, Signal::KILL)
+}
+
+/// SIGSTOP to a process that a process of ours started.
+///
+/// # Errors
+/// When it is gone already.
+pub fn freeze(id: u32) -> anyhow::Result<()> {
+    signal(id, Signal::STOP)
+}
+
+fn signal(id: u32, signal: Signal) -> anyhow::Result<()> {
     let pid = i32::try_from(id).ok().and_then(Pid::from_raw).context("no process id")?;
-    kill_process(pid, Signal::KILL).with_context(|| format!("process {id}"))
+    kill_process(pid, signal).with_context(|| format!("process {id}"))
 }
 
 #[cfg(test)]

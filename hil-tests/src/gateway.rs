@@ -71,6 +71,8 @@ pub struct Wishes {
     pub devices: Option<String>,
     /// What stands in `[identity]`, in place of the certificate files of the hub.
     pub identity: Option<String>,
+    /// The gateway is installed on a machine of its own.
+    pub elsewhere: bool,
 }
 
 impl Wishes {
@@ -109,6 +111,7 @@ impl Default for Wishes {
             second_way: false,
             devices: None,
             identity: None,
+            elsewhere: false,
         }
     }
 }
@@ -136,6 +139,17 @@ pub struct Gateway {
     log: PathBuf,
     wishes: Wishes,
     process: Option<Process>,
+    /// Who runs it is a machine of its own, which a scenario looks after.
+    elsewhere: bool,
+}
+
+/// Where a gateway has its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a directory of the rig's, with a leaf that the daemon starts.
+    Here,
+    /// Where the packages put them, with a leaf that is a service.
+    Installed,
 }
 
 impl Gateway {
@@ -148,9 +162,31 @@ impl Gateway {
         directory: &Path,
         settings: &Settings,
     ) -> anyhow::Result<Self> {
+        Self::placed(family, directory, settings, Place::Here)
+    }
+
+    /// Writes the configuration of a gateway that is installed on a machine of its own; it is never
+    /// started from here.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn elsewhere(
+        family: &Arc<Family>,
+        directory: &Path,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        Self::placed(family, directory, settings, Place::Installed)
+    }
+
+    fn placed(
+        family: &Arc<Family>,
+        directory: &Path,
+        settings: &Settings,
+        place: Place,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let config = directory.join("tidegate.toml");
-        std::fs::write(&config, configuration(settings, &tools::nats_server()?)?)?;
+        std::fs::write(&config, configuration(settings, place)?)?;
         Ok(Self {
             family: Arc::clone(family),
             id: settings.gateway.clone(),
@@ -159,6 +195,7 @@ impl Gateway {
             log: directory.with_extension("log"),
             wishes: settings.wishes.clone(),
             process: None,
+            elsewhere: place == Place::Installed,
         })
     }
 
@@ -183,7 +220,7 @@ impl Gateway {
     /// # Errors
     /// When it runs already.
     pub fn launch(&mut self) -> anyhow::Result<()> {
-        if self.process.is_some() {
+        if self.process.is_some() || self.elsewhere {
             bail!("the gateway runs already");
         }
         let command = self.run_command()?;
@@ -259,6 +296,12 @@ impl Gateway {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.directory.join("journal")
+    }
+
+    /// Where its leaf's configuration is.
+    #[must_use]
+    pub fn leaf(&self) -> PathBuf {
+        self.directory.join("leaf")
     }
 
     /// Where its certificates for OPC UA are, and those that it trusts.
@@ -361,6 +404,20 @@ impl Gateway {
         self.process.as_ref().context("the gateway is down")?.signal(Signal::HUP)
     }
 
+    /// Waits until it has ended by itself, and says with which code.
+    ///
+    /// # Errors
+    /// When it was not running, does not end, or was ended by a signal.
+    pub async fn ends(&mut self) -> anyhow::Result<i32> {
+        let mut process = self.process.take().context("the gateway is down already")?;
+        let status = wait::until(wait::SOON, "the gateway ends", || {
+            let ended = process.ended();
+            async move { ended }
+        })
+        .await?;
+        status.code().context("it was ended by a signal")
+    }
+
     /// SIGTERM; waits until it has ended in good order.
     ///
     /// # Errors
@@ -446,11 +503,14 @@ impl Gateway {
         Ok(status.to_string())
     }
 
-    /// Fails when the daemon has ended by itself.
+    /// Fails when the daemon has ended by itself. One on a machine of its own is looked after there.
     ///
     /// # Errors
     /// When it is not running.
     pub fn must_be_running(&mut self) -> anyhow::Result<()> {
+        if self.elsewhere {
+            return Ok(());
+        }
         let process = self.process.as_mut().context("the gateway is down")?;
         match process.ended()? {
             Some(status) => bail!("the gateway ended by itself ({status})"),
@@ -460,7 +520,7 @@ impl Gateway {
 }
 
 /// Short intervals, so that a scenario shows in seconds what a plant shows in hours.
-fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<String> {
+fn configuration(settings: &Settings, place: Place) -> anyhow::Result<String> {
     let (plant, name) = settings.gateway.split_once('/').context("gateway is not PLANT/NAME")?;
     let Settings { hubs, credentials, stream, domain, plc, wishes, .. } = settings;
     let Wishes { max_bytes, when_full, commit_every_ms, .. } = wishes;
@@ -480,6 +540,29 @@ fn configuration(settings: &Settings, nats_server: &Path) -> anyhow::Result<Stri
         None => (format!("tls = {{ ca = {ca:?}, cert = {cert:?}, key = {key:?} }}"), String::new()),
     };
     let (more_hub, more_leaf) = (&wishes.hub, &wishes.leaf);
+    let own_files = match place {
+        Place::Here => format!(
+            r#"
+[leaf]
+listen = "127.0.0.1:0"
+nats-server = {:?}
+dir = "leaf"
+{more_leaf}
+
+[control]
+socket = "control.sock"
+
+[opcua]
+dir = "opcua"
+"#,
+            tools::nats_server()?
+        ),
+        Place::Installed => format!("[leaf]\n{more_leaf}\n"),
+    };
+    let journal_dir = match place {
+        Place::Here => "dir = \"journal\"",
+        Place::Installed => "",
+    };
     let hub = if urls.is_empty() {
         String::new()
     } else {
@@ -500,26 +583,16 @@ domain = "{domain}"
 plant = "{plant}"
 name = "{name}"
 {hub}
-[leaf]
-listen = "127.0.0.1:0"
-nats-server = {nats_server:?}
-dir = "leaf"
-{more_leaf}
+{own_files}
 
 [journal]
-dir = "journal"
+{journal_dir}
 max-bytes = "{max_bytes}"
 when-full = "{when_full}"
 commit-every-ms = {commit_every_ms}
 
 [uplink]
 send-every-ms = 200
-
-[control]
-socket = "control.sock"
-
-[opcua]
-dir = "opcua"
 
 {identity}
 "#,

@@ -206,6 +206,12 @@ impl Hub {
         self.nodes[at].server.take().context("the hub is down already")?.kill9()
     }
 
+    /// The configuration of its first server.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.nodes[0].config
+    }
+
     /// Changes its configuration by replacing one text with another, which must be in it. Nothing
     /// happens until it is reloaded or started again.
     ///

@@ -28,9 +28,12 @@
 //! - `tidegate hub init …` and `tidegate hub apply …`: see [`planned`].
 //! - `tidegate internal-hub-config …` and `tidegate internal-hub-stream …`: see [`hub`].
 
+pub mod authority;
+pub mod bench;
 pub mod clock;
 pub mod cluster;
 pub mod consumer;
+pub mod container;
 pub mod disk;
 pub mod est;
 pub mod family;
@@ -40,19 +43,26 @@ pub mod forge;
 pub mod gateway;
 pub mod golden;
 pub mod hub;
+pub mod installed;
+pub mod leaf_service;
+pub mod machine;
 pub mod net;
 pub mod opcua;
 pub mod operator;
 pub mod oracle;
+pub mod outpost;
 pub mod papers;
 pub mod peers;
+pub mod pilot;
 pub mod planned;
 pub mod plc;
 pub mod proxy;
 pub mod reader;
+pub mod report;
 mod rig;
 pub mod server;
 pub mod stream;
+pub mod system;
 pub mod tools;
 pub mod unruly;
 pub mod vitals;

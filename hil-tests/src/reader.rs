@@ -1,7 +1,7 @@
 //! Reading the hub through the binary: `tap` for the samples, `prove` for its own verdict.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,26 +10,60 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::family::Family;
+use crate::hub::Credentials;
 use crate::oracle::{Claim, NamedLoss, Sample, SequencedLoss};
 use crate::tools;
 
-/// Reads everything of one gateway from the hub at `url` until each of these tags has reached its
+/// How a reader gets into a hub.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Where, and the password where there is one.
+    pub url: String,
+    /// What is shown, where it is no password.
+    pub papers: Option<Credentials>,
+}
+
+impl Door {
+    /// A command of the binary that reads there.
+    fn command(&self, family: &Arc<Family>, verb: &str) -> anyhow::Result<Command> {
+        let mut command = family.command(tools::gateway()?);
+        command.args([verb, "--server", &self.url]);
+        if let Some(Credentials { ca, cert, key }) = &self.papers {
+            command.arg("--ca").arg(ca).arg("--cert").arg(cert).arg("--key").arg(key);
+        }
+        Ok(command)
+    }
+}
+
+impl From<&String> for Door {
+    fn from(url: &String) -> Self {
+        Self { url: url.clone(), papers: None }
+    }
+}
+
+impl From<&Self> for Door {
+    fn from(door: &Self) -> Self {
+        door.clone()
+    }
+}
+
+/// Reads everything of one gateway from the hub behind `door` until each of these tags has reached its
 /// goal, and returns all of it. A `tap` that ends at the end of the stream is started again, from the beginning.
 ///
 /// # Errors
 /// When they do not within `patience`, or a line is not as promised.
 pub async fn tap_until(
     family: &Arc<Family>,
-    url: &str,
+    door: impl Into<Door>,
     gateway: &str,
     patience: Duration,
     goals: &[(String, u64)],
 ) -> anyhow::Result<Vec<Sample>> {
-    let begun = Instant::now();
+    let (begun, door) = (Instant::now(), door.into());
     loop {
         let mut samples = Vec::new();
         let left = patience.saturating_sub(begun.elapsed());
-        let read = read_tap(family, url, gateway, &mut samples, goals);
+        let read = read_tap(family, &door, gateway, &mut samples, goals);
         match tokio::time::timeout(left, read).await {
             Ok(Ok(true)) => return Ok(samples),
             Ok(Ok(false)) => {}
@@ -48,18 +82,18 @@ pub async fn tap_until(
     }
 }
 
-/// Reads everything of one gateway from the hub at `url`, to the end of the stream.
+/// Reads everything of one gateway from the hub behind `door`, to the end of the stream.
 ///
 /// # Errors
 /// When a line is not as promised.
 pub async fn tap_once(
     family: &Arc<Family>,
-    url: &str,
+    door: impl Into<Door>,
     gateway: &str,
 ) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     let never = [(String::new(), u64::MAX)];
-    read_tap(family, url, gateway, &mut samples, &never).await?;
+    read_tap(family, &door.into(), gateway, &mut samples, &never).await?;
     Ok(samples)
 }
 
@@ -70,12 +104,12 @@ pub async fn tap_once(
 /// When a line is not as promised.
 pub async fn times_of(
     family: &Arc<Family>,
-    url: &str,
+    door: impl Into<Door>,
     gateway: &str,
     path: &str,
 ) -> anyhow::Result<Vec<Times>> {
-    let mut command = family.command(tools::gateway()?);
-    command.args(["tap", "--server", url, "--gateway", gateway, "--correct-times"]);
+    let mut command = door.into().command(family, "tap")?;
+    command.args(["--gateway", gateway, "--correct-times"]);
     let output = tokio::process::Command::from(command).output().await?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(output.status.success(), "tap ended ({}): {said}", output.status);
@@ -103,13 +137,13 @@ pub struct Times {
 /// One run of `tap`; whether every goal was reached before it ended.
 async fn read_tap(
     family: &Arc<Family>,
-    url: &str,
+    door: &Door,
     gateway: &str,
     samples: &mut Vec<Sample>,
     goals: &[(String, u64)],
 ) -> anyhow::Result<bool> {
-    let mut command = family.command(tools::gateway()?);
-    command.args(["tap", "--server", url, "--gateway", gateway, "--format", "jsonl"]);
+    let mut command = door.command(family, "tap")?;
+    command.args(["--gateway", gateway, "--format", "jsonl"]);
     command.stdout(Stdio::piped());
     let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
     let output = child.stdout.take().context("tap has no output")?;
@@ -158,8 +192,12 @@ fn whole(value: &Value) -> Option<u64> {
 ///
 /// # Errors
 /// When it prints no JSON or no verdict.
-pub async fn prove(family: &Arc<Family>, url: &str, gateway: &str) -> anyhow::Result<Claim> {
-    let (proof, exit_ok) = report(family, url, gateway, None).await?;
+pub async fn prove(
+    family: &Arc<Family>,
+    door: impl Into<Door>,
+    gateway: &str,
+) -> anyhow::Result<Claim> {
+    let (proof, exit_ok) = report(family, door, gateway, None).await?;
     claim(&proof, exit_ok)
 }
 
@@ -169,12 +207,12 @@ pub async fn prove(family: &Arc<Family>, url: &str, gateway: &str) -> anyhow::Re
 /// When it prints no JSON.
 pub async fn report(
     family: &Arc<Family>,
-    url: &str,
+    door: impl Into<Door>,
     gateway: &str,
     authority: Option<&Path>,
 ) -> anyhow::Result<(Value, bool)> {
-    let mut command = family.command(tools::gateway()?);
-    command.args(["prove", "--server", url, "--gateway", gateway, "--json"]);
+    let mut command = door.into().command(family, "prove")?;
+    command.args(["--gateway", gateway, "--json"]);
     if let Some(authority) = authority {
         command.arg("--authority").arg(authority);
     }

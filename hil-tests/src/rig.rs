@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::family::Family;
 use crate::gateway::{BASE_PATH, DEVICE, Gateway, Settings, Wishes};
 use crate::hub::Hub;
@@ -127,6 +128,36 @@ impl Rig {
         Ok(rig)
     }
 
+    /// Everything but the gateway, which is installed on a machine of its own inside `net` and looked
+    /// after by the scenario: the PLC is on, the hub shows a certificate of an authority that serves
+    /// EST beside it. [`Rig::gateway`] only has the configuration that the machine is to be given.
+    ///
+    /// # Errors
+    /// When a part does not come up.
+    pub async fn without_gateway(
+        _inside: &Net,
+        mut wishes: Wishes,
+    ) -> anyhow::Result<(Self, Authority)> {
+        wishes.certificates.hosts.push(net::HUB.to_string());
+        let (directory, family) = Self::place()?;
+        let place = directory.path().join("hub");
+        let mut hub =
+            Hub::start_certified(&family, &place, &[GATEWAY], &wishes.certificates).await?;
+        let listen = (net::HUB, 0).into();
+        let authority = Authority::serving(&family, directory.path(), listen).await?;
+        authority.certify(hub.config())?;
+        hub.kill9()?;
+        hub.start_again().await?;
+        let (url, pin) = (authority.url(), authority.pin());
+        let more = wishes.identity.take().unwrap_or_default();
+        wishes.identity = Some(format!("est = \"{url}\"\nca-pins = [\"{pin}\"]\n{more}"));
+        wishes.elsewhere = true;
+        let at = (net::HUB, net::PLC);
+        let mut rig = Self::around(directory, family, hub, at, wishes).await?;
+        rig.switch_plc_on().await?;
+        Ok((rig, authority))
+    }
+
     async fn idle_at(hub_at: IpAddr, plc_at: IpAddr, wishes: Wishes) -> anyhow::Result<Self> {
         let (directory, family) = Self::place()?;
         let place = directory.path().join("hub");
@@ -166,7 +197,11 @@ impl Rig {
             plc: cable.address(),
             wishes,
         };
-        let gateway = Gateway::configured(&family, &directory.path().join("gateway"), &settings)?;
+        let own = directory.path().join("gateway");
+        let gateway = match settings.wishes.elsewhere {
+            true => Gateway::elsewhere(&family, &own, &settings)?,
+            false => Gateway::configured(&family, &own, &settings)?,
+        };
         let plc = Plc::off(&family, directory.path());
         let directory = Some(directory);
         Ok(Self { plc, cable, wan, more_wans, hub, gateway, settings, family, directory })

@@ -24,6 +24,22 @@ pub fn nats_server() -> anyhow::Result<PathBuf> {
     fetched.or_else(|missing| on_path.find(|program| program.exists()).ok_or(missing))
 }
 
+/// The folder with the packages and images of this machine's architecture.
+///
+/// # Errors
+/// When nothing has been built.
+pub fn appliance() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_APPLIANCE", "appliance/x86_64", "cargo xtask deb x86_64")
+}
+
+/// A root of Debian that boots in a container.
+///
+/// # Errors
+/// When it has not been made.
+pub fn debian_root() -> anyhow::Result<PathBuf> {
+    find("TIDEGATE_DEBIAN_ROOT", "tools/debian-root", "cargo xtask appliance")
+}
+
 /// A Python interpreter with pymodbus and asyncua.
 ///
 /// # Errors
@@ -62,6 +78,21 @@ pub fn node_opcua() -> anyhow::Result<PathBuf> {
 /// When it has not been set up.
 pub fn agent() -> anyhow::Result<PathBuf> {
     find("TIDEGATE_AGENT", "tools/agent", "cargo xtask setup")
+}
+
+/// A disk or an update that emulated machines are tried with, by the image's architecture and the
+/// file's name.
+///
+/// # Errors
+/// When it has not been made.
+pub fn image(arch: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let named = std::env::var_os("TIDEGATE_IMAGES").filter(|named| !named.is_empty());
+    let folder = named.map_or_else(|| target().join("appliance"), PathBuf::from);
+    let file = folder.join(arch).join("machine").join(name);
+    if !file.exists() {
+        bail!("{} is missing; run: cargo xtask machine (or set TIDEGATE_IMAGES)", file.display());
+    }
+    Ok(file)
 }
 
 /// The library that gives one process another wall clock.

@@ -17,6 +17,7 @@ mod once;
 pub mod probe;
 pub mod prove;
 pub mod query;
+#[cfg(feature = "sim")]
 pub mod sim;
 mod span;
 pub mod status;
@@ -35,8 +36,7 @@ use tidegate_modbus::{DeviceSpec, Table};
 
 use crate::config::polls::Plan;
 use crate::leaf::{EXEC_LEAF, exec_leaf};
-use crate::run;
-use crate::{demo, discretion};
+use crate::{discretion, run};
 
 /// Reads PLCs, publishes live values, keeps a crash-proof record and delivers it exactly once.
 #[derive(Debug, clap::Parser)]
@@ -53,7 +53,9 @@ enum Command {
     Check(check::CheckArgs),
     Probe(probe::ProbeArgs),
     Browse(Box<browse::BrowseArgs>),
-    Demo(demo::DemoArgs),
+    #[cfg(feature = "demo")]
+    Demo(crate::demo::DemoArgs),
+    #[cfg(feature = "sim")]
     Sim(sim::SimArgs),
     Status(status::StatusArgs),
     Tags(tags::TagsArgs),
@@ -101,7 +103,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check(&args),
         Command::Probe(args) => probe::probe(&args),
         Command::Browse(args) => browse::browse(&args),
-        Command::Demo(args) => demo::run(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => crate::demo::run(&args),
+        #[cfg(feature = "sim")]
         Command::Sim(args) => sim(args),
         Command::Status(args) => status::status(&args),
         Command::Tags(args) => tags(&args),
@@ -174,6 +178,7 @@ fn written(code: std::io::Result<u8>) -> ExitCode {
     }
 }
 
+#[cfg(feature = "sim")]
 fn sim(args: sim::SimArgs) -> ExitCode {
     let ran = exit::block_on(async {
         let failed =

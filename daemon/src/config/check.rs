@@ -68,7 +68,7 @@ pub fn parse_with_lists(
     let directory = file.parent().unwrap_or(Path::new(""));
     let noted = Noted::new(read);
     let noting = |path: &Path| noted.read(path);
-    let lists = Source { read: &noting, instead: None };
+    let lists = Source { read: &noting, ..NO_LISTS };
     let loaded = parse_in(directory, file, text, Vec::new(), &[], &lists)?;
     Ok((loaded.config, noted.paths()))
 }
@@ -205,7 +205,7 @@ impl Checker<'_> {
         let sections = Sections {
             opcua: self.opcua(child(root, "opcua"), gateway.as_ref()),
             gateway,
-            hub: self.hub(root, directory, has_identity),
+            hub: self.hub(root, has_identity),
             leaf: self.leaf(root, directory),
             journal: self.journal(root, directory),
             uplink: self.uplink(root),
@@ -284,12 +284,7 @@ impl Checker<'_> {
         clippy::option_option,
         reason = "the outer one is about mistakes, the inner about absence"
     )]
-    fn hub(
-        &mut self,
-        root: &Toml<'_>,
-        directory: &Path,
-        has_identity: bool,
-    ) -> Option<Option<Hub>> {
+    fn hub(&mut self, root: &Toml<'_>, has_identity: bool) -> Option<Option<Hub>> {
         let table = child(root, "hub");
         let touched = self.settings.touch(Section::Hub) || self.settings.touch(Section::HubTls);
         if table.is_none() && !touched {
@@ -300,7 +295,7 @@ impl Checker<'_> {
         let tls_table = table.and_then(|table| child(table, "tls"));
         let tls = if tls_table.is_some() || self.settings.touch(Section::HubTls) {
             let tls = self.once(Section::HubTls, tls_table);
-            self.tls_files(&tls, directory)
+            self.tls_files(&tls)
         } else {
             None
         };
@@ -343,7 +338,7 @@ impl Checker<'_> {
         self.one_kind_of_url(urls);
         self.fail_back(&fields, urls.len());
         let hub = Hub {
-            proxy: self.proxy(&fields, urls, directory),
+            proxy: self.proxy(&fields, urls),
             urls: urls.iter().map(|(url, _)| url.clone()).collect(),
             tls,
             stream: fields.text("stream")?.to_owned(),
@@ -353,11 +348,11 @@ impl Checker<'_> {
         Some(Some(hub))
     }
 
-    fn tls_files(&mut self, fields: &Fields, directory: &Path) -> Option<TlsFiles> {
+    fn tls_files(&self, fields: &Fields) -> Option<TlsFiles> {
         Some(TlsFiles {
-            ca: directory.join(fields.file("ca")?),
-            cert: directory.join(fields.file("cert")?),
-            key: directory.join(fields.file("key")?),
+            ca: self.file_of(fields, "ca")?,
+            cert: self.file_of(fields, "cert")?,
+            key: self.file_of(fields, "key")?,
         })
     }
 
@@ -368,6 +363,12 @@ impl Checker<'_> {
             "external" => LeafMode::External,
             _ => LeafMode::Managed,
         };
+        if mode == LeafMode::External && listen.port() == 0 {
+            // Only a child can be asked which one it got.
+            let message = "a server that somebody else runs has to listen where it is looked for";
+            let legal = "a port, like \"127.0.0.1:4222\", or mode = \"managed\"";
+            self.refuse(&fields, "listen", message.to_owned(), legal);
+        }
         let nats_server = fields.file("nats-server").map(|path| directory.join(path));
         let dir = directory.join(fields.file("dir")?);
         let local = self.local_apps(&fields);

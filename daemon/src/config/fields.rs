@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use super::settings::Settings;
 use super::suggest;
 use super::syntax::Repaired;
 use super::value::{self, Raw, Value};
-use super::{HttpsUrl, HubUrl};
+use super::{HttpsUrl, HubUrl, credential};
 use crate::shared::Recent;
 
 /// What all sections share while a file is checked.
@@ -360,6 +360,17 @@ impl<'a> Checker<'a> {
         let end = line.find('#').map_or(end, |comment| end.min(comment));
         let end = line.get(..end).map_or(end, |header| header.trim_end().len());
         Place::File { start, end: start + end }
+    }
+
+    /// The file behind a key, whole: a path of the configuration or a credential of the service.
+    pub(crate) fn file_of(&self, fields: &Fields, key: &str) -> Option<PathBuf> {
+        match fields.value(key)? {
+            Value::Path(path) => Some(self.directory.join(path)),
+            Value::Credential(name) => {
+                Some(credential::find(self.settings.credentials(), name, self.lists.is_there))
+            }
+            _ => None,
+        }
     }
 
     /// Records a mistake of a key.

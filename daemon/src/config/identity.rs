@@ -39,7 +39,7 @@ impl Checker<'_> {
             let message = "a token is for an EST server, and there is no est".to_owned();
             self.refuse(&fields, "token-file", message, "nothing, or est and ca-pins beside it");
         }
-        let file = |key| fields.file(key).map(|path| self.directory.join(path));
+        let file = |key| self.file_of(&fields, key);
         let days = fields.integer::<u32>("longest-offline-days")?;
         let hours = fields.integer::<u32>("crl-max-age-hours")?;
         let identity = IdentityConfig {

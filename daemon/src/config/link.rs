@@ -148,7 +148,7 @@ impl Checker<'_> {
     }
 
     fn tls(&mut self, fields: &Fields) -> Option<TlsSpec> {
-        let file = |key| fields.file(key).map(|path| self.directory.join(path));
+        let file = |key| self.file_of(fields, key);
         let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
         for (there, missing) in [("cert", "key"), ("key", "cert")] {
             if fields.written(there) && !fields.attempted(missing) {

@@ -54,12 +54,14 @@ pub(crate) const ALIASES: [(&str, &str); 15] = [
     ("description", COMMENT),
 ];
 
-/// Where lists come from.
+/// What lies around a configuration: where lists come from, and which files there are.
 pub(crate) struct Source<'a> {
     /// Reads a file, at most one byte more than [`MAX_LIST_BYTES`].
     pub(crate) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// A list that stands in for the one of a device.
     pub(crate) instead: Option<Instead<'a>>,
+    /// Whether there is a file; it is not read.
+    pub(crate) is_there: &'a dyn Fn(&Path) -> bool,
 }
 
 /// A list that is not yet where the configuration would look for it.
@@ -97,7 +99,7 @@ impl<'a> Noted<'a> {
 
 /// For texts without a file system around them.
 pub(crate) const NO_LISTS: Source<'static> =
-    Source { read: &|_| Err(io::ErrorKind::NotFound.into()), instead: None };
+    Source { read: &|_| Err(io::ErrorKind::NotFound.into()), instead: None, is_there: &|_| false };
 
 /// A list whose header was understood, as far as it could be.
 pub(crate) struct List {

@@ -62,7 +62,8 @@ pub fn load_with_lists(
 ) -> Result<(Config, Vec<PathBuf>), LoadError> {
     let noted = Noted::new(&list::read_file);
     let noting = |path: &Path| noted.read(path);
-    let loaded = load_from(file, environment, arguments, &Source { read: &noting, instead: None })?;
+    let source = Source { read: &noting, instead: None, is_there: &Path::exists };
+    let loaded = load_from(file, environment, arguments, &source)?;
     Ok((loaded.config, noted.paths()))
 }
 
@@ -76,7 +77,8 @@ pub fn load_with(
     arguments: &[Argument],
     instead: Option<Instead<'_>>,
 ) -> Result<Loaded, LoadError> {
-    load_from(file, environment, arguments, &Source { read: &list::read_file, instead })
+    let source = Source { read: &list::read_file, instead, is_there: &Path::exists };
+    load_from(file, environment, arguments, &source)
 }
 
 fn load_from(

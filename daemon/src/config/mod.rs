@@ -8,6 +8,7 @@
 
 mod address;
 mod check;
+pub(crate) mod credential;
 mod device;
 mod difference;
 pub mod estimate;

@@ -186,7 +186,7 @@ impl Checker<'_> {
             self.mistakes.push(mistake);
             whole = false;
         }
-        let file = |key| fields.file(key).map(|path| self.directory.join(path));
+        let file = |key| self.file_of(fields, key);
         if !whole {
             return None;
         }

@@ -5,10 +5,11 @@
 //! - A name that sets nothing is refused, so that a slip never passes for a setting.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use super::keys::{KEYS, Key, Section, VARIABLE_PREFIX};
 use super::mistake::{Mistake, Place};
-use super::suggest;
+use super::{credential, suggest};
 
 /// One setting from the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,7 @@ impl Argument {
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     list: Vec<(&'static Key, String, Place)>,
+    credentials: Option<PathBuf>,
 }
 
 impl Settings {
@@ -49,8 +51,14 @@ impl Settings {
         mistakes: &mut Vec<Mistake>,
     ) -> Self {
         let mut out = Self::default();
+        let mut note = |(name, value): &(OsString, OsString)| {
+            if name == credential::VARIABLE && !value.is_empty() {
+                out.credentials = Some(PathBuf::from(value));
+            }
+        };
         let mut variables: Vec<_> = environment
             .into_iter()
+            .inspect(&mut note)
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
             .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
             .collect();
@@ -85,6 +93,11 @@ impl Settings {
         let same = |other: &Key| other.section == key.section && other.name == key.name;
         let own = self.list.iter().filter(|(other, ..)| same(other));
         own.map(|(_, value, place)| (value.clone(), place.clone())).collect()
+    }
+
+    /// Where systemd put the credentials of this process, where it did.
+    pub(crate) fn credentials(&self) -> Option<&Path> {
+        self.credentials.as_deref()
     }
 
     /// Whether anything of a section is set.

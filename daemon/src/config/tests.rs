@@ -39,7 +39,7 @@ const LISTS: list::Source<'static> = list::Source {
         Some("press.csv") => Ok(PRESS_LIST.into()),
         _ => Err(std::io::ErrorKind::NotFound.into()),
     },
-    instead: None,
+    ..list::NO_LISTS
 };
 
 /// Every column that the keys of a tag are.
@@ -76,7 +76,8 @@ fn assert_snapshot(name: &str, found: &str) {
 fn report(name: &str) -> Mistakes {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/snapshots");
     let text = std::fs::read_to_string(folder.join(name)).unwrap();
-    let lists = list::Source { read: &|path| std::fs::read(folder.join(path)), instead: None };
+    let read = |path: &Path| std::fs::read(folder.join(path));
+    let lists = list::Source { read: &read, ..list::NO_LISTS };
     let (nowhere, file) = (Path::new(""), Path::new(name));
     parse_in(nowhere, file, &text, no_environment(), &[], &lists).unwrap_err()
 }
@@ -870,6 +871,20 @@ fn a_listener_that_other_machines_reach_must_be_asked_for() {
 }
 
 #[test]
+fn a_leaf_that_somebody_else_runs_listens_where_it_is_looked_for() {
+    for (mode, port, legal) in
+        [("managed", 0, true), ("external", 4223, true), ("external", 0, false)]
+    {
+        let own = format!("[leaf]\nmode = \"{mode}\"\nlisten = \"127.0.0.1:{port}\"\n");
+        let result = parse_text(&MINIMAL.replace("[[device]]", &format!("{own}\n[[device]]")));
+        assert_eq!(result.is_ok(), legal, "{mode} {port}");
+        if let Err(mistakes) = result {
+            assert_eq!(mistakes.paths().collect::<Vec<_>>(), ["leaf.listen"]);
+        }
+    }
+}
+
+#[test]
 fn overlap_is_allowed_where_it_is_asked_for() {
     let second = "\n[[device.tag]]\npath = \"x\"\naddress = \"holding:99\"\ntype = \"int32\"\n";
     let text = format!("{MINIMAL}{second}");
@@ -1165,4 +1180,21 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_file_may_be_a_credential_of_the_service() {
+    let text = "[gateway]\nplant = \"P\"\nname = \"g\"\n[hub]\nurls = [\"tls://hub\"]\n\
+                [hub.tls]\nca = \"ca.pem\"\ncert = \"credential:hub.crt\"\nkey = \"credential:hub.key\"\n";
+    let there = |path: &Path| path == Path::new("/run/c/plain_hub.key");
+    let lists = list::Source { is_there: &there, ..list::NO_LISTS };
+    let environment = [("CREDENTIALS_DIRECTORY".into(), "/run/c".into())];
+    let read = parse_in(DIRECTORY.as_ref(), FILE.as_ref(), text, environment, &[], &lists).unwrap();
+    let tls = read.config.hub.unwrap().tls.unwrap();
+    assert_eq!(tls.ca, Path::new("/etc/tidegate/ca.pem"));
+    assert_eq!(tls.cert, Path::new("/run/c/hub.crt"), "named where it would be");
+    assert_eq!(tls.key, Path::new("/run/c/plain_hub.key"));
+    let wrong = text.replace("credential:hub.key", "credential:../hub.key");
+    let said = parse(FILE.as_ref(), &wrong, no_environment(), &[]).unwrap_err().to_string();
+    assert!(said.contains("names no credential") && said.contains("credential:NAME"), "{said}");
 }

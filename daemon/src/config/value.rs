@@ -13,7 +13,7 @@ use toml_span::value::ValueInner;
 
 use super::keys::{Kind, NumberRule};
 use super::mistake::{Place, shorten};
-use super::{HttpsUrl, HubScheme, HubUrl, patterns, size, states, subject, suggest};
+use super::{HttpsUrl, HubScheme, HubUrl, credential, patterns, size, states, subject, suggest};
 
 /// A legal value.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,8 @@ pub(crate) enum Value {
     Size(u64),
     Number(f64),
     Path(PathBuf),
+    /// The name of a credential.
+    Credential(String),
     Listen(SocketAddr),
     Urls(Vec<(HubUrl, Place)>),
     /// Host and port.
@@ -302,6 +304,15 @@ fn read_one(kind: &Kind, raw: Raw<'_>) -> Result<Value, Illegal> {
             }
         }
         Kind::Path => Ok(Value::Path(PathBuf::from(text()?))),
+        Kind::File => match credential::read(text()?) {
+            None => Ok(Value::Path(PathBuf::from(text()?))),
+            Some(Ok(name)) => Ok(Value::Credential(name)),
+            Some(Err(())) => {
+                let message = format!("{} names no credential", raw.shown());
+                let legal = Some(credential::LEGAL.to_owned());
+                Err(Illegal { legal, ..Illegal::new(message, raw.shown()) })
+            }
+        },
         Kind::Listen => {
             let text = text()?;
             match text.strip_prefix("localhost:").and_then(|port| port.parse().ok()) {

@@ -1,8 +1,6 @@
 //! The way to the hub beyond its URLs, and what local applications may do: what the keys of `[hub]`
 //! and `[leaf]` have to do with each other.
 
-use std::path::Path;
-
 use super::fields::{Checker, Fields};
 use super::mistake::{Mistake, Place};
 use super::model::{HubScheme, HubUrl, LocalApps, LocalJetStream, Proxy, ProxyUser};
@@ -33,13 +31,8 @@ impl Checker<'_> {
     }
 
     /// The proxy, where there is one.
-    pub(super) fn proxy(
-        &mut self,
-        fields: &Fields,
-        urls: &[(HubUrl, Place)],
-        directory: &Path,
-    ) -> Option<Proxy> {
-        let (name, file) = (fields.text("proxy-user"), fields.file("proxy-password-file"));
+    pub(super) fn proxy(&mut self, fields: &Fields, urls: &[(HubUrl, Place)]) -> Option<Proxy> {
+        let (name, file) = (fields.text("proxy-user"), self.file_of(fields, "proxy-password-file"));
         for (there, missing) in
             [("proxy-user", "proxy-password-file"), ("proxy-password-file", "proxy-user")]
         {
@@ -65,10 +58,9 @@ impl Checker<'_> {
             let legal = format!("urls of WebSockets beside it, such as \"{wss}\", or no proxy");
             self.refuse(fields, "proxy", message, &legal);
         }
-        let user = name.zip(file).map(|(name, file)| ProxyUser {
-            name: name.to_owned(),
-            password_file: directory.join(file),
-        });
+        let user = name
+            .zip(file)
+            .map(|(name, file)| ProxyUser { name: name.to_owned(), password_file: file });
         Some(Proxy { host: host.to_owned(), port, user })
     }
 

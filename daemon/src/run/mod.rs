@@ -14,6 +14,7 @@ mod heap;
 pub mod modbus_tls;
 pub(crate) mod opcua;
 pub mod opcua_credentials;
+mod refusal;
 mod roster;
 mod stages;
 mod watch;
@@ -28,7 +29,6 @@ use std::time::Duration;
 use tidegate_journal::{DirStorage, Journal, OpenError, Reader, Stamp, StorageError};
 use tidegate_translator::Clock;
 
-use crate::causes::chain;
 use crate::cli::check::SetArgs;
 use crate::cli::exit;
 use crate::config::{self, Config, LoadError, WhenFull};
@@ -39,7 +39,7 @@ use crate::observe::log::{self, LogArgs, LogError};
 use crate::observe::state::{Board, HealthLimits};
 use crate::query::Sources;
 use crate::recorder::{Ingress, Losses, Opened, Recorder, RecorderGone, StartError, SystemClock};
-use crate::supervise::{self, Outcome, Signals, Supervisor, Systemd};
+use crate::supervise::{self, Notice, Outcome, ServiceManager as _, Signals, Supervisor, Systemd};
 
 use devices::Devices;
 pub use fresh::{FreshReading, FreshReads, MAX_FRESH_TAGS};
@@ -144,9 +144,15 @@ pub fn run(args: &RunArgs) -> ExitCode {
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let text = match &error {
-                RunError::Config(LoadError::Mistakes(mistakes)) => mistakes.to_string(),
-                error => format!("error: {}", chain(error)),
+            let line = refusal::in_a_line(&error);
+            Systemd.notify(&Notice::Status(line.clone()));
+            let text = if log::stderr_is_journald() {
+                refusal::for_journald(&line)
+            } else {
+                match &error {
+                    RunError::Config(LoadError::Mistakes(mistakes)) => mistakes.to_string(),
+                    _ => format!("error: {line}"),
+                }
             };
             // Nobody is left to tell when stderr is gone.
             let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
@@ -237,7 +243,7 @@ async fn daemon(
     let proxy = stages::proxy(&config, &board);
     let leaf =
         stages::leaf(&mut supervisor, &config, keeper.as_ref(), Arc::clone(&board), proxy.clone())?;
-    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board, proxy.clone());
+    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board);
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
     let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));

@@ -30,6 +30,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use zeroize::Zeroizing;
 
 use crate::causes::chain;
+use crate::config::credential;
 use crate::observe::state::{Board, CertificateStatus};
 
 /// The longest password, in bytes. The policies that encrypt one take less.
@@ -40,9 +41,6 @@ const SHOWN_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// Remarks that are told once; of more the log says nothing.
 const MAX_REMARKS: usize = 256;
-
-/// Where systemd puts the credentials of a unit (systemd.exec(5), `LoadCredential=`).
-const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
 /// Why a password cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +93,7 @@ impl OpcUaCredentials {
             spec,
             trust: TrustStore::below(dir),
             clock,
-            credentials_directory: std::env::var_os(CREDENTIALS_DIRECTORY)
+            credentials_directory: std::env::var_os(credential::VARIABLE)
                 .filter(|dir: &OsString| !dir.is_empty())
                 .map(PathBuf::from),
             board: None,
@@ -171,8 +169,10 @@ impl OpcUaCredentials {
 
     /// The file, or the credential of the unit that has its name where there is no such file.
     fn password_file(&self, file: &Path) -> PathBuf {
-        let credential = self.credentials_directory.as_ref().zip(file.file_name());
-        match credential.map(|(dir, name)| dir.join(name)) {
+        let name = file.file_name().and_then(|name| name.to_str());
+        let known = self.credentials_directory.as_deref().zip(name);
+        let known = known.map(|(dir, name)| credential::find(Some(dir), name, &Path::exists));
+        match known {
             Some(credential) if !file.exists() && credential.exists() => credential,
             _ => file.to_owned(),
         }
@@ -410,6 +410,10 @@ mod tests {
         assert_eq!(folder.password(&user), Ok("from systemd".into()));
         folder.write("press.password", b"from the file\n");
         assert_eq!(folder.password(&user), Ok("from the file".into()));
+        folder.write("credentials/sealed_drive.password", b"from a folder\n");
+        let file = folder.dir.path().join("drive.password");
+        let user = UserSpec::Password { name: "operator".into(), file };
+        assert_eq!(folder.password(&user), Ok("from a folder".into()));
     }
 
     #[test]

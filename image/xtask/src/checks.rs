@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use crate::peers::Peers;
 use crate::skips::{self, Allowed};
 use crate::workspace::Workspace;
-use crate::{arrows, debian, faketime, nats, peers, python, shell};
+use crate::{arrows, debian, deps, faketime, nats, peers, python, shell, units};
 
 /// The whole workspace with everything in it: the same selection at every step, so that cargo
 /// joins features the same way at every step.
@@ -54,6 +54,8 @@ pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<()> {
     need_component("clippy", "clippy")?;
     shell::run("check the formatting", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     check_arrows(workspace)?;
+    units::run(workspace)?;
+    deps::run(workspace)?;
     build(workspace)?;
     check_generated_docs(workspace)?;
     run_tests(workspace, &tools, Length::Ordinary)
@@ -73,7 +75,7 @@ fn build(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// A cargo that has the workspace's own packages compiled by clippy, whose warnings are errors. All
 /// steps use the same, so that none compiles anew.
-fn linting_cargo(workspace: &Workspace) -> Command {
+pub(crate) fn linting_cargo(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo();
     command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "--deny=warnings");
     command

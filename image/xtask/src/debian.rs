@@ -36,3 +36,28 @@ fn apt_get(arguments: &[&str]) -> Command {
     command.env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
+
+/// Fetches a file of a mirror that this machine's apt uses; refused unless it has this SHA-256.
+pub(crate) fn fetch(path: &str, sha256: &str, place: &Path) -> anyhow::Result<()> {
+    const DOWNLOADER: &str = "/usr/lib/apt/apt-helper";
+    if !Path::new(DOWNLOADER).exists() {
+        bail!("{DOWNLOADER} is missing; {path} is fetched from a Debian mirror by Debian's apt");
+    }
+    let mut mirrors = Command::new("apt-get");
+    mirrors.args(["indextargets", "--format", "$(REPO_URI)"]);
+    let mut mirrors: Vec<_> =
+        shell::ask(&mut mirrors).unwrap_or_default().lines().map(str::to_owned).collect();
+    mirrors.sort_unstable();
+    mirrors.dedup();
+    for mirror in mirrors.iter().filter(|mirror| !mirror.contains("security")) {
+        let mut download = Command::new(DOWNLOADER);
+        download.args(["-o", "APT::Sandbox::User=root", "download-file"]);
+        download.arg(format!("{}/{path}", mirror.trim_end_matches('/')));
+        download.arg(place).arg(format!("SHA256:{sha256}"));
+        let name = path.rsplit('/').next().unwrap_or(path);
+        if shell::run(&format!("fetch {name} from this machine's mirror"), &mut download).is_ok() {
+            return Ok(());
+        }
+    }
+    bail!("no mirror in this machine's apt has {path} with the SHA-256 {sha256}")
+}

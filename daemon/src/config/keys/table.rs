@@ -188,7 +188,7 @@ pub const KEYS: &[Key] = &[
     fixed(
         Section::Hub,
         "proxy-password-file",
-        Kind::Path,
+        Kind::File,
         Default::Unset("the proxy asks for nobody"),
         r#""proxy.password""#,
         "A file that holds the password of `proxy-user` alone, read at every start.",
@@ -230,7 +230,7 @@ pub const KEYS: &[Key] = &[
     fixed(
         Section::HubTls,
         "ca",
-        Kind::Path,
+        Kind::File,
         Default::Required,
         r#""ca.pem""#,
         "The certificates that the hub's certificate must lead to.",
@@ -238,7 +238,7 @@ pub const KEYS: &[Key] = &[
     fixed(
         Section::HubTls,
         "cert",
-        Kind::Path,
+        Kind::File,
         Default::Required,
         r#""gw.pem""#,
         "This gateway's certificate, followed by its chain.",
@@ -246,7 +246,7 @@ pub const KEYS: &[Key] = &[
     fixed(
         Section::HubTls,
         "key",
-        Kind::Path,
+        Kind::File,
         Default::Required,
         r#""gw.key""#,
         "This gateway's private key.",
@@ -547,9 +547,9 @@ pub const KEYS: &[Key] = &[
     fixed(
         Section::Identity,
         "token-file",
-        Kind::Path,
+        Kind::File,
         Default::Unset("`token` in `dir`"),
-        r#""/run/credentials/tidegate.service/enrolment-token""#,
+        r#""credential:token""#,
         "A file with the token of a single use for the first certificate, and for a new one after \
          the last has expired. It is removed once it was used, where that is possible.",
     ),
@@ -566,7 +566,7 @@ pub const KEYS: &[Key] = &[
     fixed(
         Section::Identity,
         "crl",
-        Kind::Path,
+        Kind::File,
         Default::Unset("`crl.pem` in `dir`, where there is one"),
         r#""/etc/tidegate/crl.pem""#,
         "The list of certificates that the authority revoked.",
@@ -799,18 +799,17 @@ pub const KEYS: &[Key] = &[
     opcua(
         Section::Device,
         "password-file",
-        Kind::Path,
+        Kind::File,
         Default::Unset("no password"),
         r#""press-1.password""#,
         "The file that holds the password and nothing else, readable by the daemon alone; one line \
          end behind it is none of it. Where there is no such file, a systemd credential of the \
-         same file name (`LoadCredential=`) is taken. The password itself never stands in the \
-         configuration.",
+         same name is taken. The password itself never stands in the configuration.",
     ),
     opcua(
         Section::Device,
         "user-cert",
-        Kind::Path,
+        Kind::File,
         Default::Unset("no certificate of a user"),
         r#""operator.pem""#,
         "The certificate, in PEM, to log on with instead of a name. Written together with \
@@ -819,7 +818,7 @@ pub const KEYS: &[Key] = &[
     opcua(
         Section::Device,
         "user-key",
-        Kind::Path,
+        Kind::File,
         Default::Unset("no certificate of a user"),
         r#""operator.key""#,
         "The private key of `user-cert`, in PEM.",
@@ -1121,7 +1120,7 @@ pub const KEYS: &[Key] = &[
     modbus(
         Section::DeviceTls,
         "ca",
-        Kind::Path,
+        Kind::File,
         Default::Required,
         r#""plc-ca.pem""#,
         "The certificates that may have signed the device's.",
@@ -1129,7 +1128,7 @@ pub const KEYS: &[Key] = &[
     modbus(
         Section::DeviceTls,
         "cert",
-        Kind::Path,
+        Kind::File,
         Default::Unset("only the device proves itself"),
         r#""gw.pem""#,
         "This gateway's certificate, followed by its chain. Written together with `key`.",
@@ -1137,7 +1136,7 @@ pub const KEYS: &[Key] = &[
     modbus(
         Section::DeviceTls,
         "key",
-        Kind::Path,
+        Kind::File,
         Default::Unset("only the device proves itself"),
         r#""gw.key""#,
         "This gateway's private key.",

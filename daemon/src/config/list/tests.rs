@@ -201,7 +201,7 @@ fn a_list_that_is_not_there_or_too_large_is_named_at_its_key() {
     ];
     for (outcome, message) in outcomes {
         let read: &dyn Fn(&Path) -> io::Result<Vec<u8>> = &|_| outcome();
-        let source = Source { read, instead: None };
+        let source = Source { read, ..NO_LISTS };
         let found = parse_in(Path::new("/x"), Path::new("x.toml"), &text, Vec::new(), &[], &source);
         let found = found.unwrap_err();
         assert_eq!(found.paths().collect::<Vec<_>>(), ["device[0].tag-list"]);

@@ -199,7 +199,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Number(NumberRule::Percent) => {
             json!({ "type": "number", "minimum": 0, "maximum": 100 })
         }
-        Kind::Path | Kind::DeviceAddress | Kind::Host => {
+        Kind::Path | Kind::File | Kind::DeviceAddress | Kind::Host => {
             json!({ "type": "string", "minLength": 1 })
         }
         Kind::Listen => json!({ "type": "string", "pattern": ":[0-9]{1,5}$" }),

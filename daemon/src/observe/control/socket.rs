@@ -129,8 +129,10 @@ pub(crate) fn group() -> Option<u32> {
 
 fn dress(path: &Path) -> io::Result<(u64, u64)> {
     if let Some(gid) = group() {
+        // The service runs in the group, and its unit lets it give nothing away.
+        let is_given = fs::symlink_metadata(path)?.gid() == gid;
         // An unprivileged daemon outside of the group may not; its owner can still ask.
-        if let Err(error) = chown(path, None, Some(gid)) {
+        if !is_given && let Err(error) = chown(path, None, Some(gid)) {
             warn!(%error, "control socket not given to group {GROUP}");
         }
     }

@@ -121,7 +121,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 /// Whether stderr is the stream that systemd connected to journald: a variable that was inherited
 /// by a process whose output was redirected must not count.
-fn stderr_is_journald() -> bool {
+pub(crate) fn stderr_is_journald() -> bool {
     let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else { return false };
     // Following the link gives device and inode of what descriptor 2 is.
     std::fs::metadata("/proc/self/fd/2")

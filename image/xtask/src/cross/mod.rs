@@ -1,17 +1,199 @@
-//! Programs for each architecture, with the tools of this machine.
+//! `cargo xtask cross ARCH`: the programs of a release for one architecture, with the tools of this
+//! machine, tried out and measured.
+//!
+//! # Invariants
+//! - What lands in the architecture's folder was built from the sources as they are, is within its
+//!   bounds and did its essential work; a program that fails is told, and the command fails.
+//! - A build that was interrupted goes on where it was: cargo's own target directory is kept.
 
-use anyhow::bail;
+mod build;
+#[cfg(test)]
+mod container;
+mod elf;
+mod essential;
+mod library;
+mod plc;
+mod targets;
+mod toolchain;
+mod twice;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
 
 use crate::arch::Arch;
+use crate::figures::{self, Figure};
+use crate::shell;
 use crate::workspace::Workspace;
+use build::Place;
+pub(crate) use build::Variant;
+use targets::Target;
+pub(crate) use targets::Targets;
+use toolchain::{Route, Toolchain};
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CrossArgs {
     /// For which gateways
+    pub(crate) arch: Arch,
+    /// Build each program twice, in different directories, and compare them byte by byte
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// One variant alone; both when left out
+    #[arg(long)]
+    pub(crate) only: Option<Variant>,
+    /// The compiler to use; the first that is there when left out
+    #[arg(long)]
+    pub(crate) toolchain: Option<Route>,
+}
+
+/// Builds, tries out, measures, and shows the table.
+pub(crate) fn run(workspace: &Workspace, args: &CrossArgs) -> anyhow::Result<Vec<Figure>> {
+    let targets = Targets::load()?;
+    let toolchain = toolchain::provide(workspace, &targets, args.arch, args.toolchain)?;
+    shell::say(&format!("{} by {:?}: {}", args.arch.triple(), toolchain.route, toolchain.version));
+    let work = Work { workspace, targets: &targets, toolchain, arch: args.arch };
+    let variants = match args.only {
+        Some(variant) => vec![variant],
+        None => vec![Variant::Gateway, Variant::Tools],
+    };
+    let mut figures =
+        vec![Figure::told(format!("compiler, {}", args.arch.word()), &*work.toolchain.version)];
+    for variant in variants {
+        figures.extend(work.variant(variant, args.check)?);
+    }
+    shell::say(&format!(
+        "programs in {}\n{}",
+        args.arch.folder(workspace).display(),
+        figures::table(&figures)
+    ));
+    if figures.iter().any(|figure| figure.holds == Some(false)) {
+        bail!("a program for {} misses its bounds", args.arch.word());
+    }
+    Ok(figures)
+}
+
+/// One architecture's build.
+struct Work<'a> {
+    workspace: &'a Workspace,
+    targets: &'a Targets,
+    toolchain: Toolchain,
     arch: Arch,
 }
 
-pub(crate) fn run(workspace: &Workspace, args: &CrossArgs) -> anyhow::Result<()> {
-    bail!("cannot be made yet: {}", args.arch.folder(workspace).display())
+impl Work<'_> {
+    fn variant(&self, variant: Variant, twice: bool) -> anyhow::Result<Vec<Figure>> {
+        let place = self.place();
+        let shipped = self.arch.folder(self.workspace).join(variant.file());
+        self.build_into(&place, variant, &shipped)?;
+        let mut figures = self.measure(variant, &shipped)?;
+        let target = self.target()?;
+        let samples = essential::test(self.workspace, &essential::Program::new(&shipped, target)?)?;
+        figures.push(Figure::told(
+            format!("{}, tried out", self.named(variant)),
+            format!("{samples} samples"),
+        ));
+        if twice {
+            figures.push(self.again(&place, variant, &shipped)?);
+        }
+        Ok(figures)
+    }
+
+    fn place(&self) -> Place {
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+        Place {
+            root: self.workspace.root.clone(),
+            // One for each compiler: neither can use what the other made.
+            target: self.workspace.target.join(match self.toolchain.route {
+                Route::Rustup => "cross-rustup",
+                Route::Debian => "cross",
+                Route::Cross => "cross-container",
+            }),
+            cargo_home: home.unwrap_or_else(|| self.workspace.target.join("cargo-home")),
+        }
+    }
+
+    fn build_into(&self, place: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<()> {
+        let epoch = epoch(&self.workspace.root)?;
+        let built =
+            build::build(place, &self.toolchain, self.arch, self.target()?, variant, &epoch)?;
+        build::split(&built, &self.target()?.gnu, shipped)
+    }
+
+    /// Size, C library and form, with their bounds.
+    fn measure(&self, variant: Variant, shipped: &Path) -> anyhow::Result<Vec<Figure>> {
+        let bytes = read(shipped)?;
+        let program = elf::read(&bytes).with_context(|| shipped.display().to_string())?;
+        ensure!(
+            program.arch == Some(self.arch),
+            "{} is for {:?}, not for {}",
+            shipped.display(),
+            program.arch,
+            self.arch.word()
+        );
+        ensure!(program.is_position_independent, "{} has a fixed address", shipped.display());
+        ensure!(program.is_stripped, "{} still has its symbols", shipped.display());
+        let (size, named) = (u64::try_from(bytes.len())?, self.named(variant));
+        let size = match variant {
+            Variant::Gateway => Figure::bytes_at_most(&*named, size, self.targets.gateway_bytes),
+            Variant::Tools => Figure::bytes(&*named, size),
+        };
+        let floor = self.targets.glibc;
+        Ok(vec![
+            size,
+            Figure {
+                what: format!("{named}, C library"),
+                found: program.glibc.map_or_else(|| "none".to_owned(), |found| found.to_string()),
+                asked: format!("<= {floor}"),
+                holds: Some(program.glibc <= Some(floor)),
+            },
+            Figure::told(format!("{named}, libraries"), program.libraries.join(" ")),
+        ])
+    }
+
+    /// The same program from another directory.
+    fn again(&self, first: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<Figure> {
+        let place = twice::another(self.workspace, first)?;
+        let second = place.target.join("shipped").join(variant.file());
+        self.build_into(&place, variant, &second)?;
+        let difference = twice::difference(&read(shipped)?, &read(&second)?);
+        if let Some(difference) = &difference {
+            shell::say(&format!("{} and {}: {difference}", shipped.display(), second.display()));
+        } else {
+            twice::clear(self.workspace);
+        }
+        Ok(Figure {
+            what: format!("{}, built twice", self.named(variant)),
+            found: if difference.is_none() { "equal" } else { "DIFFERENT" }.to_owned(),
+            asked: "equal".to_owned(),
+            holds: Some(difference.is_none()),
+        })
+    }
+
+    fn target(&self) -> anyhow::Result<&Target> {
+        self.targets.of(self.arch)
+    }
+
+    fn named(&self, variant: Variant) -> String {
+        format!("{}, {}", variant.file(), self.arch.word())
+    }
+}
+
+/// When the sources were committed, in seconds: what stands for the time of the build.
+pub(crate) fn epoch(root: &Path) -> anyhow::Result<String> {
+    if let Ok(set) = std::env::var("SOURCE_DATE_EPOCH") {
+        ensure!(set.parse::<u64>().is_ok(), "SOURCE_DATE_EPOCH is {set:?}; set it to seconds");
+        return Ok(set);
+    }
+    let mut git = Command::new("git");
+    let committed = shell::ask(git.current_dir(root).args(["log", "-1", "--format=%ct"]));
+    committed.filter(|seconds| !seconds.is_empty()).context(
+        "git does not say when the sources were committed; set SOURCE_DATE_EPOCH to seconds",
+    )
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{} is not readable", path.display()))
 }

@@ -1,17 +1,93 @@
-//! Debian packages.
+//! `cargo xtask deb ARCH`: the Debian packages of the gateway and of the tools.
+//!
+//! # Invariants
+//! - Programs are taken as `cargo xtask cross` left them: nothing is compiled here.
+//! - Everything else in a package is made from what is in the repository and in Cargo.lock, so the
+//!   same programs and the same commit give the same bytes.
+//! - A package is put in place whole, after lintian found no error in it.
 
-use anyhow::bail;
+mod changelog;
+mod pack;
+pub(crate) mod server;
+mod stage;
+
+use std::path::PathBuf;
 
 use crate::arch::Arch;
+use crate::figures::{self, Figure};
+use crate::shell;
 use crate::workspace::Workspace;
+
+/// A gateway's package with its nats-server is no larger (the order for packages).
+const GATEWAY_BYTES: u64 = 9_000_000;
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DebArgs {
     /// For which gateways
-    arch: Arch,
+    pub(crate) arch: Arch,
+    /// One package alone; both when left out
+    #[arg(long)]
+    pub(crate) only: Option<Variant>,
+    /// Another version than that of the sources, such as `0.1.1-1`; for trying upgrades
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) deb_version: Option<String>,
+    /// Say that the journal it writes needs a reader of this version; for trying downgrades
+    #[arg(long, value_name = "N")]
+    pub(crate) journal_needs: Option<u8>,
+    /// Where the packages go; beside the programs when left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
-pub(crate) fn run(workspace: &Workspace, args: &DebArgs) -> anyhow::Result<()> {
-    bail!("cannot be made yet: {}", args.arch.folder(workspace).display())
+/// The two packages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Variant {
+    /// The gateway: no analysis, its units
+    Gateway,
+    /// The same commands with everything in them, and no units
+    Tools,
+}
+
+impl Variant {
+    /// What Debian calls the package, and the file that `cargo xtask cross` leaves.
+    pub(crate) const fn package(self) -> &'static str {
+        match self {
+            Self::Gateway => "tidegate",
+            Self::Tools => "tidegate-tools",
+        }
+    }
+
+    /// The variant in the manifest.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Tools => "tools",
+        }
+    }
+}
+
+/// Packs, looks over and measures.
+pub(crate) fn run(workspace: &Workspace, args: &DebArgs) -> anyhow::Result<Vec<Figure>> {
+    let variants = match args.only {
+        Some(variant) => vec![variant],
+        None => vec![Variant::Gateway, Variant::Tools],
+    };
+    let server = server::provide(workspace, args.arch)?;
+    let epoch = pack::epoch(workspace);
+    let mut figures = Vec::new();
+    let mut packages = Vec::new();
+    for variant in variants {
+        let stage = stage::lay(workspace, args, variant, &server, epoch)?;
+        let package = pack::pack(workspace, args, variant, &stage, epoch)?;
+        let bytes = std::fs::metadata(&package)?.len();
+        let what = format!("{}, {}", variant.package(), args.arch.debian());
+        figures.push(match variant {
+            Variant::Gateway => Figure::bytes_at_most(what, bytes, GATEWAY_BYTES),
+            Variant::Tools => Figure::bytes(what, bytes),
+        });
+        packages.push(package.display().to_string());
+    }
+    shell::say(&format!("{}\n{}", packages.join("\n"), figures::table(&figures)));
+    Ok(figures)
 }

@@ -21,7 +21,7 @@ mod initrd;
 #[cfg(test)]
 mod rules;
 mod slot;
-mod sources;
+pub(crate) mod sources;
 mod tools;
 mod tree;
 

@@ -1,0 +1,117 @@
+//! cargo-deb and lintian.
+//!
+//! # Invariants
+//! - cargo-deb is the pinned one, and never builds or strips anything.
+//! - The package stands in its place only when lintian found no error.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use super::stage::Stage;
+use super::{DebArgs, Variant};
+use crate::workspace::Workspace;
+use crate::{debian, pins, shell};
+
+/// Who signs the changelog: as in the manifest.
+pub(super) const MAINTAINER: &str = "The Tidegate authors <tidegate@users.noreply.github.com>";
+
+/// The version of the packages.
+pub(super) fn version(args: &DebArgs) -> String {
+    args.deb_version.clone().unwrap_or_else(|| format!("{}-1", env!("CARGO_PKG_VERSION")))
+}
+
+/// The moment that everything in a package bears: `SOURCE_DATE_EPOCH`, else that of the commit.
+pub(super) fn epoch(workspace: &Workspace) -> u64 {
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let committed = || {
+        let mut log = Command::new("git");
+        shell::ask(log.args(["log", "-1", "--format=%ct"]).current_dir(&workspace.root))
+    };
+    given.or_else(committed).and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+/// The version of a reader that what this release writes to the journal needs.
+pub(super) fn journal_format(root: &Path) -> anyhow::Result<u8> {
+    let of = |file: &str, name: &str| -> anyhow::Result<u8> {
+        let place = root.join("daemon/journal/src").join(file);
+        let text = std::fs::read_to_string(&place)
+            .with_context(|| format!("{} is not readable", place.display()))?;
+        let number = text.split_once(&format!("const {name}: u8 = ")).map(|(_, rest)| rest);
+        let number = number.and_then(|rest| rest.split_once(';')).map(|(number, _)| number);
+        let number = number.and_then(|number| number.parse().ok());
+        number.with_context(|| format!("no {name} in {}", place.display()))
+    };
+    Ok(of("frame.rs", "FORMAT_VERSION")?.max(of("segment.rs", "LAYOUT_VERSION")?))
+}
+
+/// Packs, and looks the package over.
+pub(super) fn pack(
+    workspace: &Workspace,
+    args: &DebArgs,
+    variant: Variant,
+    stage: &Stage,
+    epoch: u64,
+) -> anyhow::Result<PathBuf> {
+    let tool = provide(workspace)?;
+    let out = args.out.clone().unwrap_or_else(|| args.arch.folder(workspace));
+    std::fs::create_dir_all(&out)?;
+    let file = format!("{}_{}_{}.deb", variant.package(), version(args), args.arch.debian());
+    let made = stage.target.join(&file);
+    let mut command = Command::new(tool);
+    command.args(["--no-build", "--no-strip", "--quiet", "--multiarch", "none"]);
+    command.args(["--target", args.arch.triple(), "--variant", variant.word()]);
+    command.arg("--manifest-path").arg(workspace.root.join("daemon/Cargo.toml"));
+    command.arg("--deb-version").arg(version(args)).arg("--output").arg(&made);
+    command.env("CARGO_TARGET_DIR", &stage.target).env("SOURCE_DATE_EPOCH", epoch.to_string());
+    shell::run(&format!("pack {file}"), &mut command)?;
+    look_over(&made)?;
+    let place = out.join(&file);
+    std::fs::rename(&made, &place)
+        .or_else(|_| std::fs::copy(&made, &place).map(|_| ()))
+        .with_context(|| format!("{} could not be put in place", place.display()))?;
+    Ok(place)
+}
+
+/// The pinned cargo-deb, built once.
+fn provide(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let version = pins::cargo_deb()?;
+    let root = workspace.tools().join(format!("cargo-deb-{version}"));
+    let program = root.join("bin/cargo-deb");
+    if shell::ask(Command::new(&program).arg("--version")).is_some_and(|said| said == version) {
+        return Ok(program);
+    }
+    let mut install = workspace.cargo();
+    install.args(["install", "cargo-deb", "--locked", "--force", "--version", &version]);
+    install.arg("--root").arg(&root);
+    shell::run(&format!("build cargo-deb {version} (about two minutes, once)"), &mut install)?;
+    Ok(program)
+}
+
+/// Fails when lintian finds an error that no override gives a reason for.
+fn look_over(package: &Path) -> anyhow::Result<()> {
+    if shell::ask(Command::new("lintian").arg("--version")).is_none() {
+        debian::install("lintian", "lintian")?;
+    }
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error", "--allow-root", "--no-tag-display-limit", "--info"]);
+    let kept = shell::run_and_keep("look over the package with lintian", lintian.arg(package))?;
+    if kept.ended.is_err() {
+        bail!("lintian finds errors in {}", package.display());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_before_an_installation_reads_what_this_release_reads() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let reads = journal_format(&root).unwrap();
+        let script = std::fs::read_to_string(root.join("image/deb/tidegate/preinst")).unwrap();
+        assert!(script.contains(&format!("\nREADS={reads}\n")), "READS is not {reads}");
+    }
+}
