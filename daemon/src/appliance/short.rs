@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml_span::Value as Toml;
 
-use crate::config::{Mistake, Mistakes, Place, nearest};
+use crate::config::{Mistake, Mistakes, Place, Repaired, nearest};
 
 /// What may be written, and what it is.
 pub const KEYS: &[(&str, &str)] = &[
@@ -78,7 +78,9 @@ impl Short {
         let mut repaired = crate::config::repair(text);
         let mut mistakes = std::mem::take(&mut repaired.mistakes);
         let read = toml_span::parse(&repaired.text).ok();
-        let short = read.as_ref().and_then(|root| Reader { root, mistakes: &mut mistakes }.short());
+        let short = read
+            .as_ref()
+            .and_then(|root| Reader { root, repaired: &repaired, mistakes: &mut mistakes }.short());
         match short {
             Some(short) if mistakes.is_empty() => Ok(short),
             _ => {
@@ -145,6 +147,7 @@ fn list(texts: &[String]) -> String {
 
 struct Reader<'a, 'de> {
     root: &'a Toml<'de>,
+    repaired: &'a Repaired,
     mistakes: &'a mut Vec<Mistake>,
 }
 
@@ -229,7 +232,8 @@ impl<'a, 'de> Reader<'a, 'de> {
     }
 
     fn needed(&mut self, key: &str) -> String {
-        if self.value(key).is_none() {
+        // One that was broken is reported as that.
+        if self.value(key).is_none() && !self.repaired.lost_key(0, key) {
             let legal = format!("{key} = \"…\"");
             self.mistakes.push(Mistake::new(key, Place::WholeFile, "it is missing").legal(legal));
         }
@@ -339,7 +343,8 @@ later-media = "refuse"
         ] {
             assert!(said.contains(expected), "{expected}\n{said}");
         }
-        assert!(parsed("plant = \n").unwrap_err().contains("not TOML"));
+        let said = parsed("plant = \nname = \"g\"\n").unwrap_err();
+        assert!(said.contains("1 mistake in provision.toml"), "{said}");
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Units => units::run(&workspace),
         Task::Appliance(args) => appliance::run(&workspace, &args).map(|_figures| ()),
         Task::Image(args) => image::run(&workspace, &args),
-        Task::Machine(args) => machine::run(&workspace, &args),
+        Task::Machine(args) => machine::run(&workspace, &args).map(|_figures| ()),
         Task::Deps => deps::run(&workspace),
     }
 }

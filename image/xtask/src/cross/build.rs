@@ -12,6 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use super::targets::Target;
 use super::toolchain::{Route, Toolchain};
 use crate::arch::Arch;
 use crate::shell;
@@ -51,6 +52,7 @@ pub(crate) fn build(
     place: &Place,
     toolchain: &Toolchain,
     arch: Arch,
+    target: &Target,
     variant: Variant,
     epoch: &str,
 ) -> anyhow::Result<PathBuf> {
@@ -86,7 +88,7 @@ pub(crate) fn build(
         cargo.env("RUSTUP_HOME", place.target.join("rustup-home"));
         cargo.env("CARGO_HOME", place.target.join("cargo-home"));
     } else {
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(place, toolchain));
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(place, toolchain, &target.flags));
         let c_flags = format!("CFLAGS_{}", arch.triple().replace('-', "_"));
         cargo.env(c_flags, format!("-ffile-prefix-map={}=/crates", registry(place).display()));
     }
@@ -98,7 +100,7 @@ pub(crate) fn build(
 }
 
 /// The compiler's flags, as cargo takes them from its environment. Later ones win.
-fn flags(place: &Place, toolchain: &Toolchain) -> OsString {
+fn flags(place: &Place, toolchain: &Toolchain, more: &[String]) -> OsString {
     let rename = |from: &Path, to: &str| {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);
@@ -119,6 +121,7 @@ fn flags(place: &Place, toolchain: &Toolchain) -> OsString {
         flag.push(sysroot);
         flags.push(flag);
     }
+    flags.extend(more.iter().map(OsString::from));
     flags.join("\u{1f}".as_ref())
 }
 
@@ -162,7 +165,7 @@ mod tests {
             sysroot: Some("/home/a/tidegate/target/tools/std/usr".into()),
             version: String::new(),
         };
-        let flags = flags(&place, &toolchain).into_string().unwrap();
+        let flags = flags(&place, &toolchain, &["-Cx=y".to_owned()]).into_string().unwrap();
         let flags: Vec<_> = flags.split('\u{1f}').collect();
         assert_eq!(
             flags,
@@ -172,6 +175,7 @@ mod tests {
                 "--remap-path-prefix=/home/a/.cargo/registry/src=/crates",
                 "--remap-path-prefix=/usr/lib/rustlib/src/rust=/rustc",
                 "--sysroot=/home/a/tidegate/target/tools/std/usr",
+                "-Cx=y",
             ]
         );
     }

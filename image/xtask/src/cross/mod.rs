@@ -117,7 +117,8 @@ impl Work<'_> {
 
     fn build_into(&self, place: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<()> {
         let epoch = epoch(&self.workspace.root)?;
-        let built = build::build(place, &self.toolchain, self.arch, variant, &epoch)?;
+        let built =
+            build::build(place, &self.toolchain, self.arch, self.target()?, variant, &epoch)?;
         build::split(&built, &self.target()?.gnu, shipped)
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Target {
     pub(crate) packages: Vec<String>,
     /// The program that runs its programs here; `None` where the machine does.
     pub(crate) emulator: Option<String>,
+    /// What the compiler is told beside.
+    pub(crate) flags: Vec<String>,
 }
 
 /// A package of Rust's standard library.
@@ -92,12 +94,15 @@ fn target(table: &toml_span::Value<'_>) -> anyhow::Result<Target> {
         let pointer = format!("/{key}");
         table.pointer(&pointer).and_then(toml_span::Value::as_str).map(str::to_owned)
     };
-    let packages = table.pointer("/packages").and_then(toml_span::Value::as_array);
-    let packages = packages.context("no packages")?.iter();
+    let words = |key: &str| -> Option<Vec<String>> {
+        let listed = table.pointer(&format!("/{key}"))?.as_array()?.iter();
+        Some(listed.filter_map(|word| word.as_str().map(str::to_owned)).collect())
+    };
     Ok(Target {
         gnu: word("gnu").context("no gnu")?,
-        packages: packages.filter_map(|p| p.as_str().map(str::to_owned)).collect(),
+        packages: words("packages").context("no packages")?,
         emulator: word("emulator"),
+        flags: words("flags").unwrap_or_default(),
     })
 }
 

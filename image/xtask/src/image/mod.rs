@@ -18,6 +18,8 @@ mod base;
 mod bundle;
 mod disk;
 mod initrd;
+#[cfg(test)]
+mod rules;
 mod slot;
 pub(crate) mod sources;
 mod tools;

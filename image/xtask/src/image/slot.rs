@@ -68,7 +68,7 @@ fn slot_words(arch: Arch, verity: &str) -> String {
     // A kernel that cannot go on restarts, so that GRUB counts.
     format!(
         "set slot_options=\"tidegate.verity={verity} {console} panic=10 oops=panic loglevel=5 \
-         systemd.show_status=1\"\n"
+         systemd.show_status=error\"\n"
     )
 }
 

@@ -151,7 +151,7 @@ fn settle(root: &Path) -> anyhow::Result<()> {
     presets.arg(format!("--root={}", root.display())).args(["--quiet", "preset-all"]);
     shell::run("enable what runs", &mut presets)?;
     link(root, "/run/systemd/resolve/resolv.conf", "etc/resolv.conf")?;
-    link(root, "/proc/self/mounts", "etc/mtab")?;
+    link(root, "../proc/self/mounts", "etc/mtab")?;
     link(root, "/etc/machine-id", "var/lib/dbus/machine-id")?;
     // Consoles get no login: this generator would start one on each.
     link(root, "/dev/null", "etc/systemd/system-generators/systemd-getty-generator")?;
