@@ -281,7 +281,64 @@ impl<'a, 'de> Reader<'a, 'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_short_form_or_mistakes_but_never_a_panic(text in any_text()) {
+            let _ = parsed(&text);
+        }
+
+        #[test]
+        fn what_was_meant_is_what_the_configuration_says(
+            plant: String, name: String, hub in prop::collection::vec(any::<String>(), 1..3),
+            est: String,
+        ) {
+            let gateway = Gateway {
+                plant, name, hub, est: Some(est), ca_pins: vec!["x".into()], devices: None,
+            };
+            let text = gateway.whole("");
+            let root = toml_span::parse(&text).unwrap();
+            let at = |path| root.pointer(path).and_then(Toml::as_str);
+            prop_assert_eq!(at("/gateway/plant"), Some(gateway.plant.as_str()));
+            prop_assert_eq!(at("/gateway/name"), Some(gateway.name.as_str()));
+            prop_assert_eq!(at("/hub/urls/0"), Some(gateway.hub[0].as_str()));
+            prop_assert_eq!(at("/identity/est"), gateway.est.as_deref());
+        }
+    }
+
+    /// Anything, and what looks like a short form more often.
+    fn any_text() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "plant",
+            "name",
+            "hub",
+            "est",
+            "ca-pins",
+            "devices",
+            "replace",
+            "later-media",
+            "id",
+            "=",
+            "\"x\"",
+            "[",
+            "]",
+            "[[",
+            "]]",
+            "\n",
+            "true",
+            "7",
+            ".",
+            "\"",
+            "{",
+            "}",
+            ",",
+            "\u{feff}",
+        ]);
+        prop_oneof![any::<String>(), prop::collection::vec(word, 0..40).prop_map(|w| w.concat())]
+    }
 
     const FULL: &str = r#"
 id = "2"

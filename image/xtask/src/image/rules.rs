@@ -128,3 +128,177 @@ fn grubs_words_are_replaced_whole_and_the_copy_of_before_is_kept() {
     assert!(editenv(folder.path(), "echo more >> \"$1\"", &["set", "A=3"]));
     assert_eq!(read("env"), "beforemore\n");
 }
+
+/// A machine made of a folder: the image's scripts see it as their root, and stubs note what they are
+/// asked in `calls`.
+struct Machine {
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    /// Booted from slot A with a build named `now`.
+    fn new() -> Self {
+        let machine = Self { folder: tempfile::tempdir().unwrap() };
+        for folder in
+            ["bin", "data/slots", "data/updates", "etc/tidegate", "run/tidegate-stick", "proc"]
+        {
+            std::fs::create_dir_all(machine.path(folder)).unwrap();
+        }
+        machine.write("proc/cmdline", "quiet rauc.slot=A tidegate.verity=now panic=10\n");
+        machine.write("etc/tidegate/tidegate.toml", "");
+        machine.stub("rauc", "");
+        machine.stub("systemctl", "");
+        machine.stub("mount", "");
+        machine.stub("umount", "");
+        machine.stub("tidegate", "echo 'nothing to do'");
+        machine.stub("grub-editenv", "printf 'A_OK=1\\nB_OK=1\\n'");
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn stub(&self, name: &str, does: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let calls = self.path("calls");
+        let text = format!("#!/bin/sh\necho \"{name} $*\" >> {}\n{does}\n", calls.display());
+        let path = self.path("bin").join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a script of `root/usr/lib/tidegate-image` and returns what it told.
+    fn run(&self, script: &str, arguments: &[&str]) -> String {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let scripts = scripts.join("root/usr/lib/tidegate-image");
+        let here = self.folder.path().display().to_string();
+        let moved = |name: &str| {
+            let text = std::fs::read_to_string(scripts.join(name)).unwrap();
+            let text = text.replace("/usr/bin/tidegate", &format!("{here}/bin/tidegate"));
+            let text = text.replace("/usr/lib/tidegate-image", &format!("{here}/bin"));
+            ["/data/", "/etc/", "/run/", "/proc/cmdline"].iter().fold(text, |text, place| {
+                // Only where a path begins.
+                [" ", "\"", "<", "="].iter().fold(text, |text, before| {
+                    text.replace(&format!("{before}{place}"), &format!("{before}{here}{place}"))
+                })
+            })
+        };
+        self.write("bin/slot", &moved("slot"));
+        let path = format!("{here}/bin:{}", std::env::var("PATH").unwrap());
+        let mut command = Command::new("sh");
+        command.args(["-c", &moved(script), script]).args(arguments).env("PATH", path);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+}
+
+#[test]
+fn a_healthy_boot_is_marked_good_and_its_build_is_proven_from_then_on() {
+    let machine = Machine::new();
+    assert!(machine.run("boot-verdict", &[]).contains("tidegate-boot: slot=A good"));
+    assert!(machine.read("calls").contains("rauc status mark-good"));
+    assert_eq!(machine.read("data/slots/A"), "now\n");
+}
+
+#[test]
+fn a_gateway_without_a_configuration_is_a_good_boot_and_is_not_asked() {
+    let machine = Machine::new();
+    std::fs::remove_file(machine.path("etc/tidegate/tidegate.toml")).unwrap();
+    assert!(machine.run("boot-verdict", &[]).contains("good (not provisioned yet)"));
+    assert!(!machine.read("calls").contains("tidegate appliance"));
+}
+
+#[test]
+fn an_update_on_trial_that_is_not_healthy_goes_back_to_the_slot_that_was() {
+    let machine = Machine::new();
+    machine.stub("tidegate", "echo 'the leaf is down' >&2; exit 1");
+    machine.write("data/slots/A", "the build before\n");
+    machine.write("data/slots/B", "older\n");
+    let told = machine.run("boot-verdict", &[]);
+    assert!(told.contains("slot=A not healthy: the leaf is down"), "{told}");
+    let calls = machine.read("calls");
+    assert!(calls.contains("rauc status mark-bad\nsystemctl --no-block reboot"), "{calls}");
+}
+
+#[test]
+fn a_proven_build_stays_and_so_does_one_with_nothing_to_go_back_to() {
+    for (here, there) in [(Some("now\n"), Some("older\n")), (None, None)] {
+        let machine = Machine::new();
+        machine.stub("tidegate", "exit 1");
+        for (slot, build) in [("A", here), ("B", there)] {
+            if let Some(build) = build {
+                machine.write(&format!("data/slots/{slot}"), build);
+            }
+        }
+        assert!(machine.run("boot-verdict", &[]).contains("stays and is asked again"));
+        let calls = machine.read("calls");
+        assert!(!calls.contains("rauc") && !calls.contains("reboot"), "{calls}");
+    }
+}
+
+#[test]
+fn a_boot_that_lost_its_data_partition_is_not_healthy() {
+    let machine = Machine::new();
+    machine.write("run/tidegate-data-lost", "");
+    assert!(machine.run("boot-verdict", &[]).contains("data partition could not be mounted"));
+    assert!(!machine.read("calls").contains("mark-good"));
+    machine.run("stick", &["/dev/x"]);
+    assert!(!machine.read("calls").contains("provision"), "a token would be spent for nothing");
+}
+
+#[test]
+fn a_bundle_on_a_stick_is_installed_once_and_the_machine_restarts_into_it() {
+    let machine = Machine::new();
+    machine.write("run/tidegate-stick/update.raucb", "");
+    machine.stub("rauc", "[ \"$1\" != info ] || echo RAUC_MF_VERSION=2");
+    let told = machine.run("stick", &["/dev/x"]);
+    let installing = told.find("update: installing in slot B").unwrap();
+    assert!(installing < told.find("update: installed in slot B").unwrap(), "{told}");
+    assert!(told.ends_with("tidegate-stick: done\n"), "{told}");
+    assert!(machine.read("run/tidegate-stick/tidegate-result.txt").contains("update: installed"));
+    let calls = machine.read("calls");
+    let umounted = calls.find("umount").unwrap();
+    assert!(umounted < calls.find("systemctl --no-block reboot").unwrap(), "{calls}");
+    assert!(calls.find("healthy --remember").unwrap() < calls.find("rauc install").unwrap());
+
+    machine.write("calls", "");
+    let told = machine.run("stick", &["/dev/x"]);
+    assert!(told.contains("update: already taken (installed"), "{told}");
+    assert!(!machine.read("calls").contains("rauc install"));
+    assert!(!machine.read("calls").contains("reboot"));
+}
+
+#[test]
+fn a_refused_bundle_is_told_with_the_reason_and_nothing_restarts() {
+    let machine = Machine::new();
+    machine.write("run/tidegate-stick/update.raucb", "");
+    machine.stub(
+        "rauc",
+        "[ \"$1\" = install ] && echo 'LastError: signature verification failed'\nexit 1",
+    );
+    let told = machine.run("stick", &["/dev/x"]);
+    assert!(told.contains("update: refused: signature verification failed"), "{told}");
+    assert!(told.ends_with("tidegate-stick: done\n") && !machine.read("calls").contains("reboot"));
+}
+
+#[test]
+fn what_was_provisioned_is_taken_at_once_and_a_reset_restarts() {
+    for (told, call) in [
+        ("changed", "systemctl --no-block reload-or-restart tidegate.service"),
+        ("reset requested", "systemctl --no-block reboot"),
+    ] {
+        let machine = Machine::new();
+        machine.stub("tidegate", &format!("echo '{told}'"));
+        machine.run("stick", &["/dev/x"]);
+        assert!(machine.read("calls").contains(call), "{told}");
+    }
+}
