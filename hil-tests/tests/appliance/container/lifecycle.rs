@@ -87,7 +87,8 @@ fn files_are_closed(stage: &Stage) -> anyhow::Result<()> {
         let can = machine.try_run(&line)?.status.success();
         assert_eq!(can, may, "{user} reads {file}");
     }
-    let keys = "grep -rlZ 'PRIVATE KEY' /var/lib/tidegate/leaf | xargs -0 stat -c '%a %U:%G' | uniq";
+    let keys =
+        "grep -rlZ 'PRIVATE KEY' /var/lib/tidegate/leaf | xargs -0 stat -c '%a %U:%G' | uniq";
     assert_eq!(machine.run(keys)?, "640 tidegate:tidegate-leaf");
     Ok(())
 }

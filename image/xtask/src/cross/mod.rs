@@ -11,6 +11,7 @@ mod build;
 mod container;
 mod elf;
 mod essential;
+mod judge;
 mod library;
 mod plc;
 mod targets;
@@ -28,6 +29,7 @@ use crate::shell;
 use crate::workspace::Workspace;
 use build::Place;
 pub(crate) use build::Variant;
+use judge::Judge;
 use targets::Target;
 pub(crate) use targets::Targets;
 use toolchain::{Route, Toolchain};
@@ -43,6 +45,9 @@ pub(crate) struct CrossArgs {
     /// One variant alone; both when left out
     #[arg(long)]
     pub(crate) only: Option<Variant>,
+    /// Measure and try out this gateway's program, which was built elsewhere, and build nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["check", "only", "toolchain"])]
+    pub(crate) built: Option<PathBuf>,
     /// The compiler to use; the first that is there when left out
     #[arg(long)]
     pub(crate) toolchain: Option<Route>,
@@ -51,9 +56,16 @@ pub(crate) struct CrossArgs {
 /// Builds, tries out, measures, and shows the table.
 pub(crate) fn run(workspace: &Workspace, args: &CrossArgs) -> anyhow::Result<Vec<Figure>> {
     let targets = Targets::load()?;
+    if let Some(built) = &args.built {
+        return told(
+            Judge { workspace, targets: &targets, arch: args.arch }
+                .figures(Variant::Gateway, built)?,
+        );
+    }
     let toolchain = toolchain::provide(workspace, &targets, args.arch, args.toolchain)?;
     shell::say(&format!("{} by {:?}: {}", args.arch.triple(), toolchain.route, toolchain.version));
-    let work = Work { workspace, targets: &targets, toolchain, arch: args.arch };
+    let judge = Judge { workspace, targets: &targets, arch: args.arch };
+    let work = Work { workspace, judge, toolchain, arch: args.arch };
     let variants = match args.only {
         Some(variant) => vec![variant],
         None => vec![Variant::Gateway, Variant::Tools],
@@ -63,21 +75,20 @@ pub(crate) fn run(workspace: &Workspace, args: &CrossArgs) -> anyhow::Result<Vec
     for variant in variants {
         figures.extend(work.variant(variant, args.check)?);
     }
-    shell::say(&format!(
-        "programs in {}\n{}",
-        args.arch.folder(workspace).display(),
-        figures::table(&figures)
-    ));
-    if figures.iter().any(|figure| figure.holds == Some(false)) {
-        bail!("a program for {} misses its bounds", args.arch.word());
-    }
+    told(figures)
+}
+
+/// Shows the table. What has a bound of its own says so there; a program that is not what it must be
+/// is an error.
+fn told(figures: Vec<Figure>) -> anyhow::Result<Vec<Figure>> {
+    shell::say(&format!("what was built\n{}", figures::table(&figures)));
     Ok(figures)
 }
 
 /// One architecture's build.
 struct Work<'a> {
     workspace: &'a Workspace,
-    targets: &'a Targets,
+    judge: Judge<'a>,
     toolchain: Toolchain,
     arch: Arch,
 }
@@ -87,13 +98,7 @@ impl Work<'_> {
         let place = self.place();
         let shipped = self.arch.folder(self.workspace).join(variant.file());
         self.build_into(&place, variant, &shipped)?;
-        let mut figures = self.measure(variant, &shipped)?;
-        let target = self.target()?;
-        let samples = essential::test(self.workspace, &essential::Program::new(&shipped, target)?)?;
-        figures.push(Figure::told(
-            format!("{}, tried out", self.named(variant)),
-            format!("{samples} samples"),
-        ));
+        let mut figures = self.judge.figures(variant, &shipped)?;
         if twice {
             figures.push(self.again(&place, variant, &shipped)?);
         }
@@ -122,62 +127,25 @@ impl Work<'_> {
         build::split(&built, &self.target()?.gnu, shipped)
     }
 
-    /// Size, C library and form, with their bounds.
-    fn measure(&self, variant: Variant, shipped: &Path) -> anyhow::Result<Vec<Figure>> {
-        let bytes = read(shipped)?;
-        let program = elf::read(&bytes).with_context(|| shipped.display().to_string())?;
-        ensure!(
-            program.arch == Some(self.arch),
-            "{} is for {:?}, not for {}",
-            shipped.display(),
-            program.arch,
-            self.arch.word()
-        );
-        ensure!(program.is_position_independent, "{} has a fixed address", shipped.display());
-        ensure!(program.is_stripped, "{} still has its symbols", shipped.display());
-        let (size, named) = (u64::try_from(bytes.len())?, self.named(variant));
-        let size = match variant {
-            Variant::Gateway => Figure::bytes_at_most(&*named, size, self.targets.gateway_bytes),
-            Variant::Tools => Figure::bytes(&*named, size),
-        };
-        let floor = self.targets.glibc;
-        Ok(vec![
-            size,
-            Figure {
-                what: format!("{named}, C library"),
-                found: program.glibc.map_or_else(|| "none".to_owned(), |found| found.to_string()),
-                asked: format!("<= {floor}"),
-                holds: Some(program.glibc <= Some(floor)),
-            },
-            Figure::told(format!("{named}, libraries"), program.libraries.join(" ")),
-        ])
-    }
-
     /// The same program from another directory.
     fn again(&self, first: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<Figure> {
         let place = twice::another(self.workspace, first)?;
         let second = place.target.join("shipped").join(variant.file());
         self.build_into(&place, variant, &second)?;
         let difference = twice::difference(&read(shipped)?, &read(&second)?);
-        if let Some(difference) = &difference {
-            shell::say(&format!("{} and {}: {difference}", shipped.display(), second.display()));
-        } else {
-            twice::clear(self.workspace);
+        if let Some(difference) = difference {
+            bail!(
+                "built twice, {} and {} differ: {difference}",
+                shipped.display(),
+                second.display()
+            );
         }
-        Ok(Figure {
-            what: format!("{}, built twice", self.named(variant)),
-            found: if difference.is_none() { "equal" } else { "DIFFERENT" }.to_owned(),
-            asked: "equal".to_owned(),
-            holds: Some(difference.is_none()),
-        })
+        twice::clear(self.workspace);
+        Ok(Figure::told(format!("{}, built twice", self.judge.named(variant)), "equal"))
     }
 
     fn target(&self) -> anyhow::Result<&Target> {
-        self.targets.of(self.arch)
-    }
-
-    fn named(&self, variant: Variant) -> String {
-        format!("{}, {}", variant.file(), self.arch.word())
+        self.judge.targets.of(self.arch)
     }
 }
 

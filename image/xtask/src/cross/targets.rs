@@ -10,6 +10,8 @@ use crate::arch::Arch;
 pub(crate) struct Targets {
     /// How large the gateway's program may be, stripped, in bytes.
     pub(crate) gateway_bytes: u64,
+    /// From where on a larger one is refused.
+    pub(crate) gateway_limit: u64,
     /// The newest C library that a program may ask for.
     pub(crate) glibc: Glibc,
     of: Vec<(Arch, Target)>,
@@ -59,7 +61,10 @@ impl Targets {
 fn parse(text: &str) -> anyhow::Result<Targets> {
     let tree = toml_span::parse(text).map_err(|error| anyhow!("{error}"))?;
     let at = |pointer: &str| tree.pointer(pointer).with_context(|| format!("nothing at {pointer}"));
-    let bytes = at("/bounds/gateway")?.as_integer().unwrap_or_default();
+    let bytes = |key: &str| {
+        let bytes = at(&format!("/bounds/{key}"))?.as_integer().unwrap_or_default();
+        u64::try_from(bytes).with_context(|| format!("bounds.{key}"))
+    };
     let glibc = at("/bounds/glibc")?.as_str().unwrap_or_default();
     let mut of = Vec::new();
     for arch in Arch::ALL {
@@ -82,7 +87,8 @@ fn parse(text: &str) -> anyhow::Result<Targets> {
         }
     }
     Ok(Targets {
-        gateway_bytes: u64::try_from(bytes).context("bounds.gateway")?,
+        gateway_bytes: bytes("gateway")?,
+        gateway_limit: bytes("gateway-limit")?,
         glibc: Glibc::parse(glibc).with_context(|| format!("bounds.glibc: {glibc:?}"))?,
         of,
         libraries,

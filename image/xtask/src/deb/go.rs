@@ -155,8 +155,8 @@ mod tests {
         let framed = format!("{0}{list}{0}", "f".repeat(FRAME));
         for text in ["go1.27.2", &framed] {
             let length = u16::try_from(text.len()).unwrap();
-            bytes.push((length & 0x7f) as u8 | 0x80);
-            bytes.push((length >> 7) as u8);
+            bytes.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+            bytes.push(u8::try_from(length >> 7).unwrap());
             bytes.extend_from_slice(text.as_bytes());
         }
         bytes
