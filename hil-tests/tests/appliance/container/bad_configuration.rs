@@ -63,7 +63,8 @@ fn a_configuration_that_does_not_check_is_told_in_one_line_and_the_leaf_goes_on(
         // No configuration at all is no failure, and the leaf goes on as well.
         let machine = &stage.gateway.container;
         machine.run("mv /etc/tidegate/tidegate.toml /root/")?;
-        machine.run(&format!("systemctl restart {DAEMON}"))?;
+        machine.run(&format!("systemctl reset-failed {DAEMON} && systemctl restart {DAEMON}"))?;
+        assert_eq!(machine.unit(DAEMON, "ConditionResult")?, "no");
         assert_eq!(machine.unit(DAEMON, "ActiveState")?, "inactive");
         assert_eq!(stage.gateway.pid(LEAF)?, leaf, "the leaf runs on");
 
