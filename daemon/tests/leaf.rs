@@ -19,11 +19,11 @@ use async_nats::Client;
 use common::{Gateway, Hub, PATIENCE, Refusal, eventually, request, settings, write_files};
 use futures_util::StreamExt as _;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use tidegate::config::TlsFiles;
+use tidegate::config::{LeafMode, TlsFiles};
 use tidegate::leaf::LocalRole::{Live, Record};
 use tidegate::leaf::{
-    HubLink, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess, Search, ShowError,
-    write_external,
+    HubLink, LeafHandle, LeafPlan, LeafProcess, LeafService, LeafSettings, LeafState, LocalAccess,
+    Search, ServiceSettings, ShowError,
 };
 use tidegate_identity::lab::LabCa;
 use tokio_util::sync::CancellationToken;
@@ -42,8 +42,8 @@ async fn publish(client: &Client, subject: &str, body: &str) {
 }
 
 fn pid_of(state: &LeafState) -> Option<Pid> {
-    let LeafState::Listening { pid, .. } = state else { return None };
-    Pid::from_raw(i32::try_from(*pid).unwrap())
+    let LeafState::Listening { life, .. } = state else { return None };
+    Pid::from_raw(life.parse().unwrap())
 }
 
 fn is_alive(pid: Pid) -> bool {
@@ -283,29 +283,129 @@ async fn without_a_nats_server_the_leaf_says_so_and_goes_on_looking() {
     task.await.unwrap();
 }
 
+/// A leaf that somebody else runs, from what the daemon wrote.
+struct External {
+    child: std::process::Child,
+}
+
+impl External {
+    async fn start(dir: &Path) -> Self {
+        let config = dir.join("nats-server.conf");
+        eventually("there is a configuration", async || config.exists().then_some(())).await;
+        let log = std::fs::File::create(dir.with_extension("log")).unwrap();
+        let mut command = Command::new(common::nats_server().await);
+        command.arg("-c").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Self { child: command.spawn().unwrap() }
+    }
+}
+
+impl Drop for External {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The daemon's side of such a leaf.
+struct Tended {
+    handle: LeafHandle,
+    access: LocalAccess,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Tended {
+    fn start(plan: LeafPlan, dir: &Path) -> Self {
+        let (address, gateway) = (plan.listen, plan.gateway.clone());
+        let (service, handle) =
+            LeafService::new(ServiceSettings { plan, dir: dir.to_owned() }).unwrap();
+        let task = tokio::spawn(service.run(CancellationToken::new()));
+        let access = LocalAccess { address, gateway, credentials: handle.credentials() };
+        Self { handle, access, task }
+    }
+
+    async fn life(&self) -> String {
+        tokio::time::timeout(PATIENCE, self.handle.listening()).await.unwrap().unwrap();
+        let LeafState::Listening { life, .. } = self.handle.state().borrow().clone() else {
+            panic!("it listened a moment ago")
+        };
+        life
+    }
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_external_leaf_runs_from_what_was_written_for_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let leaf = dir.path().join("leaf");
-    let plan = LeafPlan { ports_dir: leaf.clone(), ..settings(dir.path(), "P/g1", None).plan };
-    let (credentials, changed) = write_external(&plan, &leaf).unwrap();
-    assert!(changed);
-    let config = std::fs::read_to_string(leaf.join("nats-server.conf")).unwrap();
-    let server = common::Server::start(&leaf, &config).await;
-    let access = LocalAccess {
-        address: server.client,
-        gateway: plan.gateway,
-        credentials: credentials.into(),
+async fn a_leaf_of_its_own_does_what_a_child_does_and_asks_for_a_restart_where_it_must() {
+    let hub = Hub::start().await;
+    let dir = hub.dir.path().join("service");
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let link = hub.link("P/g1");
+    let first = link.tls.clone();
+    let plan = settings(hub.dir.path(), "P/g1", Some(link)).plan;
+    let plan =
+        LeafPlan { mode: LeafMode::External, listen: free(), ports_dir: dir.clone(), ..plan };
+    let tended = Tended::start(plan.clone(), &dir);
+    let leaf = External::start(&dir).await;
+    let life = tended.life().await;
+    let record = tended.access.connect(Record, |_| std::future::ready(())).await.unwrap();
+    let answers = async || {
+        eventually("the hub answers", async || request(&record, "tideinfo.TIDE", "").await.ok())
+            .await;
     };
-    let live = access.connect(Live, |_| std::future::ready(())).await.unwrap();
-    let anonymous = async_nats::connect(server.client.to_string()).await.unwrap();
-    let mut values = anonymous.subscribe("uns.>").await.unwrap();
-    anonymous.flush().await.unwrap();
-    eventually("the value arrives", async || {
-        publish(&live, "uns.P.x", "1").await;
-        tokio::time::timeout(Duration::from_millis(100), values.next()).await.ok().flatten()
+    answers().await;
+    let url = Some(hub.url().to_string());
+    eventually("the URL is known", async || (tended.handle.hub_url() == url).then_some(())).await;
+
+    // One link anew, and the other one stays.
+    let system = hub.client("system", common::SYSTEM).await;
+    let before = links_of(&system).await;
+    tended.handle.dial_anew(false, true, "the test wants it");
+    let after = eventually("the record has another link", async || {
+        let now = links_of(&system).await;
+        (now.len() == 2 && now != before).then_some(now)
     })
     .await;
+    assert_eq!(before.intersection(&after).count(), 1, "{before:?} {after:?}");
+    answers().await;
+
+    // Another daemon finds it as it is, and leaves it alone.
+    drop(tended);
+    let tended = Tended::start(plan.clone(), &dir);
+    assert_eq!(tended.life().await, life);
+    // Other files; a key that does not belong to its certificate; back.
+    let issued = hub.ca.gateway("P/g1", common::lifetime()).unwrap();
+    let second = write_files(hub.dir.path(), "second", &hub.ca.certificate_pem(), &issued);
+    tended.handle.show(Some(second.clone()), PATIENCE).await.unwrap();
+    let shown = links_of(&system).await;
+    assert!(shown.is_disjoint(&after), "both links are new: {after:?} {shown:?}");
+    let mixed = TlsFiles { key: first.unwrap().key, ..second.clone() };
+    let refused = tended.handle.show(Some(mixed), PATIENCE).await.unwrap_err();
+    assert!(matches!(refused, ShowError::Refused { .. }), "{refused}");
+    tended.handle.show(Some(second.clone()), PATIENCE).await.unwrap();
+    assert_eq!(links_of(&system).await, shown);
+    answers().await;
+
+    // A port is not changed by a reload.
+    drop(tended);
+    let moved = LeafPlan { listen: free(), ..plan };
+    let tended = Tended::start(moved, &dir);
+    let asked = eventually("a restart is asked for", async || {
+        std::fs::read_to_string(dir.join("restart")).ok()
+    })
+    .await;
+    assert!(asked.contains("does not listen where it should"), "{asked}");
+    drop(leaf);
+    let _leaf = External::start(&dir).await;
+    assert_ne!(tended.life().await, life);
+    eventually("nothing is asked for any more", async || {
+        (!dir.join("restart").exists()).then_some(())
+    })
+    .await;
+    assert_eq!(*tended.handle.trouble().borrow(), None);
 }
 
 /// A daemon of its own process, for the test below: it runs a leaf and writes down its child.

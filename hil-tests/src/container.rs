@@ -10,9 +10,10 @@
 //! - The container has the network of [`Net`]'s gateway and no other: also across its boots, so that
 //!   the network is there before the system is.
 //! - Its files are a copy of a root that is only read; they stay between boots and go with it.
-//! - Mounts and control groups are made in a mount namespace that goes with the container, and only
-//!   below a control group of its own name; those of containers that were killed are swept by the
-//!   next one.
+//! - Its processes have a numbering of their own inside the family's: whoever ends the family ends
+//!   them all.
+//! - Mounts are made in a mount namespace that goes with the container, control groups below one of
+//!   its own name; those of containers that were killed are swept by the next one.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -32,28 +33,28 @@ const TO_BOOT: Duration = Duration::from_secs(60);
 /// A machine may have control groups of the first kind; a system of today wants the second.
 const BOOT: &str = r#"
 set -e
-root=$1 net=$2 group=$3
+root=$1 group=$2
 mount --make-rprivate /
 mount --bind "$root" "$root"
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for left in /sys/fs/cgroup/tidegate-box-*; do
-    owner=${left#/sys/fs/cgroup/tidegate-box-}
-    kill -0 "${owner%%-*}" 2> /dev/null || find "$left" -depth -type d -exec rmdir {} + 2> /dev/null || true
+    grep -qs 'populated 0' "$left/cgroup.events" || continue
+    find "$left" -depth -type d -exec rmdir {} + || true
 done
 group=/sys/fs/cgroup/tidegate-box-$group
-find "$group" -depth -type d -exec rmdir {} + 2> /dev/null || true
-mkdir "$group"
+mkdir -p "$group"
 echo $$ > "$group/cgroup.procs"
-exec systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path="$net" \
-    --machine=gateway --console=pipe --directory="$root" --boot
+exec systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path=/proc/self/ns/net \
+    --machine=gateway --hostname=gateway --console=pipe --directory="$root" --boot
 "#;
 
 /// A system in a container.
 #[derive(Debug)]
 pub struct Container {
     family: Arc<Family>,
-    network: PathBuf,
+    /// What enters its network and becomes a program there.
+    at_network: Vec<String>,
     root: PathBuf,
     log: PathBuf,
     group: String,
@@ -79,7 +80,7 @@ impl Container {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             family: Arc::clone(family),
-            network: net.gateway_namespace(),
+            at_network: net.at_gateway(),
             root,
             log: directory.join("container.log"),
             group: format!("{}-{number}", std::process::id()),
@@ -99,9 +100,12 @@ impl Container {
     /// When it is on.
     pub fn switch_on(&mut self) -> anyhow::Result<Instant> {
         ensure!(self.process.is_none(), "the container is on already");
-        let mut command = self.family.command("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", BOOT, "boot"]);
-        command.arg(&self.root).arg(&self.network).arg(&self.group);
+        let mut command = self.family.command(&self.at_network[0]);
+        command.args(&self.at_network[1..]).arg("unshare");
+        // Whoever kills `unshare` kills all that runs in its numbering of processes.
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--mount"]);
+        command.args(["--propagation", "private", "sh", "-c", BOOT, "boot"]);
+        command.arg(&self.root).arg(&self.group);
         let begun = Instant::now();
         self.process = Some(Process::start(&self.family, "the container", command, &self.log)?);
         Ok(begun)
@@ -169,7 +173,9 @@ impl Container {
     /// The first process inside, which is systemd.
     fn first(&self) -> anyhow::Result<u32> {
         let process = self.process.as_ref().context("the container is off")?;
-        let inside = family::children_of(process.id(), "systemd")?;
+        let around = family::children_of(process.id(), "systemd-nspawn")?;
+        let around = around.first().context("the container has no first process yet")?;
+        let inside = family::children_of(*around, "systemd")?;
         inside.first().copied().context("the container has no first process yet")
     }
 

@@ -298,6 +298,12 @@ impl Gateway {
         self.directory.join("journal")
     }
 
+    /// Where its leaf's configuration is.
+    #[must_use]
+    pub fn leaf(&self) -> PathBuf {
+        self.directory.join("leaf")
+    }
+
     /// Where its certificates for OPC UA are, and those that it trusts.
     #[must_use]
     pub fn opcua(&self) -> PathBuf {
@@ -396,6 +402,20 @@ impl Gateway {
         let head = before.find("\n[[device]]").map_or(before.as_str(), |at| &before[..at]);
         std::fs::write(&self.config, format!("{head}\n{devices}"))?;
         self.process.as_ref().context("the gateway is down")?.signal(Signal::HUP)
+    }
+
+    /// Waits until it has ended by itself, and says with which code.
+    ///
+    /// # Errors
+    /// When it was not running, does not end, or was ended by a signal.
+    pub async fn ends(&mut self) -> anyhow::Result<i32> {
+        let mut process = self.process.take().context("the gateway is down already")?;
+        let status = wait::until(wait::SOON, "the gateway ends", || {
+            let ended = process.ended();
+            async move { ended }
+        })
+        .await?;
+        status.code().context("it was ended by a signal")
     }
 
     /// SIGTERM; waits until it has ended in good order.

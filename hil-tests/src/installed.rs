@@ -143,6 +143,20 @@ impl Installed {
         Ok(())
     }
 
+    /// The same, sealed for this machine: nobody else can read the file, wherever it is copied.
+    ///
+    /// # Errors
+    /// When systemd cannot seal.
+    pub fn seal_credential(&self, name: &str, content: &str) -> anyhow::Result<()> {
+        let plain = self.container.root().join("root/to-be-sealed");
+        std::fs::write(&plain, content)?;
+        self.container.run(&format!(
+            "systemd-creds encrypt --name=sealed_{name} /root/to-be-sealed \
+             /etc/tidegate/credentials.encrypted/{name} && shred --remove /root/to-be-sealed"
+        ))?;
+        Ok(())
+    }
+
     /// Starts the daemon and waits until it answers.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ pub mod gateway;
 pub mod golden;
 pub mod hub;
 pub mod installed;
+pub mod leaf_service;
 pub mod machine;
 pub mod net;
 pub mod opcua;

@@ -15,7 +15,6 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,12 +121,6 @@ impl Net {
     pub fn at_gateway(&self) -> Vec<String> {
         let target = self.gateway.id().to_string();
         ["nsenter", "--target", &target, "--net"].map(str::to_owned).to_vec()
-    }
-
-    /// The network of the gateway's side, for whoever enters it by its file.
-    #[must_use]
-    pub fn gateway_namespace(&self) -> PathBuf {
-        format!("/proc/{}/ns/net", self.gateway.id()).into()
     }
 
     /// Gives the wide-area link this rate in each direction, in bits a second. Up to `queue` worth

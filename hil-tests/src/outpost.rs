@@ -21,7 +21,8 @@ use tempfile::TempDir;
 use crate::bench::Bench;
 use crate::bench::file::RigFile;
 use crate::family::Family;
-use crate::gateway::{BASE_PATH, DEVICE};
+use crate::gateway::{BASE_PATH, DEVICE, Gateway, Settings, Wishes};
+use crate::hub::Credentials;
 use crate::machine::disk::{self, Stick};
 use crate::machine::{self, Kind, Machine, Parts};
 use crate::oracle::{self, Claim, Findings};
@@ -42,6 +43,9 @@ const SLACK: Duration = Duration::from_secs(10);
 /// Which system is under test.
 #[derive(Debug, Clone)]
 pub enum Choice {
+    /// A process of this machine, which is told what it must know by files: what the rig is tried
+    /// with.
+    Process,
     /// An emulated machine with this disk, which stays as it is.
     Machine(Kind, PathBuf),
     /// A bench.
@@ -79,6 +83,7 @@ impl Outpost {
         let family = Family::new()?;
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (near, seen_at) = match &choice {
+            Choice::Process => (here, here),
             Choice::Machine(..) => (here, machine::RIG),
             Choice::Bench(file) => (file.address, file.address),
         };
@@ -91,6 +96,14 @@ impl Outpost {
         cable.restore().await?;
         let ports = [&wan, &way_to_authority, &cable].map(|link| link.address().port());
         let system = match choice {
+            Choice::Process => {
+                let place = dir.join("gateway");
+                let (links, pin) = ((&wan, &way_to_authority, &cable), hub.pin());
+                let gateway = Gateway::configured(&family, &place, &settings(links, pin))?;
+                std::fs::create_dir_all(place.join("identity"))?;
+                std::fs::write(place.join("identity/token"), hub.admit(GATEWAY, BASE_PATH)?)?;
+                System::Process(Box::new(gateway))
+            }
             Choice::Machine(kind, image) => {
                 let own = dir.join("disk.qcow2");
                 disk::layer_over(&family, &image, &own)?;
@@ -141,58 +154,26 @@ impl Outpost {
     /// # Errors
     /// When the hub does not admit the gateway.
     pub fn provisioning_stick(&self, name: &str) -> anyhow::Result<(Stick, String)> {
-        let token = self.hub.admit(GATEWAY, BASE_PATH)?;
-        let stick = self.stick(name, 64)?;
-        stick.write("tidegate.toml", &self.configuration())?;
-        stick.write("tidegate.token", &format!("{token}\n"))?;
-        Ok((stick, token))
-    }
-
-    /// The system's configuration: what a plant writes, and no path.
-    #[must_use]
-    pub fn configuration(&self) -> String {
+        let token = match self.hub.admits(GATEWAY)? {
+            true => self.hub.token(GATEWAY)?,
+            false => self.hub.admit(GATEWAY, BASE_PATH)?,
+        };
         let (_, seen_at) = self.system.rig();
         let at = |link: &Wan| format!("{seen_at}:{}", link.address().port());
-        let (hub, est, plc) = (at(&self.wan), at(&self.way_to_authority), at(&self.cable));
-        let (plant, name) = GATEWAY.split_once('/').unwrap_or_default();
+        let (hub, est) = (at(&self.wan), at(&self.way_to_authority));
+        let (plant, name_there) = GATEWAY.split_once('/').context("no PLANT/NAME")?;
         let pin = self.hub.pin();
-        format!(
-            r#"[gateway]
-plant = "{plant}"
-name = "{name}"
-
-[hub]
-urls = ["tls://{hub}"]
-
-[identity]
-est = "https://{est}"
-ca-pins = ["{pin}"]
-
-[journal]
-max-bytes = "64 MiB"
-
-[[device]]
-name = "{DEVICE}"
-protocol = "modbus-tcp"
-address = "{plc}"
-unit = 1
-poll-every-ms = 500
-timeout-ms = 3000
-retry-after-ms = 500
-retry-at-most-ms = 2000
-base-path = "{BASE_PATH}"
-
-[[device.tag]]
-path = "counter"
-address = "holding:100"
-type = "uint64"
-
-[[device.tag]]
-path = "triple"
-address = "holding:104"
-type = "uint32"
-"#
-        )
+        let stick = self.stick(name, 64)?;
+        stick.write(
+            "provision.toml",
+            &format!(
+                "plant = \"{plant}\"\nname = \"{name_there}\"\nhub = [\"tls://{hub}\"]\nest = \
+                 \"https://{est}\"\nca-pins = [\"{pin}\"]\ndevices = \"devices.toml\"\n"
+            ),
+        )?;
+        stick.write("devices.toml", &devices(&at(&self.cable)))?;
+        stick.write("tidegate.token", &format!("{token}\n"))?;
+        Ok((stick, token))
     }
 
     /// The largest value that the PLC has served.
@@ -275,6 +256,52 @@ type = "uint32"
         }
         text
     }
+}
+
+/// What a process is told.
+fn settings((wan, authority, cable): (&Wan, &Wan, &Wan), pin: &str) -> Settings {
+    let est = authority.address();
+    let identity = format!("dir = \"identity\"\nest = \"https://{est}\"\nca-pins = [\"{pin}\"]\n");
+    Settings {
+        gateway: GATEWAY.to_owned(),
+        hubs: vec![wan.address()],
+        credentials: Credentials::none(),
+        stream: "TIDE".to_owned(),
+        domain: "hub".to_owned(),
+        plc: cable.address(),
+        wishes: Wishes { identity: Some(identity), ..Wishes::default() },
+    }
+}
+
+/// What a plant writes of its devices. An emulated machine beside other work answers slowly: nothing
+/// here is as quick as it could be.
+fn devices(plc: &str) -> String {
+    format!(
+        r#"[journal]
+max-bytes = "64 MiB"
+
+[[device]]
+name = "{DEVICE}"
+protocol = "modbus-tcp"
+address = "{plc}"
+unit = 1
+poll-every-ms = 2000
+timeout-ms = 2000
+retry-after-ms = 500
+retry-at-most-ms = 2000
+base-path = "{BASE_PATH}"
+
+[[device.tag]]
+path = "counter"
+address = "holding:100"
+type = "uint64"
+
+[[device.tag]]
+path = "triple"
+address = "holding:104"
+type = "uint32"
+"#
+    )
 }
 
 impl Drop for Outpost {

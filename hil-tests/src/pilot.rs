@@ -109,6 +109,15 @@ impl Pilot {
         self.token(gateway)
     }
 
+    /// Whether it has let a gateway in.
+    ///
+    /// # Errors
+    /// When its `hub.toml` cannot be read.
+    pub fn admits(&self, gateway: &str) -> anyhow::Result<bool> {
+        let text = std::fs::read_to_string(self.folder.join("hub.toml"))?;
+        Ok(text.contains(&format!("id = \"{gateway}\"")))
+    }
+
     /// A token of a single use.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub struct Report {
     scenario: String,
     file: Option<PathBuf>,
     begun: Instant,
-    figures: Vec<[String; 3]>,
+    figures: Vec<Value>,
     failed: bool,
 }
 
@@ -41,11 +41,19 @@ impl Report {
     }
 
     /// Adds a figure: of what, as it was found, and what is asked of it (empty where nothing is).
-    #[expect(clippy::print_stderr, reason = "who runs a scenario alone sees its figures")]
     pub fn figure(&mut self, what: &str, found: impl Into<String>, asked: &str) {
-        let found = found.into();
+        self.add(what, &found.into(), asked, None);
+    }
+
+    /// Adds a figure that has a bound, and whether it holds.
+    pub fn bound(&mut self, what: &str, found: impl Into<String>, asked: &str, holds: bool) {
+        self.add(what, &found.into(), asked, Some(holds));
+    }
+
+    #[expect(clippy::print_stderr, reason = "who runs a scenario alone sees its figures")]
+    fn add(&mut self, what: &str, found: &str, asked: &str, holds: Option<bool>) {
         eprintln!("{what}: {found} {asked}");
-        self.figures.push([what.to_owned(), found, asked.to_owned()]);
+        self.figures.push(json!([what, found, asked, holds]));
     }
 
     /// The scenario has failed, though nothing panics.
@@ -83,10 +91,10 @@ mod tests {
     fn a_line_says_what_was_found_and_how_it_ended() {
         let mut report = Report::of("first boot");
         report.file = None;
-        report.figure("boot to first sample", "3.2 s", "<= 5 s");
+        report.bound("boot to first sample", "3.2 s", "<= 5 s", true);
         let line = report.line(true);
         assert_eq!(line["result"], "passed");
-        assert_eq!(line["figures"], json!([["boot to first sample", "3.2 s", "<= 5 s"]]));
+        assert_eq!(line["figures"], json!([["boot to first sample", "3.2 s", "<= 5 s", true]]));
         assert_eq!(report.line(false)["result"], "failed");
     }
 

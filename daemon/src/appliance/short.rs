@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use toml_span::Value as Toml;
 
-use crate::config::{Mistake, Mistakes, Place, nearest};
+use crate::config::{Mistake, Mistakes, Place, Repaired, nearest};
 
 /// What may be written, and what it is.
 pub const KEYS: &[(&str, &str)] = &[
@@ -78,7 +78,9 @@ impl Short {
         let mut repaired = crate::config::repair(text);
         let mut mistakes = std::mem::take(&mut repaired.mistakes);
         let read = toml_span::parse(&repaired.text).ok();
-        let short = read.as_ref().and_then(|root| Reader { root, mistakes: &mut mistakes }.short());
+        let short = read
+            .as_ref()
+            .and_then(|root| Reader { root, repaired: &repaired, mistakes: &mut mistakes }.short());
         match short {
             Some(short) if mistakes.is_empty() => Ok(short),
             _ => {
@@ -145,6 +147,7 @@ fn list(texts: &[String]) -> String {
 
 struct Reader<'a, 'de> {
     root: &'a Toml<'de>,
+    repaired: &'a Repaired,
     mistakes: &'a mut Vec<Mistake>,
 }
 
@@ -229,7 +232,8 @@ impl<'a, 'de> Reader<'a, 'de> {
     }
 
     fn needed(&mut self, key: &str) -> String {
-        if self.value(key).is_none() {
+        // One that was broken is reported as that.
+        if self.value(key).is_none() && !self.repaired.lost_key(0, key) {
             let legal = format!("{key} = \"…\"");
             self.mistakes.push(Mistake::new(key, Place::WholeFile, "it is missing").legal(legal));
         }
@@ -277,7 +281,64 @@ impl<'a, 'de> Reader<'a, 'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_short_form_or_mistakes_but_never_a_panic(text in any_text()) {
+            let _ = parsed(&text);
+        }
+
+        #[test]
+        fn what_was_meant_is_what_the_configuration_says(
+            plant: String, name: String, hub in prop::collection::vec(any::<String>(), 1..3),
+            est: String,
+        ) {
+            let gateway = Gateway {
+                plant, name, hub, est: Some(est), ca_pins: vec!["x".into()], devices: None,
+            };
+            let text = gateway.whole("");
+            let root = toml_span::parse(&text).unwrap();
+            let at = |path| root.pointer(path).and_then(Toml::as_str);
+            prop_assert_eq!(at("/gateway/plant"), Some(gateway.plant.as_str()));
+            prop_assert_eq!(at("/gateway/name"), Some(gateway.name.as_str()));
+            prop_assert_eq!(at("/hub/urls/0"), Some(gateway.hub[0].as_str()));
+            prop_assert_eq!(at("/identity/est"), gateway.est.as_deref());
+        }
+    }
+
+    /// Anything, and what looks like a short form more often.
+    fn any_text() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "plant",
+            "name",
+            "hub",
+            "est",
+            "ca-pins",
+            "devices",
+            "replace",
+            "later-media",
+            "id",
+            "=",
+            "\"x\"",
+            "[",
+            "]",
+            "[[",
+            "]]",
+            "\n",
+            "true",
+            "7",
+            ".",
+            "\"",
+            "{",
+            "}",
+            ",",
+            "\u{feff}",
+        ]);
+        prop_oneof![any::<String>(), prop::collection::vec(word, 0..40).prop_map(|w| w.concat())]
+    }
 
     const FULL: &str = r#"
 id = "2"
@@ -339,7 +400,8 @@ later-media = "refuse"
         ] {
             assert!(said.contains(expected), "{expected}\n{said}");
         }
-        assert!(parsed("plant = \n").unwrap_err().contains("not TOML"));
+        let said = parsed("plant = \nname = \"g\"\n").unwrap_err();
+        assert!(said.contains("1 mistake in provision.toml"), "{said}");
     }
 
     #[test]

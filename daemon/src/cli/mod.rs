@@ -5,6 +5,8 @@ mod ask;
 pub mod backup;
 pub mod browse;
 pub mod check;
+#[cfg(feature = "analysis")]
+pub mod completions;
 mod device;
 pub mod docs;
 pub(crate) mod exit;
@@ -73,6 +75,9 @@ enum Command {
     Hub(hub::HubArgs),
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
+    #[cfg(feature = "analysis")]
+    #[command(hide = true)]
+    InternalCompletions(completions::CompletionsArgs),
     #[command(hide = true)]
     InternalHubConfig(lab::HubConfigArgs),
     #[command(hide = true)]
@@ -125,6 +130,10 @@ pub fn main() -> ExitCode {
         Command::Hub(args) => with_hub(&args),
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
+        }
+        #[cfg(feature = "analysis")]
+        Command::InternalCompletions(args) => {
+            written(completions::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
         Command::InternalHubConfig(args) => lab::hub_config(&args),
         Command::InternalHubStream(args) => lab::hub_stream(&args),

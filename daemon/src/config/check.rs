@@ -363,6 +363,12 @@ impl Checker<'_> {
             "external" => LeafMode::External,
             _ => LeafMode::Managed,
         };
+        if mode == LeafMode::External && listen.port() == 0 {
+            // Only a child can be asked which one it got.
+            let message = "a server that somebody else runs has to listen where it is looked for";
+            let legal = "a port, like \"127.0.0.1:4222\", or mode = \"managed\"";
+            self.refuse(&fields, "listen", message.to_owned(), legal);
+        }
         let nats_server = fields.file("nats-server").map(|path| directory.join(path));
         let dir = directory.join(fields.file("dir")?);
         let local = self.local_apps(&fields);

@@ -871,6 +871,20 @@ fn a_listener_that_other_machines_reach_must_be_asked_for() {
 }
 
 #[test]
+fn a_leaf_that_somebody_else_runs_listens_where_it_is_looked_for() {
+    for (mode, port, legal) in
+        [("managed", 0, true), ("external", 4223, true), ("external", 0, false)]
+    {
+        let own = format!("[leaf]\nmode = \"{mode}\"\nlisten = \"127.0.0.1:{port}\"\n");
+        let result = parse_text(&MINIMAL.replace("[[device]]", &format!("{own}\n[[device]]")));
+        assert_eq!(result.is_ok(), legal, "{mode} {port}");
+        if let Err(mistakes) = result {
+            assert_eq!(mistakes.paths().collect::<Vec<_>>(), ["leaf.listen"]);
+        }
+    }
+}
+
+#[test]
 fn overlap_is_allowed_where_it_is_asked_for() {
     let second = "\n[[device.tag]]\npath = \"x\"\naddress = \"holding:99\"\ntype = \"int32\"\n";
     let text = format!("{MINIMAL}{second}");

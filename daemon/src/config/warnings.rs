@@ -8,20 +8,12 @@ use std::path::Path;
 
 use tidegate_opcua::{DeviceSpec, NodeAddress, Security, UserSpec};
 
-use super::{Config, LeafMode, Tag};
+use super::{Config, Tag};
 
 /// The warnings of a configuration.
 #[must_use]
 pub fn of(config: &Config) -> Vec<String> {
     let mut out = Vec::new();
-    let fails_back = config.hub.as_ref().is_some_and(|hub| hub.fail_back_after.is_some());
-    if fails_back && config.leaf.mode == LeafMode::External {
-        out.push(
-            "hub.fail-back-after-ms does nothing where leaf.mode is \"external\": the daemon cannot \
-             have that server make its links anew"
-                .to_owned(),
-        );
-    }
     for device in &config.devices {
         let Some(spec) = device.opcua() else { continue };
         out.extend(unprotected(spec));

@@ -1,6 +1,5 @@
 //! The hub as it is: reached like the leaf reaches it, shown an identity through the leaf.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::seams::{Trust, Verdict};
 use crate::causes::chain;
 use crate::config::{self, TlsFiles};
-use crate::leaf::{LeafHandle, LeafPlan, LocalAccess, LocalRole, ShowError, write_external};
+use crate::leaf::{LeafHandle, LocalAccess, LocalRole, ShowError};
 use crate::names::GatewayId;
 use crate::observe::state::Board;
 use crate::subjects;
@@ -27,43 +26,20 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// How long a message in flight is waited for; it would be sent again, and refused by its sequence.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// The leaf that shows the identity.
-#[derive(Debug)]
-enum Leaf {
-    Managed(LeafHandle),
-    /// A service of its own, with the plan that its configuration is written from.
-    External {
-        plan: Box<LeafPlan>,
-        dir: PathBuf,
-    },
-}
-
 /// The hub of the configuration.
 #[derive(Debug)]
 pub struct LeafHub {
     hub: config::Hub,
     gateway: GatewayId,
-    leaf: Leaf,
+    leaf: LeafHandle,
     board: Arc<Board>,
 }
 
 impl LeafHub {
-    /// Behind a managed leaf.
+    /// Behind a leaf, whoever runs it.
     #[must_use]
-    pub fn managed(
-        hub: config::Hub,
-        gateway: GatewayId,
-        leaf: LeafHandle,
-        board: Arc<Board>,
-    ) -> Self {
-        Self { hub, gateway, leaf: Leaf::Managed(leaf), board }
-    }
-
-    /// Behind a leaf that is a service of its own.
-    #[must_use]
-    pub fn external(hub: config::Hub, plan: LeafPlan, dir: PathBuf, board: Arc<Board>) -> Self {
-        let (gateway, plan) = (plan.gateway.clone(), Box::new(plan));
-        Self { hub, gateway, leaf: Leaf::External { plan, dir }, board }
+    pub fn new(hub: config::Hub, gateway: GatewayId, leaf: LeafHandle, board: Arc<Board>) -> Self {
+        Self { hub, gateway, leaf, board }
     }
 
     async fn try_all(&self, identity: &Identity, trust: &Trust) -> Verdict {
@@ -94,11 +70,8 @@ impl LeafHub {
         worst.unwrap_or(Verdict::Admitted)
     }
 
-    async fn show_managed(
-        &self,
-        leaf: &LeafHandle,
-        files: Option<TlsFiles>,
-    ) -> Result<(), ShowError> {
+    async fn show_all(&self, files: Option<TlsFiles>) -> Result<(), ShowError> {
+        let leaf = &self.leaf;
         let linked = files.is_some();
         let until = Instant::now() + QUIET;
         while self.board.is_in_flight() && Instant::now() < until {
@@ -144,26 +117,7 @@ impl super::Hub for LeafHub {
     }
 
     fn show(&self, files: Option<TlsFiles>) -> BoxFuture<'_, Result<(), ShowError>> {
-        Box::pin(async move {
-            match &self.leaf {
-                Leaf::Managed(leaf) => self.show_managed(leaf, files).await,
-                Leaf::External { plan, dir } => {
-                    let mut plan = plan.clone();
-                    if let Some(hub) = &mut plan.hub {
-                        hub.tls = files;
-                    }
-                    match write_external(&plan, dir) {
-                        Ok((_, true)) => {
-                            tracing::warn!(path = %dir.display(), "the leaf's certificate changed: \
-                                 reload its service, and have it dial the hub anew");
-                            Ok(())
-                        }
-                        Ok((_, false)) => Ok(()),
-                        Err(error) => Err(ShowError::Refused { said: chain(&error) }),
-                    }
-                }
-            }
-        })
+        Box::pin(self.show_all(files))
     }
 
     fn answers(&self) -> bool {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::apps;
 use super::credentials::Credentials;
-use crate::config::{Config, HubScheme, HubUrl, LocalApps, LocalQuestions, Proxy, TlsFiles};
+use crate::config::{
+    Config, HubScheme, HubUrl, LeafMode, LocalApps, LocalQuestions, Proxy, TlsFiles,
+};
 use crate::hub::MAX_PAYLOAD;
 use crate::names::GatewayId;
 use crate::nats_conf::{Conf, listen_text, text_of};
@@ -18,6 +20,8 @@ use crate::wan::ProxyAccess;
 pub(super) const LIVE: &str = "LIVE";
 /// The account of the record: the daemon alone.
 pub(super) const RECORD: &str = "RECORD";
+/// The account over which a service is told to read its configuration again: the daemon alone.
+const SYSTEM: &str = "SYS";
 /// The user behind local connections without credentials.
 const LOCAL: &str = "local";
 
@@ -34,9 +38,11 @@ pub struct LeafPlan {
     /// Whose leaf it is. Its name is the server's: two leaves of one name push each other off
     /// the hub about once a second.
     pub gateway: GatewayId,
+    /// Who runs it. A service is spoken to over its system account, a child by signals and its log.
+    pub mode: LeafMode,
     /// The client listener; port 0 lets the system choose.
     pub listen: SocketAddr,
-    /// Where the server writes down which port it got.
+    /// Where a child writes down which port it got, and where streams are kept.
     pub ports_dir: PathBuf,
     /// The hub; without it the leaf serves local applications only.
     pub hub: Option<HubLink>,
@@ -67,6 +73,22 @@ pub struct HubLink {
 pub(super) struct Dialled {
     pub(super) live: Dial,
     pub(super) record: Dial,
+}
+
+impl Dialled {
+    /// In a line: a service outlives the daemon, and a remote that it has given up must not be met
+    /// again.
+    pub(super) fn line(self) -> String {
+        let Self { live, record } = self;
+        format!("{} {} {} {}\n", live.number, live.skip, record.number, record.skip)
+    }
+
+    /// From such a line; nothing where it is none.
+    pub(super) fn of_line(line: &str) -> Option<Self> {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let mut dial = || Some(Dial { number: numbers.next()?.ok()?, skip: numbers.next()?.ok()? });
+        Some(Self { live: dial()?, record: dial()? })
+    }
 }
 
 /// How a link is dialled.
@@ -117,6 +139,7 @@ impl LeafPlan {
     pub fn of(config: &Config, proxy: Option<Arc<ProxyAccess>>) -> Self {
         Self {
             gateway: config.gateway.clone(),
+            mode: config.leaf.mode,
             listen: config.leaf.listen,
             ports_dir: config.leaf.dir.clone(),
             hub: config.hub.as_ref().map(|hub| HubLink {
@@ -166,8 +189,10 @@ pub(super) fn generate_again(
     let mut conf = Conf::generated("Written by tidegate at every start; changes are overwritten.");
     conf.text("server_name", &plan.gateway.to_string());
     conf.text("listen", &listen_text(plan.listen));
-    conf.text("ports_file_dir", text_of(&plan.ports_dir));
-    // The daemon's log has the time.
+    if plan.mode == LeafMode::Managed {
+        conf.text("ports_file_dir", text_of(&plan.ports_dir));
+    }
+    // The daemon's log has the time, and so has the journal of services.
     conf.set("logtime", false);
     conf.set("max_payload", MAX_PAYLOAD);
     conf.set("max_pending", MAX_PENDING);
@@ -189,7 +214,13 @@ pub(super) fn generate_again(
         if apps::are_apart(plan) {
             conf.block(apps::APPS, |conf| apps::account(conf, plan, credentials, LOCAL));
         }
+        if plan.mode == LeafMode::External {
+            conf.block(SYSTEM, |conf| system_user(conf, plan, credentials));
+        }
     });
+    if plan.mode == LeafMode::External {
+        conf.text("system_account", SYSTEM);
+    }
     if let Some(hub) = &plan.hub {
         conf.block("leafnodes", |conf| {
             conf.text("reconnect", &format!("{}ms", reconnect(&plan.gateway).as_millis()));
@@ -301,6 +332,18 @@ fn record_users(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
     });
 }
 
+/// The daemon's user that has a service read its configuration again and asks what it is linked to.
+fn system_user(conf: &mut Conf, plan: &LeafPlan, credentials: &Credentials) {
+    let asked = ["RELOAD", "LEAFZ"].map(|what| format!("$SYS.REQ.SERVER.*.{what}"));
+    conf.array("users", |conf| {
+        conf.element(|conf| {
+            conf.text("user", Credentials::SYSTEM_USER);
+            conf.text("password", credentials.system());
+            permissions(conf, &asked, &[format!("{}.>", subjects::inbox(&plan.gateway))]);
+        });
+    });
+}
+
 fn permissions(conf: &mut Conf, publish: &[String], subscribe: &[String]) {
     conf.block("permissions", |conf| {
         conf.texts("publish", publish);
@@ -403,6 +446,14 @@ fn fnv1a(text: &str) -> u64 {
     })
 }
 
+/// A plan with these files for the hub.
+#[cfg(test)]
+pub(super) fn plan_with(tls: TlsFiles) -> LeafPlan {
+    let mut plan = tests::plan("P/g");
+    plan.hub.iter_mut().for_each(|hub| hub.tls = Some(tls.clone()));
+    plan
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,9 +468,10 @@ mod tests {
         (0..times).fold(Dial::default(), |dial, _| dial.next())
     }
 
-    fn plan(gateway: &str) -> LeafPlan {
+    pub(super) fn plan(gateway: &str) -> LeafPlan {
         LeafPlan {
             gateway: gateway.parse().unwrap(),
+            mode: LeafMode::Managed,
             listen: "127.0.0.1:4222".parse().unwrap(),
             ports_dir: "/var/lib/tidegate/leaf".into(),
             hub: Some(HubLink {
@@ -446,6 +498,26 @@ mod tests {
     fn a_leaf_matches_its_vector() {
         let text = generate(&plan("PlantA/gw-line3"), &credentials()).unwrap();
         assert_eq!(text, include_str!("../../vectors/hub/leaf.conf"));
+    }
+
+    #[test]
+    fn a_service_has_a_system_account_for_the_daemon_alone_and_is_otherwise_the_same() {
+        let child = generate(&plan("PlantA/gw-line3"), &credentials()).unwrap();
+        let service = LeafPlan { mode: LeafMode::External, ..plan("PlantA/gw-line3") };
+        let service = generate(&service, &credentials()).unwrap();
+        let is_in = |text: &str, line: &str| text.lines().any(|other| other == line);
+        let missing: Vec<_> = child.lines().filter(|line| !is_in(&service, line)).collect();
+        assert_eq!(missing, ["ports_file_dir: \"/var/lib/tidegate/leaf\""]);
+        let added: Vec<_> = service.lines().filter(|line| !is_in(&child, line)).collect();
+        let expected = [
+            "  SYS {",
+            "        user: \"tidegate-system\"",
+            "        password: \"system-password\"",
+            "            \"$SYS.REQ.SERVER.*.RELOAD\"",
+            "            \"$SYS.REQ.SERVER.*.LEAFZ\"",
+            "system_account: \"SYS\"",
+        ];
+        assert_eq!(added, expected);
     }
 
     #[test]
@@ -557,6 +629,15 @@ mod tests {
         let turns: Vec<_> =
             (0..3).map(|live| first(Dialled { live: anew(live), record: anew(0) })).collect();
         assert!(turns[0] != turns[1] && turns[0] == turns[2], "{turns:?}");
+    }
+
+    #[test]
+    fn how_links_are_dialled_is_the_same_after_a_restart_of_the_daemon() {
+        let dialled = Dialled { live: anew(3), record: anew(1).again() };
+        assert_eq!(Dialled::of_line(&dialled.line()), Some(dialled));
+        for odd in ["", "1 2 3", "1 2 3 x", "-1 0 0 0"] {
+            assert_eq!(Dialled::of_line(odd), None, "{odd}");
+        }
     }
 
     #[test]

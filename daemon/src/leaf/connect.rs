@@ -39,6 +39,8 @@ pub enum LocalRole {
     Record,
     /// What local applications publish.
     Ingest,
+    /// The system account of a leaf that is a service of its own.
+    System,
 }
 
 /// What it takes to connect to the own leaf.
@@ -87,6 +89,9 @@ impl LocalAccess {
             LocalRole::Ingest => {
                 (Credentials::INGEST_USER, self.credentials.live(), "tidegate ingest")
             }
+            LocalRole::System => {
+                (Credentials::SYSTEM_USER, self.credentials.system(), "tidegate system")
+            }
         };
         // One for each process: what comes to another one shows that somebody else has our name.
         let own = crate::recorder::random_id();
@@ -97,9 +102,12 @@ impl LocalAccess {
             LocalRole::Record => format!("{}.{own:x}", subjects::record_inbox(&self.gateway)),
             // Nothing is asked by it.
             LocalRole::Ingest => format!("{}.ingest.{own:x}", subjects::inbox(&self.gateway)),
+            LocalRole::System => format!("{}.system.{own:x}", subjects::inbox(&self.gateway)),
         };
         let messages = match role {
-            LocalRole::Live | LocalRole::Questions | LocalRole::Record => MESSAGES,
+            LocalRole::Live | LocalRole::Questions | LocalRole::Record | LocalRole::System => {
+                MESSAGES
+            }
             LocalRole::Ingest => FED,
         };
         ConnectOptions::new()

@@ -1,4 +1,4 @@
-//! The passwords of the daemon's two users, and the files that hold them.
+//! The passwords of the daemon's users, and the files that hold them.
 //!
 //! # Invariants
 //! - Passwords are random, never written by a person, never printed, wiped on drop.
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::config::{LeafPlan, LeafPlanError, generate};
+use super::config::LeafPlanError;
 
 /// The configuration's name in the leaf's folder.
 pub(super) const CONFIG: &str = "nats-server.conf";
@@ -22,12 +22,13 @@ const PASSWORDS: &str = "local-passwords";
 /// The daemon alone.
 pub(super) const OWNER: u32 = 0o600;
 /// The daemon, and the leaf's own service through the folder's group.
-const GROUP: u32 = 0o640;
+pub(super) const GROUP: u32 = 0o640;
 
-/// The passwords of the daemon's two users at its leaf.
+/// The passwords of the daemon's users at its leaf.
 pub struct Credentials {
     live: Zeroizing<String>,
     record: Zeroizing<String>,
+    system: Zeroizing<String>,
 }
 
 /// Why a file of the leaf could not be written.
@@ -39,6 +40,15 @@ pub enum FileError {
         /// What was tried.
         doing: &'static str,
         /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate file for the hub cannot be copied for the leaf's service.
+    #[error("the leaf's certificate file {path} cannot be read; correct [hub] tls, or make it readable for the user that runs tidegate", path = path.display())]
+    Tls {
+        /// The file.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -57,24 +67,21 @@ impl Credentials {
     pub(super) const RECORD_USER: &str = "tidegate-record";
     /// In the account of local applications, with the password of the live user.
     pub(super) const INGEST_USER: &str = "tidegate-ingest";
+    /// In the system account of a leaf that is a service of its own.
+    pub(super) const SYSTEM_USER: &str = "tidegate-system";
 
     /// New random passwords of 128 bits each.
     ///
     /// # Errors
     /// When the system gives no random numbers.
     pub fn random() -> Result<Self, FileError> {
-        let password = || {
-            let mut bytes = Zeroizing::new([0_u8; 16]);
-            getrandom::fill(bytes.as_mut_slice()).map_err(FileError::Random)?;
-            Ok(Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
-        };
-        Ok(Self { live: password()?, record: password()? })
+        Ok(Self { live: password()?, record: password()?, system: password()? })
     }
 
     #[cfg(test)]
     pub(super) fn of(live: &str, record: &str) -> Self {
         let text = |text: &str| Zeroizing::new(text.to_owned());
-        Self { live: text(live), record: text(record) }
+        Self { live: text(live), record: text(record), system: text("system-password") }
     }
 
     pub(super) fn live(&self) -> &str {
@@ -85,14 +92,20 @@ impl Credentials {
         &self.record
     }
 
+    pub(super) fn system(&self) -> &str {
+        &self.system
+    }
+
     /// The line without any password that might stand in it.
     pub(super) fn scrub(&self, line: &str) -> String {
-        line.replace(self.live(), "***").replace(self.record(), "***")
+        let passwords = [self.live(), self.record(), self.system()];
+        passwords.iter().fold(line.to_owned(), |line, password| line.replace(password, "***"))
     }
 
     /// A leaf that is its own service keeps the configuration that it started with, so the
-    /// passwords must be the same after a restart of the daemon.
-    fn kept_in(dir: &Path) -> Result<Self, FileError> {
+    /// passwords must be the same after a restart of the daemon. One that is missing or damaged is
+    /// made anew; those around it stay.
+    pub(super) fn kept_in(dir: &Path) -> Result<Self, FileError> {
         let path = dir.join(PASSWORDS);
         let text = match fs::read_to_string(&path) {
             Ok(text) => Zeroizing::new(text),
@@ -102,40 +115,31 @@ impl Credentials {
         };
         let mut lines = text.lines();
         let is_ours = |line: &&str| line.len() == 32 && line.bytes().all(|b| b.is_ascii_hexdigit());
-        let mut next = || lines.next().filter(is_ours).map(|line| Zeroizing::new(line.to_owned()));
-        if let (Some(live), Some(record)) = (next(), next()) {
-            return Ok(Self { live, record });
+        let mut next = || match lines.next().filter(is_ours) {
+            Some(line) => Ok(Zeroizing::new(line.to_owned())),
+            None => password(),
+        };
+        let kept = Self { live: next()?, record: next()?, system: next()? };
+        let whole = format!("{}\n{}\n{}\n", kept.live(), kept.record(), kept.system());
+        let whole = Zeroizing::new(whole);
+        if *whole != *text {
+            write_whole(&path, whole.as_bytes(), OWNER)?;
         }
-        let made = Self::random()?;
-        let text = Zeroizing::new(format!("{}\n{}\n", made.live(), made.record()));
-        write_whole(&path, text.as_bytes(), OWNER)?;
-        Ok(made)
+        Ok(kept)
     }
+}
+
+/// A random password of 128 bits.
+fn password() -> Result<Zeroizing<String>, FileError> {
+    let mut bytes = Zeroizing::new([0_u8; 16]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(FileError::Random)?;
+    Ok(Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(..)")
     }
-}
-
-/// Writes the configuration of a leaf that is its own service into `dir`, where the service reads
-/// it through the folder's group, and returns the credentials and whether the text changed: then
-/// the service has to be reloaded.
-///
-/// # Errors
-/// When the plan cannot be written down or the folder cannot be written to.
-pub fn write_external(plan: &LeafPlan, dir: &Path) -> Result<(Credentials, bool), FileError> {
-    make_dir(dir, 0o750)?;
-    let credentials = Credentials::kept_in(dir)?;
-    let text = Zeroizing::new(generate(plan, &credentials).map_err(FileError::Plan)?);
-    let path = dir.join(CONFIG);
-    let before = fs::read(&path).map(Zeroizing::new).unwrap_or_default();
-    let changed = before.as_slice() != text.as_bytes();
-    if changed {
-        write_whole(&path, text.as_bytes(), GROUP)?;
-    }
-    Ok((credentials, changed))
 }
 
 /// Makes a folder and those above it; one that exists keeps its mode.
@@ -173,19 +177,6 @@ pub(super) fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LocalApps, LocalQuestions};
-
-    fn plan(dir: &Path) -> LeafPlan {
-        LeafPlan {
-            gateway: "P/g".parse().unwrap(),
-            listen: "127.0.0.1:4222".parse().unwrap(),
-            ports_dir: dir.to_owned(),
-            hub: None,
-            local: LocalApps::default(),
-            questions: LocalQuestions::None,
-            ingest: Default::default(),
-        }
-    }
 
     #[test]
     fn passwords_differ_and_are_not_printed() {
@@ -202,31 +193,22 @@ mod tests {
     }
 
     #[test]
-    fn an_external_leaf_keeps_its_passwords_and_is_told_of_changes_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let leaf = dir.path().join("leaf");
-        let (first, changed) = write_external(&plan(&leaf), &leaf).unwrap();
-        assert!(changed);
-        let (second, changed) = write_external(&plan(&leaf), &leaf).unwrap();
-        assert!(!changed);
-        assert_eq!((first.live(), first.record()), (second.live(), second.record()));
-        let moved = LeafPlan { listen: "127.0.0.1:4333".parse().unwrap(), ..plan(&leaf) };
-        let (third, changed) = write_external(&moved, &leaf).unwrap();
-        assert!(changed);
-        assert_eq!(third.live(), first.live());
-        let mode = |name: &str| fs::metadata(leaf.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(PASSWORDS), mode(CONFIG)), (OWNER, GROUP));
-    }
-
-    #[test]
     fn damaged_passwords_are_made_anew() {
         let dir = tempfile::tempdir().unwrap();
-        for damage in ["", "short\n", "00\u{fffd}\n", "0123456789abcdef0123456789abcdef\n"] {
+        let half = "0123456789abcdef0123456789abcdef\n";
+        for damage in ["", "short\n", "00\u{fffd}\n", half] {
             fs::write(dir.path().join(PASSWORDS), damage).unwrap();
             let made = Credentials::kept_in(dir.path()).unwrap();
             assert_eq!(made.live().len(), 32, "{damage:?}");
             assert_eq!(Credentials::kept_in(dir.path()).unwrap().live(), made.live());
         }
+        // As before there was a third: what the server knows stays.
+        fs::write(dir.path().join(PASSWORDS), format!("{half}{half}")).unwrap();
+        let kept = Credentials::kept_in(dir.path()).unwrap();
+        assert_eq!(
+            (kept.live(), kept.record(), kept.system().len()),
+            (half.trim(), half.trim(), 32)
+        );
         fs::write(dir.path().join(PASSWORDS), [0xff, 0xfe]).unwrap();
         assert_eq!(Credentials::kept_in(dir.path()).unwrap().live().len(), 32);
     }

@@ -19,15 +19,16 @@ pub enum LeafState {
     Listening {
         /// Where clients connect.
         address: SocketAddr,
-        /// Its process id.
-        pid: u32,
+        /// Which life of it this is, another one after each start: the process id of a child, the id
+        /// that a service gave itself.
+        life: String,
     },
     /// It does not run.
     Down {
         /// Why, with everything that is known.
         reason: String,
-        /// When it is started again, from now.
-        next_start_in: Duration,
+        /// When it is started again, from now; nothing where that is another's matter.
+        next_start_in: Option<Duration>,
         /// Whether it went down so often that somebody has to look.
         over_budget: bool,
     },
@@ -48,6 +49,7 @@ pub(super) enum Order {
 pub struct LeafHandle {
     pub(super) credentials: Arc<Credentials>,
     pub(super) state: watch::Receiver<LeafState>,
+    pub(super) trouble: watch::Receiver<Option<String>>,
     pub(super) complaint: watch::Receiver<Option<String>>,
     pub(super) hub: watch::Receiver<Option<String>>,
     pub(super) orders: mpsc::Sender<Order>,
@@ -59,6 +61,12 @@ impl LeafHandle {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<LeafState> {
         self.state.clone()
+    }
+
+    /// What keeps a leaf that runs from being what is configured, and every change of it.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.clone()
     }
 
     /// The last error that this child wrote, such as why the hub refuses it. It stays when the

@@ -36,10 +36,13 @@ impl fmt::Display for Version {
 }
 
 impl Version {
-    /// Reads what `nats-server --version` prints: `nats-server: v2.15.1`. What follows the three
-    /// numbers (`-beta.1`) counts for nothing.
+    /// Reads what `nats-server --version` prints: `nats-server: v2.15.1`.
     fn parse(text: &str) -> Option<Self> {
-        let numbers = text.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
+        Self::of(text.split_whitespace().find_map(|word| word.strip_prefix('v'))?)
+    }
+
+    /// Reads `2.15.1`. What follows the three numbers (`-beta.1`) counts for nothing.
+    pub(super) fn of(numbers: &str) -> Option<Self> {
         let mut parts = numbers.splitn(3, '.');
         let mut next = || {
             let part = parts.next()?;

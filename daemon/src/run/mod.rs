@@ -243,7 +243,7 @@ async fn daemon(
     let proxy = stages::proxy(&config, &board);
     let leaf =
         stages::leaf(&mut supervisor, &config, keeper.as_ref(), Arc::clone(&board), proxy.clone())?;
-    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board, proxy.clone());
+    let wake = stages::identity(&mut supervisor, keeper, &leaf, &config, &board);
     stages::recorder(&mut supervisor, recording);
     stages::live(&mut supervisor, leaf.clone(), Arc::clone(&live), Arc::clone(&board));
     let fresh = Arc::new(FreshReads::new(Arc::clone(&board)));

@@ -11,12 +11,12 @@ use tidegate_translator::Clock;
 use tokio_util::sync::CancellationToken;
 
 use super::{RunArgs, RunError, devices::Devices, devices::MakeFeed};
-use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError, TlsFiles};
+use crate::config::{self, Config, Difference, Hub, LeafMode, LoadError};
 use crate::identity::{Keeper, KeeperSettings, LeafHub, Wake};
 use crate::ingest::{Door, Feed, Ids};
 use crate::leaf::{
-    self, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafSettings, LeafState, LocalAccess,
-    LocalRole, Search,
+    self, Launcher, LeafHandle, LeafPlan, LeafProcess, LeafService, LeafSettings, LeafState,
+    LocalAccess, LocalRole, Search, ServiceSettings,
 };
 use crate::live::{LiveQueue, NatsOutlet, Publisher};
 use crate::observe::control::ControlServer;
@@ -129,21 +129,13 @@ pub(super) fn identity(
     leaf: &Leaf,
     config: &Config,
     board: &Arc<Board>,
-    proxy: Option<Arc<ProxyAccess>>,
 ) -> Option<Wake> {
     let keeper = keeper?;
     let wake = keeper.wake();
     let hub = config.hub.clone().filter(|_| shows_identity(config)).map(|hub| {
         let (gateway, board) = (config.gateway.clone(), Arc::clone(board));
-        let hub: Arc<dyn crate::identity::Hub> = match leaf {
-            Leaf::Managed { handle, .. } => {
-                Arc::new(LeafHub::managed(hub, gateway, handle.clone(), board))
-            }
-            Leaf::External(_) => {
-                let plan = LeafPlan::of(config, proxy);
-                Arc::new(LeafHub::external(hub, plan, config.leaf.dir.clone(), board))
-            }
-        };
+        let hub: Arc<dyn crate::identity::Hub> =
+            Arc::new(LeafHub::new(hub, gateway, leaf.handle.clone(), board));
         hub
     });
     supervisor.core("identity", Stage::Observe, |stop| async move {
@@ -155,62 +147,27 @@ pub(super) fn identity(
 
 /// The way to the local nats-server, whoever runs it.
 #[derive(Debug, Clone)]
-pub(super) enum Leaf {
-    Managed { gateway: crate::names::GatewayId, handle: LeafHandle },
-    External(LocalAccess),
+pub(super) struct Leaf {
+    gateway: crate::names::GatewayId,
+    handle: LeafHandle,
 }
 
 impl Leaf {
     /// Waits until the leaf listens; `None` when the daemon stops first.
     async fn access(&self, stop: &CancellationToken) -> Option<LocalAccess> {
-        match self {
-            Self::External(access) => Some(access.clone()),
-            Self::Managed { gateway, handle } => {
-                let address = tokio::select! {
-                    () = stop.cancelled() => return None,
-                    address = handle.listening() => address?,
-                };
-                let (gateway, credentials) = (gateway.clone(), handle.credentials());
-                Some(LocalAccess { address, gateway, credentials })
-            }
-        }
-    }
-
-    /// What a managed leaf last complained about; another one has a log of its own.
-    fn last_complaint(&self) -> Option<String> {
-        match self {
-            Self::Managed { handle, .. } => handle.last_complaint(),
-            Self::External(_) => None,
-        }
-    }
-
-    /// The certificate files that the links are made with.
-    fn files(&self, configured: Option<&TlsFiles>) -> Option<TlsFiles> {
-        match self {
-            Self::Managed { handle, .. } => handle.files(),
-            Self::External(_) => configured.cloned(),
-        }
-    }
-
-    /// Which of the hub's URLs a managed leaf is linked to.
-    fn hub_url(&self) -> Option<String> {
-        match self {
-            Self::Managed { handle, .. } => handle.hub_url(),
-            Self::External(_) => None,
-        }
+        let address = tokio::select! {
+            () = stop.cancelled() => return None,
+            address = self.handle.listening() => address?,
+        };
+        let (gateway, credentials) = (self.gateway.clone(), self.handle.credentials());
+        Some(LocalAccess { address, gateway, credentials })
     }
 
     fn help(&self, remedy: Remedy) {
-        match (self, remedy) {
-            (Self::Managed { handle, .. }, Remedy::Dial { live, record, why }) => {
-                handle.dial_anew(live, record, why);
-            }
-            (Self::Managed { handle, .. }, Remedy::FailBack { why }) => handle.fail_back(why),
-            (Self::Managed { handle, .. }, Remedy::Restart { why }) => handle.restart(why),
-            (Self::External(_), Remedy::FailBack { .. }) => {}
-            (Self::External(_), Remedy::Dial { why, .. } | Remedy::Restart { why }) => {
-                tracing::warn!("{why}; the leaf is a service of its own: restart that one");
-            }
+        match remedy {
+            Remedy::Dial { live, record, why } => self.handle.dial_anew(live, record, why),
+            Remedy::FailBack { why } => self.handle.fail_back(why),
+            Remedy::Restart { why } => self.handle.restart(why),
         }
     }
 }
@@ -242,45 +199,46 @@ pub(super) fn leaf(
     if let (Some(hub), Some(keeper)) = (&mut plan.hub, keeper.filter(|_| shows_identity(config))) {
         hub.tls = keeper.files();
     }
-    if config.leaf.mode == LeafMode::External {
-        let (credentials, changed) = leaf::write_external(&plan, &config.leaf.dir)?;
-        if changed {
-            let path = config.leaf.dir.clone();
-            tracing::warn!(path = %path.display(), "the leaf's configuration changed: restart it");
+    let dir = config.leaf.dir.clone();
+    let handle = match config.leaf.mode {
+        LeafMode::External => {
+            let (service, handle) = LeafService::new(ServiceSettings { plan, dir })?;
+            supervisor.core("leaf", Stage::Observe, |stop| async move {
+                service.run(stop).await;
+                Ok(())
+            });
+            handle
         }
-        return Ok(Leaf::External(LocalAccess {
-            address: config.leaf.listen,
-            gateway: config.gateway.clone(),
-            credentials: Arc::new(credentials),
-        }));
-    }
-    let launcher = Launcher::this_binary().map_err(RunError::Launcher)?;
-    let search = Search::usual(config.leaf.nats_server.clone());
-    let settings = LeafSettings::usual(plan, config.leaf.dir.clone(), search, launcher);
-    let (process, handle) = LeafProcess::new(settings)?;
-    supervisor.core("leaf", Stage::Observe, |stop| async move {
-        process.run(stop).await;
-        Ok(())
-    });
+        LeafMode::Managed => {
+            let launcher = Launcher::this_binary().map_err(RunError::Launcher)?;
+            let search = Search::usual(config.leaf.nats_server.clone());
+            let settings = LeafSettings::usual(plan, dir, search, launcher);
+            let (process, handle) = LeafProcess::new(settings)?;
+            supervisor.core("leaf", Stage::Observe, |stop| async move {
+                process.run(stop).await;
+                Ok(())
+            });
+            handle
+        }
+    };
     let watched = handle.clone();
     supervisor.core("leaf-watch", Stage::Observe, |stop| async move {
         watch_leaf(&watched, &board, stop).await;
         Ok(())
     });
-    Ok(Leaf::Managed { gateway: config.gateway.clone(), handle })
+    Ok(Leaf { gateway: config.gateway.clone(), handle })
 }
 
-/// Puts what happens to the managed leaf on the board.
+/// Puts what happens to the leaf on the board.
 async fn watch_leaf(handle: &LeafHandle, board: &Board, stop: CancellationToken) {
-    let mut state = handle.state();
-    let mut started = false;
+    let (mut state, mut trouble) = (handle.state(), handle.trouble());
+    let mut lives = None;
     loop {
         match &*state.borrow_and_update() {
-            LeafState::Listening { .. } => {
-                if started {
+            LeafState::Listening { life, .. } => {
+                if lives.replace(life.clone()).is_some_and(|former| former != *life) {
                     board.counters.leaf_restarts.one();
                 }
-                started = true;
                 board.clear(LEAF_DOWN);
                 board.update_link(|link| link.leaf_up = true);
             }
@@ -290,39 +248,26 @@ async fn watch_leaf(handle: &LeafHandle, board: &Board, stop: CancellationToken)
             }
             LeafState::Starting | LeafState::Stopped => {}
         }
-        tokio::select! {
+        match &*trouble.borrow_and_update() {
+            Some(text) => drop(board.raise(LEAF_UNFIT, text.clone())),
+            None => drop(board.clear(LEAF_UNFIT)),
+        }
+        let changed = tokio::select! {
             () = stop.cancelled() => return,
-            changed = state.changed() => if changed.is_err() {
-                stop.cancelled().await;
-                return;
-            },
+            changed = state.changed() => changed,
+            changed = trouble.changed() => changed,
+        };
+        if changed.is_err() {
+            stop.cancelled().await;
+            return;
         }
     }
 }
 
 /// The word of the alarm for a leaf that does not serve.
 const LEAF_DOWN: &str = "leaf-down";
-
-/// Notes whether the leaf is connected. Only of one that is a service of its own this is all that
-/// is known; a managed one has its own watch.
-fn note_leaf(board: &Board, external: Option<SocketAddr>, up: bool) {
-    board.update_link(|link| link.leaf_up = up);
-    let Some(address) = external else { return };
-    if up {
-        if board.clear(LEAF_DOWN) {
-            tracing::info!(%address, "connected to the leaf");
-        }
-    } else if board.raise(LEAF_DOWN, nobody_at(address)) {
-        tracing::warn!(alarm = LEAF_DOWN, "{}; recording goes on", nobody_at(address));
-    }
-}
-
-fn nobody_at(address: SocketAddr) -> String {
-    format!(
-        "no leaf with this gateway's passwords answers at {address}; start its service, or restart \
-         it if its configuration changed"
-    )
-}
+/// The word of the alarm for a leaf that runs and is not what is configured.
+const LEAF_UNFIT: &str = "leaf-unfit";
 
 pub(super) fn live(
     supervisor: &mut Supervisor,
@@ -333,20 +278,7 @@ pub(super) fn live(
     let pulses = supervisor.pulses().clone();
     supervisor.core("live", Stage::Deliver, move |stop| async move {
         let Some(access) = leaf.access(&stop).await else { return Ok(()) };
-        let watched = Arc::clone(&board);
-        let external = matches!(leaf, Leaf::External(_)).then_some(access.address);
-        if let Some(address) = external {
-            board.raise(LEAF_DOWN, nobody_at(address));
-        }
-        let note = move |event| {
-            match event {
-                async_nats::Event::Connected => note_leaf(&watched, external, true),
-                async_nats::Event::Disconnected => note_leaf(&watched, external, false),
-                _ => {}
-            }
-            std::future::ready(())
-        };
-        let client = access.connect(LocalRole::Live, note).await?;
+        let client = access.connect(LocalRole::Live, |_| async {}).await?;
         let pulse = pulses.register("live");
         Publisher::new(queue, board, NatsOutlet(client), pulse).run(stop).await;
         Ok(())
@@ -449,8 +381,8 @@ pub(super) fn uplink(
     settings.limit = config.uplink.limit;
     let (stream, urls) = (hub.stream.clone(), hub.urls.clone());
     let (needs, fail_back_after) = (uplink::needs(config, hub), hub.fail_back_after);
-    let shown = (leaf.clone(), hub.tls.clone());
-    let asks = Arc::new(Access::new(proxy, move || shown.0.files(shown.1.as_ref())));
+    let shown = leaf.handle.clone();
+    let asks = Arc::new(Access::new(proxy, move || shown.files()));
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         // Before there is a journal, what the hub holds cannot be judged.
         let cursors = tokio::select! {
@@ -466,7 +398,7 @@ pub(super) fn uplink(
         let client = access.connect(LocalRole::Record, |_| async {}).await?;
         let ear = access.connect(LocalRole::Record, |_| async {}).await?;
         let live = access.connect(LocalRole::Live, |_| async {}).await?;
-        let (said, linked) = (leaf.clone(), leaf.clone());
+        let (said, linked) = (leaf.handle.clone(), leaf.handle.clone());
         let hub = uplink::Hub {
             client,
             live,

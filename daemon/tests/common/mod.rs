@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, HeaderMap, Message};
-use tidegate::config::{HubScheme, HubUrl, LocalApps, LocalQuestions, TlsFiles};
+use tidegate::config::{HubScheme, HubUrl, LeafMode, LocalApps, LocalQuestions, TlsFiles};
 use tidegate::hub::{
     Admitted, ClientPort, Credential, HubPlan, HubUser, LeafPort, Ocsp, Role, StreamPlan,
     ensure_stream, generate,
@@ -315,6 +315,7 @@ pub(crate) fn settings(dir: &Path, gateway: &str, hub: Option<HubLink>) -> LeafS
     let gateway = gateway.parse().unwrap();
     let plan = LeafPlan {
         gateway,
+        mode: LeafMode::Managed,
         listen: any(),
         ports_dir: dir.clone(),
         hub,

@@ -10,10 +10,10 @@ use tidegate_hil_tests::{Rig, Wishes, wait};
 
 use crate::CATCH_UP;
 
-const GATEWAY: &str = "PlantA/gw-line3";
+pub(crate) const GATEWAY: &str = "PlantA/gw-line3";
 
 /// Renewed after two thirds of it, more or less.
-const LIFETIME: Duration = Duration::from_secs(12);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(12);
 
 /// The path behind a key of a nats-server configuration.
 fn file_of<'c>(config: &'c str, key: &str) -> &'c Path {
@@ -21,8 +21,18 @@ fn file_of<'c>(config: &'c str, key: &str) -> &'c Path {
     Path::new(rest.split('"').next().unwrap())
 }
 
+/// The lines of `[identity]` for a certificate from this authority.
+pub(crate) fn kept_by(est: &Est, token: &Path) -> String {
+    format!(
+        "dir = \"identity\"\nest = \"{}\"\nca-pins = [\"{}\"]\ntoken-file = {token:?}\n\
+         longest-offline-days = 0\n",
+        est.url(),
+        est.pin()
+    )
+}
+
 /// Gives the hub a certificate of this authority, and has it admit certificates of it.
-async fn certify_hub(rig: &mut Rig, est: &Est) {
+pub(crate) async fn certify_hub(rig: &mut Rig, est: &Est) {
     let ca = rig.hub.credentials(GATEWAY).unwrap().ca;
     let config = std::fs::read_to_string(ca.with_file_name("hub.conf")).unwrap();
     let wanted = Wanted {
@@ -42,7 +52,7 @@ async fn certify_hub(rig: &mut Rig, est: &Est) {
     rig.start_hub_again().await.unwrap();
 }
 
-async fn generation(rig: &Rig, at_least: u64) -> u64 {
+pub(crate) async fn generation(rig: &Rig, at_least: u64) -> u64 {
     let what = format!("generation {at_least}");
     wait::until(wait::SOON * 2, &what, || {
         let status = rig.gateway.status();
@@ -63,12 +73,7 @@ async fn certificates_that_live_for_seconds_are_renewed_under_load_and_faults_ar
     let est = Est::start(&family, dir.path()).await.unwrap();
     est.lifetime(LIFETIME).await.unwrap();
     let token = dir.path().join("token");
-    let identity = format!(
-        "dir = \"identity\"\nest = \"{}\"\nca-pins = [\"{}\"]\ntoken-file = {token:?}\n\
-         longest-offline-days = 0\n",
-        est.url(),
-        est.pin()
-    );
+    let identity = kept_by(&est, &token);
     let wishes = Wishes { identity: Some(identity), ..Wishes::default() };
     let mut rig = Rig::running_with(wishes).await.unwrap();
     rig.gateway.alarm("identity-missing").await.unwrap();

@@ -31,6 +31,7 @@ mod identity;
 mod ingest;
 mod injection;
 mod journal_too_small;
+mod leaf_service;
 mod leaf_sigkill;
 mod load_flood;
 mod load_observers;

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use crate::peers::Peers;
 use crate::skips::{self, Allowed};
 use crate::workspace::Workspace;
-use crate::{arrows, debian, faketime, nats, peers, python, shell, units};
+use crate::{arrows, debian, deps, faketime, nats, peers, python, shell, units};
 
 /// The whole workspace with everything in it: the same selection at every step, so that cargo
 /// joins features the same way at every step.
@@ -55,6 +55,7 @@ pub(crate) fn test(workspace: &Workspace) -> anyhow::Result<()> {
     shell::run("check the formatting", workspace.cargo().args(["fmt", "--all", "--check"]))?;
     check_arrows(workspace)?;
     units::run(workspace)?;
+    deps::run(workspace)?;
     build(workspace)?;
     check_generated_docs(workspace)?;
     run_tests(workspace, &tools, Length::Ordinary)
@@ -74,7 +75,7 @@ fn build(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// A cargo that has the workspace's own packages compiled by clippy, whose warnings are errors. All
 /// steps use the same, so that none compiles anew.
-fn linting_cargo(workspace: &Workspace) -> Command {
+pub(crate) fn linting_cargo(workspace: &Workspace) -> Command {
     let mut command = workspace.cargo();
     command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "--deny=warnings");
     command
@@ -173,11 +174,6 @@ fn with_libtest(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow:
     let kept = shell::run_and_keep("run the tests", &mut run)?;
     let skipped = skips::in_libtest_output(&kept.text);
     Ok(Ran { text: kept.text, ended: kept.ended, skipped })
-}
-
-/// A cargo that runs scenarios beyond the tests, with everything that they start.
-pub(crate) fn cargo_for_scenarios(workspace: &Workspace, tools: &Tools) -> Command {
-    cargo_with(workspace, tools, Length::Ordinary)
 }
 
 fn cargo_with(workspace: &Workspace, tools: &Tools, length: Length) -> Command {

@@ -134,9 +134,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Cross(args) => cross::run(&workspace, &args).map(|_figures| ()),
         Task::Deb(args) => deb::run(&workspace, &args).map(|_figures| ()),
         Task::Units => units::run(&workspace),
-        Task::Appliance(args) => appliance::run(&workspace, &args),
+        Task::Appliance(args) => appliance::run(&workspace, &args).map(|_figures| ()),
         Task::Image(args) => image::run(&workspace, &args),
-        Task::Machine(args) => machine::run(&workspace, &args),
+        Task::Machine(args) => machine::run(&workspace, &args).map(|_figures| ()),
         Task::Deps => deps::run(&workspace),
     }
 }

@@ -44,7 +44,6 @@ impl Bench {
     fn put(&self, name: &str, content: &str) -> &Self {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // `dir` of [identity] cannot be written in the short form; a whole one names it.
         fs::write(path, content).unwrap();
         self
     }
@@ -184,7 +183,8 @@ fn another_configuration_replaces_only_when_it_says_so_and_the_former_is_kept() 
     assert_eq!(bench.stick().ending, Ending::Applied);
     assert_eq!(bench.read("etc/tidegate.toml.previous"), former);
     // From now on nothing is taken.
-    bench.put("stick/provision.toml", &format!("{SHORT}replace = true\nid = \"2\"\n"));
+    bench.put("stick/provision.toml", &format!("{SHORT}replace = true\n"));
+    bench.put("stick/lists/press-1.csv", "path,address\nspeed,holding:7\n");
     let outcome = bench.stick();
     assert_eq!(outcome.ending, Ending::Refused, "{outcome:?}");
     assert!(outcome.line.contains("later-media"), "{outcome:?}");

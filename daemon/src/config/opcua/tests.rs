@@ -199,8 +199,6 @@ fn what_is_legal_and_should_be_known_is_told_once_for_each_device() {
     assert_eq!(
         found,
         [
-            "hub.fail-back-after-ms does nothing where leaf.mode is \"external\": the daemon cannot \
-             have that server make its links anew",
             "oven: Werk1/oven/temperature is addressed by a namespace index, \"ns=2;i=17\": it may \
              mean another namespace after the server's next start; write the URI, like \
              \"nsu=URI;s=NAME\"",

@@ -83,19 +83,25 @@ pub struct Gathered<T> {
 
 /// What a server says of itself with every answer.
 #[derive(Debug, Clone, serde::Deserialize)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its id, another one after each start.
-    pub(super) id: String,
+    pub(crate) id: String,
+    /// Its version.
+    #[serde(default)]
+    pub(crate) ver: String,
+    /// What its configuration calls it.
+    #[serde(default)]
+    pub(crate) tags: Vec<String>,
 }
 
 /// The answer of one server.
 #[derive(Debug, serde::Deserialize)]
-pub(super) struct Answer {
-    pub(super) server: Said,
+pub(crate) struct Answer {
+    pub(crate) server: Said,
     #[serde(default)]
-    pub(super) data: Value,
+    pub(crate) data: Value,
     #[serde(default)]
     error: Option<Refusal>,
 }
@@ -169,12 +175,23 @@ impl System {
         what: &'static str,
         body: &Value,
     ) -> Result<Answer, OperateError> {
+        self.ask_within(DEADLINE, server, id, what, body).await
+    }
+
+    /// Asks one server, known by its id, and gives it this long.
+    pub(crate) async fn ask_within(
+        &self,
+        deadline: Duration,
+        server: &str,
+        id: &str,
+        what: &'static str,
+        body: &Value,
+    ) -> Result<Answer, OperateError> {
         let subject = format!("$SYS.REQ.SERVER.{id}.{what}");
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let silent =
-            || OperateError::Silent { server: server.to_owned(), what, deadline: DEADLINE };
+        let silent = || OperateError::Silent { server: server.to_owned(), what, deadline };
         let asked = self.client.request(subject, body.into());
-        let answer = tokio::time::timeout(DEADLINE, asked).await.map_err(|_| silent())?;
+        let answer = tokio::time::timeout(deadline, asked).await.map_err(|_| silent())?;
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut | RequestErrorKind::NoResponders => silent(),
             _ => connection(what, error),

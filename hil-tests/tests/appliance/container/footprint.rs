@@ -40,7 +40,8 @@ fn a_thousand_tags_a_second_fit_into_fifty_megabytes() {
         }
         let megabytes = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
         let asked = format!("<= {}", megabytes(MOST));
-        stage.report.figure("RSS of daemon and leaf, 1,000 tags @1 s", megabytes(most), &asked);
+        let what = "RSS of daemon and leaf, 1,000 tags @1 s";
+        stage.report.bound(what, megabytes(most), &asked, most <= MOST);
         stage.report.figure("of which the daemon", megabytes(last[0]), "");
         stage.report.figure("of which the leaf", megabytes(last[1]), "");
         assert!(most <= MOST, "{most} bytes");

@@ -35,10 +35,7 @@ fn a_killed_daemon_a_killed_leaf_and_a_daemon_that_hangs_come_back_by_themselves
         let took = format!("{:.0} s", within.as_secs_f64());
         stage.report.figure("a daemon that hangs runs again after", took, "");
 
-        let (findings, claim) = stage.rig.verify(CATCH_UP).await?;
-        // What was polled and not yet on the disk when it was killed; and nobody polled meanwhile.
-        assert!(findings.named_holes.iter().all(|(_, why)| why == "not-running"), "{findings:?}");
-        assert!(claim.losses.iter().any(|loss| loss.cause == "not-running"), "{claim:?}");
+        stage.verify().await?;
         stage.pass();
         Ok(())
     });

@@ -12,10 +12,12 @@ mod upgrade;
 use std::future::Future;
 use std::time::Duration;
 
+use anyhow::ensure;
 use tidegate_hil_tests::authority::Authority;
 use tidegate_hil_tests::container::Container;
 use tidegate_hil_tests::installed::{self, Installed};
 use tidegate_hil_tests::net::{self, Net};
+use tidegate_hil_tests::oracle::Findings;
 use tidegate_hil_tests::report::Report;
 use tidegate_hil_tests::{Rig, Wishes, tools};
 
@@ -73,10 +75,27 @@ impl Stage {
     /// [`Stage::commission`], with another configuration of the same gateway.
     async fn commission_with(&self, configuration: &str) -> anyhow::Result<()> {
         self.gateway.give_credential("token", &self.authority.token(GATEWAY)?)?;
+        self.begin_with(configuration).await
+    }
+
+    /// The configuration is put in place, the daemon started, and samples are at the hub.
+    async fn begin_with(&self, configuration: &str) -> anyhow::Result<()> {
         self.gateway.configure(configuration)?;
         self.gateway.start().await?;
         let polled = self.rig.polls(5).await?;
         self.rig.hub_holds(polled, CATCH_UP).await
+    }
+
+    /// The oracle's judgement of everything that was polled since the beginning: what is missing was
+    /// never on the disk, because nobody ran or because this machine was too slow, and is named.
+    async fn verify(&mut self) -> anyhow::Result<Findings> {
+        let (findings, claim) = self.rig.verify(CATCH_UP).await?;
+        let ours = |cause: &str| ["not-running", "poll-overrun"].contains(&cause);
+        let holes = findings.named_holes.iter().all(|(_, cause)| ours(cause));
+        let losses = claim.losses.iter().all(|loss| ours(&loss.cause));
+        ensure!(holes && losses, "lost for another reason: {findings:?}, {claim:?}");
+        ensure!(claim.losses.iter().any(|loss| loss.cause == "not-running"), "{claim:?}");
+        Ok(findings)
     }
 
     /// The end of a scenario that has passed.

@@ -5,6 +5,7 @@
 //! judgement of everything that was polled since the first boot.
 
 mod bench;
+mod process;
 mod steps;
 
 use std::time::{Duration, Instant};

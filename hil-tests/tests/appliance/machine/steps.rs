@@ -10,7 +10,7 @@ use tidegate_hil_tests::system::System;
 use super::{CATCH_UP, Life, TO_INSTALL, since, step};
 
 /// Polls during which the hub is away: what waits in the journal while the gateway is updated.
-const BACKLOG: u64 = 60;
+const BACKLOG: u64 = 30;
 
 /// Whether RAUC says that it is writing an image, asked again and again until it does.
 const UNTIL_IT_WRITES: &str = "until busctl get-property de.pengutronix.rauc / \

@@ -1,13 +1,129 @@
-//! The packages, lived through in a booted container.
+//! `cargo xtask appliance`: the packages built, checked, and lived through in a booted container.
+//!
+//! # Invariants
+//! - Whether a container can be booted is found out first. Where it cannot, the command fails and says
+//!   so; `--without-booting` is how somebody says that they know.
+//! - What is tried is what `cargo xtask cross` and `cargo xtask deb` leave, and nothing else.
 
-use anyhow::bail;
+mod preflight;
+mod root;
+pub(crate) mod scenarios;
+mod smoke;
 
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+
+use crate::arch::Arch;
+use crate::figures::{self, Figure};
 use crate::workspace::Workspace;
+use crate::{cross, deb, shell};
+
+/// The architecture that containers are booted with.
+const HERE: Arch = Arch::X86_64;
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ApplianceArgs {}
+pub(crate) struct ApplianceArgs {
+    /// Scenarios whose names contain this; all when left out
+    only: Option<String>,
+    /// Take the packages that are there instead of making them anew
+    #[arg(long)]
+    as_built: bool,
+    /// Build and check the packages where no container can be booted
+    #[arg(long)]
+    without_booting: bool,
+    /// Another architecture whose package is tried under emulation (repeatable)
+    #[arg(long, value_name = "ARCH", default_value = "armv7")]
+    smoke: Vec<Arch>,
+    /// No other architecture
+    #[arg(long)]
+    no_smoke: bool,
+}
 
-pub(crate) fn run(_workspace: &Workspace, _args: &ApplianceArgs) -> anyhow::Result<()> {
-    bail!("cannot be done yet")
+/// Makes, boots, and shows what was found.
+pub(crate) fn run(workspace: &Workspace, args: &ApplianceArgs) -> anyhow::Result<Vec<Figure>> {
+    if !args.without_booting {
+        preflight::provide()?;
+    }
+    let mut found = Vec::new();
+    if !args.as_built {
+        found.extend(packages(workspace, HERE, None)?);
+    }
+    if args.without_booting {
+        shell::say("NOT RUN: every scenario in a booted container, by --without-booting");
+    } else {
+        found.extend(boot(workspace, args.only.as_deref().unwrap_or_default())?);
+    }
+    if !args.no_smoke {
+        for arch in &args.smoke {
+            if !args.as_built {
+                found.extend(packages(workspace, *arch, Some(deb::Variant::Gateway))?);
+            }
+            smoke::run(workspace, *arch, &gateway_package(workspace, *arch)?)?;
+        }
+    }
+    shell::say(&format!("what was found:\n{}", figures::table(&found)));
+    if found.iter().any(|figure| figure.holds == Some(false)) {
+        bail!("a bound is missed; see the table above");
+    }
+    Ok(found)
+}
+
+/// Programs and packages: of both variants, or of one.
+fn packages(
+    workspace: &Workspace,
+    arch: Arch,
+    only: Option<deb::Variant>,
+) -> anyhow::Result<Vec<Figure>> {
+    let program = only.map(|variant| match variant {
+        deb::Variant::Gateway => cross::Variant::Gateway,
+        deb::Variant::Tools => cross::Variant::Tools,
+    });
+    let cross = cross::CrossArgs { arch, check: false, only: program, toolchain: None };
+    let deb = deb::DebArgs { arch, only, deb_version: None, journal_needs: None, out: None };
+    let mut found = cross::run(workspace, &cross)?;
+    found.extend(deb::run(workspace, &deb)?);
+    Ok(found)
+}
+
+/// The scenarios in booted containers.
+fn boot(workspace: &Workspace, only: &str) -> anyhow::Result<Vec<Figure>> {
+    let folder = HERE.folder(workspace);
+    let lines = folder.join("container.jsonl");
+    if lines.exists() {
+        std::fs::remove_file(&lines).with_context(|| format!("remove {}", lines.display()))?;
+    }
+    gateway_package(workspace, HERE)?;
+    let tools = folder.join(deb::Variant::Tools.package());
+    let tools = if tools.exists() { tools } else { workspace.gateway_binary() };
+    let stage = scenarios::Stage {
+        tools,
+        artefacts: folder,
+        more: vec![("TIDEGATE_DEBIAN_ROOT", root::provide(workspace)?)],
+    };
+    scenarios::run(workspace, &stage, "container", only, &lines)
+}
+
+/// The gateway's package of an architecture.
+fn gateway_package(workspace: &Workspace, arch: Arch) -> anyhow::Result<PathBuf> {
+    let (folder, end) = (arch.folder(workspace), format!("_{}.deb", arch.debian()));
+    let begin = format!("{}_", deb::Variant::Gateway.package());
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with(&begin) && name.ends_with(&end)
+        })
+        .collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(package), true) => Ok(package),
+        (None, _) => {
+            bail!("{} holds no package; run: cargo xtask deb {}", folder.display(), arch.word())
+        }
+        (Some(_), false) => {
+            bail!("{} holds several packages; remove the old ones", folder.display())
+        }
+    }
 }

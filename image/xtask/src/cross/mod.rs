@@ -27,9 +27,11 @@ use crate::arch::Arch;
 use crate::figures::{self, Figure};
 use crate::shell;
 use crate::workspace::Workspace;
-use build::{Place, Variant};
+use build::Place;
+pub(crate) use build::Variant;
 use judge::Judge;
-use targets::{Target, Targets};
+use targets::Target;
+pub(crate) use targets::Targets;
 use toolchain::{Route, Toolchain};
 
 /// What is asked for.

@@ -7,7 +7,11 @@
 //! - A package is put in place whole, after lintian found no error in it.
 
 mod changelog;
+mod crates;
+mod go;
+mod notices;
 mod pack;
+mod sbom;
 pub(crate) mod server;
 mod stage;
 

@@ -55,8 +55,7 @@ pub(super) fn pack(
     epoch: u64,
 ) -> anyhow::Result<PathBuf> {
     let tool = provide(workspace)?;
-    let out = args.out.clone().unwrap_or_else(|| args.arch.folder(workspace));
-    std::fs::create_dir_all(&out)?;
+    let out = out(workspace, args)?;
     let file = format!("{}_{}_{}.deb", variant.package(), version(args), args.arch.debian());
     let made = stage.target.join(&file);
     let mut command = Command::new(tool);
@@ -74,12 +73,21 @@ pub(super) fn pack(
     Ok(place)
 }
 
+/// Where packages go.
+pub(super) fn out(workspace: &Workspace, args: &DebArgs) -> anyhow::Result<PathBuf> {
+    let out = args.out.clone().unwrap_or_else(|| args.arch.folder(workspace));
+    std::fs::create_dir_all(&out).with_context(|| format!("make {}", out.display()))?;
+    Ok(out)
+}
+
 /// The pinned cargo-deb, built once.
 fn provide(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let version = pins::cargo_deb()?;
     let root = workspace.tools().join(format!("cargo-deb-{version}"));
     let program = root.join("bin/cargo-deb");
-    if shell::ask(Command::new(&program).arg("--version")).is_some_and(|said| said == version) {
+    if shell::ask(Command::new(&program).arg("--version"))
+        .is_some_and(|said| is_version(&said, &version))
+    {
         return Ok(program);
     }
     let mut install = workspace.cargo();
@@ -87,6 +95,11 @@ fn provide(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     install.arg("--root").arg(&root);
     shell::run(&format!("build cargo-deb {version} (about two minutes, once)"), &mut install)?;
     Ok(program)
+}
+
+/// Whether `cargo-deb 3.8.0` is this version.
+fn is_version(said: &str, version: &str) -> bool {
+    said.split_whitespace().last() == Some(version)
 }
 
 /// Fails when lintian finds an error that no override gives a reason for.
@@ -107,11 +120,51 @@ fn look_over(package: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
     #[test]
     fn the_script_before_an_installation_reads_what_this_release_reads() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let reads = journal_format(&root).unwrap();
-        let script = std::fs::read_to_string(root.join("image/deb/tidegate/preinst")).unwrap();
+        let reads = journal_format(&repository()).unwrap();
+        let script = repository().join("image/deb/tidegate/preinst");
+        let script = std::fs::read_to_string(script).unwrap();
         assert!(script.contains(&format!("\nREADS={reads}\n")), "READS is not {reads}");
+    }
+
+    /// What `preinst` says to an older release beside a journal: nothing when it may be installed.
+    fn refusal(installed_writes: Option<&str>, segment: Option<[u8; 2]>) -> Option<String> {
+        let root = tempfile::tempdir().unwrap();
+        let (share, journal) = ("usr/share/tidegate", "var/lib/tidegate/journal");
+        for folder in [share, journal] {
+            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        if let Some(version) = installed_writes {
+            std::fs::write(root.path().join(share).join("journal-format"), version).unwrap();
+        }
+        if let Some([of_segment, of_frame]) = segment {
+            let mut bytes = vec![0; 8192];
+            bytes[..4].copy_from_slice(b"TGSG");
+            bytes[9] = of_segment;
+            bytes[4200..4204].copy_from_slice(b"TGFR");
+            bytes[4209] = of_frame;
+            let name = format!("seg-{:020}.tgj", 7);
+            std::fs::write(root.path().join(journal).join(name), bytes).unwrap();
+        }
+        let mut script = Command::new("sh");
+        script.arg(repository().join("image/deb/tidegate/preinst")).args(["upgrade", "9.0.0-1"]);
+        let output = script.env("DPKG_ROOT", root.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (!output.status.success()).then_some(said)
+    }
+
+    #[test]
+    fn a_release_that_cannot_read_the_journal_is_refused_before_it_is_unpacked() {
+        for (writes, segment) in [(Some("2\n"), [1, 1]), (None, [2, 1]), (None, [1, 2])] {
+            let said = refusal(writes, Some(segment)).unwrap();
+            assert!(said.contains("9.0.0-1") && said.contains("version 2"), "{said}");
+        }
+        assert_eq!(refusal(Some("1\n"), Some([1, 1])), None);
+        assert_eq!(refusal(Some("2\n"), None), None, "without a journal nothing can be lost");
     }
 }

@@ -155,7 +155,7 @@ fn data_partition(file: &Path) -> anyhow::Result<()> {
     std::fs::File::create(file)?.set_len(size_of("tidegate-data"))?;
     let mut command = tools::command("mkfs.ext4");
     // Everything at once: what is left for the kernel to do later would be written at each start.
-    command.args(["-q", "-F", "-L", "tidegate-data", "-m", "1", "-E", "lazy_itable_init=0"]);
+    command.args(["-q", "-F", "-b", "4096", "-L", "tidegate-data", "-m", "1", "-E", "lazy_itable_init=0"]);
     shell::run("make the data partition", command.arg(file))
 }
 

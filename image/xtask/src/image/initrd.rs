@@ -172,7 +172,7 @@ fn module_name(path: &str) -> String {
 fn archive(folder: &Path, to: &Path) -> anyhow::Result<()> {
     let script = "find . -print0 | LC_ALL=C sort -z | xargs -0 touch --no-dereference --date=@0; \
                   find . -print0 | LC_ALL=C sort -z | \
-                  cpio --null --quiet --create --format=newc --reproducible --owner=+0:+0 | zstd -q -19 -T1";
+                  cpio --null --quiet --create --format=newc --reproducible --owner=+0:+0 | zstd -q -12 -T1";
     let file = std::fs::File::create(to).with_context(|| format!("{} not made", to.display()))?;
     let mut command = tools::command("sh");
     command.args(["-ec", script]).current_dir(folder).stdout(Stdio::from(file));

@@ -18,8 +18,10 @@ mod base;
 mod bundle;
 mod disk;
 mod initrd;
+#[cfg(test)]
+mod rules;
 mod slot;
-mod sources;
+pub(crate) mod sources;
 mod tools;
 mod tree;
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::shell;
 
 /// The release that images are made of.
-pub(super) const RELEASE: &str = "bookworm";
+pub(crate) const RELEASE: &str = "bookworm";
 
 /// What of apt's settings counts for this build as well.
 const SETTINGS: [&str; 4] = [
@@ -23,7 +23,7 @@ const SETTINGS: [&str; 4] = [
 ];
 
 /// Writes the machine's sources of the release to `folder`, in the form that mmdebstrap takes.
-pub(super) fn write(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn write(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut texts = Vec::new();
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     let parts = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
@@ -54,7 +54,7 @@ pub(super) fn write(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// apt's settings of this machine that a build must share, as `--aptopt` takes them.
-pub(super) fn settings() -> Vec<String> {
+pub(crate) fn settings() -> Vec<String> {
     let dump = shell::ask(Command::new("apt-config").arg("dump")).unwrap_or_default();
     chosen(&dump)
 }

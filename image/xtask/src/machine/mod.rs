@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
+use crate::appliance::scenarios;
 use crate::arch::Arch;
+use crate::figures::Figure;
 use crate::image::{self, ImageArgs};
 use crate::workspace::Workspace;
-use crate::{checks, debian, shell};
+use crate::{deb, debian, shell};
 
 /// What the rig starts, and Debian's packages of it.
 const PROGRAMS: [(&str, &str); 6] = [
@@ -40,6 +42,9 @@ const BROKEN: [(&str, &str); 2] = [
     ("etc/tidegate-boot.conf", "WITHIN=90s\n"),
 ];
 
+/// What images are made for.
+const ARCHES: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
+
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MachineArgs {
@@ -50,28 +55,31 @@ pub(crate) struct MachineArgs {
     prepare: bool,
 }
 
-/// Makes what is missing, and runs the scenarios.
-pub(crate) fn run(workspace: &Workspace, args: &MachineArgs) -> anyhow::Result<()> {
+/// Makes what is missing, runs the scenarios, and returns what they found.
+pub(crate) fn run(workspace: &Workspace, args: &MachineArgs) -> anyhow::Result<Vec<Figure>> {
     provide()?;
-    let wanted = |arch: Arch| args.name.as_deref().is_none_or(|name| name.contains(arch.word()));
+    let name = args.name.as_deref().unwrap_or_default();
     // A name that is no architecture may be any scenario's.
-    let all = ![Arch::X86_64, Arch::Aarch64].into_iter().any(wanted);
-    for arch in [Arch::X86_64, Arch::Aarch64] {
-        if all || wanted(arch) {
-            prepare(workspace, arch)?;
-        }
+    let wanted = |arch: Arch| name.contains(arch.word());
+    let all = !ARCHES.into_iter().any(wanted);
+    for arch in ARCHES.into_iter().filter(|arch| all || wanted(*arch)) {
+        prepare(workspace, arch)?;
     }
     if args.prepare {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let tools = checks::setup(workspace)?;
-    let mut run = checks::cargo_for_scenarios(workspace, &tools);
-    run.args(["test", "--package", "tidegate-hil-tests", "--features", "appliance"]);
-    run.args(["--test", "appliance", "--no-fail-fast", "--"]);
-    run.arg(args.name.as_deref().unwrap_or("machine::"));
-    run.args(["--skip", "container::", "--test-threads", "1", "--nocapture"]);
-    run.env("TIDEGATE_IMAGES", workspace.target.join("appliance"));
-    shell::run("let images live in emulated machines", &mut run)
+    let folder = Arch::X86_64.folder(workspace);
+    let lines = folder.join("machine.jsonl");
+    if lines.exists() {
+        std::fs::remove_file(&lines).with_context(|| format!("remove {}", lines.display()))?;
+    }
+    let tools = folder.join(deb::Variant::Tools.package());
+    let stage = scenarios::Stage {
+        tools: if tools.exists() { tools } else { workspace.gateway_binary() },
+        artefacts: folder,
+        more: vec![("TIDEGATE_IMAGES", workspace.target.join("appliance"))],
+    };
+    scenarios::run(workspace, &stage, "machine", name, &lines)
 }
 
 fn provide() -> anyhow::Result<()> {

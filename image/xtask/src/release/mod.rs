@@ -6,7 +6,7 @@
 //! - Nothing is written before everything has passed.
 
 mod inputs;
-mod report;
+pub(crate) mod report;
 
 use anyhow::Context as _;
 

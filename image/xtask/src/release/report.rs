@@ -19,15 +19,15 @@ pub(super) fn inputs_of(report: &str) -> Option<&str> {
 
 /// One scenario as the rig wrote it down.
 #[derive(Debug, PartialEq)]
-pub(super) struct Scenario {
-    pub(super) name: String,
-    pub(super) seconds: f64,
-    pub(super) result: String,
-    pub(super) figures: Vec<Figure>,
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    pub(crate) seconds: f64,
+    pub(crate) result: String,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// Reads the rig's lines, one JSON object each.
-pub(super) fn scenarios(lines: &str) -> anyhow::Result<Vec<Scenario>> {
+pub(crate) fn scenarios(lines: &str) -> anyhow::Result<Vec<Scenario>> {
     let filled = lines.lines().filter(|line| !line.trim().is_empty());
     filled.map(|line| scenario(line).with_context(|| format!("in the line {line}"))).collect()
 }

@@ -4,8 +4,10 @@
 //! - A user that a unit runs as is made by sysusers, a folder that it needs by tmpfiles.
 //! - What can be enabled is named by the preset, and nothing else is.
 //! - No service gives up, dumps its memory, or keeps a right of root's.
+//! - A command may be executed where it is started, and its variables are where systemd sees them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::score::LIMITS;
 use super::stage::{Texts, is_unit};
@@ -52,11 +54,38 @@ pub(super) fn check(texts: &Texts) -> Vec<String> {
                 wrong.push(format!("{name} lacks {key}={value}"));
             }
         }
+        wrong.extend(commands(text).into_iter().map(|said| format!("{name}: {said}")));
         if !LIMITS.iter().any(|limit| limit.unit == name) {
             wrong.push(format!("nothing is promised of {name}; add it to LIMITS"));
         }
     }
     wrong.extend(presets(texts));
+    wrong
+}
+
+/// What is wrong with the commands of a service.
+fn commands(text: &str) -> Vec<String> {
+    let is_shut = values(text, "NoExecPaths").any(|paths| paths == "/");
+    let open: Vec<&str> = values(text, "ExecPaths").flat_map(str::split_whitespace).collect();
+    let may_run =
+        |program: &str| !is_shut || open.iter().any(|path| Path::new(program).starts_with(path));
+    let mut wrong = Vec::new();
+    for key in ["ExecStart", "ExecStartPre", "ExecReload", "ExecStop"] {
+        for command in values(text, key) {
+            let program = command.split_whitespace().next().unwrap_or_default();
+            // With a plus the command stands outside of the locks.
+            if !program.starts_with('+') && !may_run(program) {
+                wrong.push(format!("{key} runs {program}, which ExecPaths shuts out"));
+            }
+            // systemd.service(5): `$NAME` is a variable as a word of its own only.
+            let is_quoted = command.contains('\'');
+            let is_lost = |word: &str| word.contains("=$") && !word.contains("${");
+            if !is_quoted && let Some(word) = command.split_whitespace().find(|word| is_lost(word))
+            {
+                wrong.push(format!("{key} passes {word} on as it is; write ${{…}}"));
+            }
+        }
+    }
     wrong
 }
 
@@ -113,8 +142,6 @@ fn users(texts: &Texts) -> BTreeSet<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::stage;
     use super::*;
 
@@ -156,6 +183,14 @@ mod tests {
         assert_eq!(said, "tidegate-leaf.service lacks CapabilityBoundingSet=");
         let said = after("tidegate-leaf-restart.service", "User=tidegate\n", "");
         assert_eq!(said, "tidegate-leaf-restart.service runs as root; give it User=");
+    }
+
+    #[test]
+    fn a_command_that_could_not_run_as_it_stands_is_found() {
+        let said = after("tidegate.service", "ExecReload=+/bin/sh", "ExecReload=/bin/sh");
+        assert_eq!(said, "tidegate.service: ExecReload runs /bin/sh, which ExecPaths shuts out");
+        let said = after("tidegate-leaf.service", "${MAINPID}", "$MAINPID");
+        assert!(said.contains("passes reload=$MAINPID on as it is"), "{said}");
     }
 
     #[test]
