@@ -80,7 +80,8 @@ fn packages(
         deb::Variant::Gateway => cross::Variant::Gateway,
         deb::Variant::Tools => cross::Variant::Tools,
     });
-    let cross = cross::CrossArgs { arch, check: false, only: program, toolchain: None };
+    let cross =
+        cross::CrossArgs { arch, check: false, only: program, toolchain: None, built: None };
     let deb = deb::DebArgs { arch, only, deb_version: None, journal_needs: None, out: None };
     let mut found = cross::run(workspace, &cross)?;
     found.extend(deb::run(workspace, &deb)?);
