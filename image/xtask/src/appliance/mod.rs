@@ -82,7 +82,8 @@ fn packages(
     });
     let cross =
         cross::CrossArgs { arch, check: false, only: program, toolchain: None, built: None };
-    let deb = deb::DebArgs { arch, only, deb_version: None, journal_needs: None, out: None };
+    let deb =
+        deb::DebArgs { arch, only, deb_version: None, journal_needs: None, fast: false, out: None };
     let mut found = cross::run(workspace, &cross)?;
     found.extend(deb::run(workspace, &deb)?);
     Ok(found)

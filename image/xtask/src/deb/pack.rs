@@ -63,6 +63,9 @@ pub(super) fn pack(
     command.args(["--target", args.arch.triple(), "--variant", variant.word()]);
     command.arg("--manifest-path").arg(workspace.root.join("daemon/Cargo.toml"));
     command.arg("--deb-version").arg(version(args)).arg("--output").arg(&made);
+    if args.fast {
+        command.arg("--fast");
+    }
     command.env("CARGO_TARGET_DIR", &stage.target).env("SOURCE_DATE_EPOCH", epoch.to_string());
     shell::run(&format!("pack {file}"), &mut command)?;
     look_over(&made)?;
