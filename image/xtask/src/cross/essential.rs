@@ -21,6 +21,13 @@ use crate::{debian, nats, shell};
 
 /// An emulated start reads and translates the whole program: two seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// With these the daemon does not start itself again with them (`daemon/src/run/heap.rs`), which
+/// this machine's kernel refuses for a foreign program.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
+    ("MALLOC_TRIM_THRESHOLD_", "65536"),
+];
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -48,6 +55,7 @@ impl Program {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
         command.stdin(Stdio::null()).env_remove("TIDEGATE_SERVER").env_remove("TIDEGATE_SOCKET");
+        command.envs(ALLOCATOR);
         command
     }
 
