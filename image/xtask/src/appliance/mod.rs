@@ -3,6 +3,8 @@
 //! # Invariants
 //! - Whether a container can be booted is found out first. Where it cannot, the command fails and says
 //!   so; `--without-booting` is how somebody says that they know.
+//! - A size that is missed is told, and fails nothing here: what has a limit is judged where it is
+//!   built, what a scenario promises is judged by the scenario.
 //! - What is tried is what `cargo xtask cross` and `cargo xtask deb` leave, and nothing else.
 
 mod preflight;
@@ -48,7 +50,7 @@ pub(crate) fn run(workspace: &Workspace, args: &ApplianceArgs) -> anyhow::Result
     }
     let mut found = Vec::new();
     if !args.as_built {
-        found.extend(packages(workspace, HERE, None)?);
+        found.extend(packages(workspace, HERE)?);
     }
     if args.without_booting {
         shell::say("NOT RUN: every scenario in a booted container, by --without-booting");
@@ -58,30 +60,20 @@ pub(crate) fn run(workspace: &Workspace, args: &ApplianceArgs) -> anyhow::Result
     if !args.no_smoke {
         for arch in &args.smoke {
             if !args.as_built {
-                found.extend(packages(workspace, *arch, Some(deb::Variant::Gateway))?);
+                found.extend(packages(workspace, *arch)?);
             }
             smoke::run(workspace, *arch, &gateway_package(workspace, *arch)?)?;
         }
     }
     shell::say(&format!("what was found:\n{}", figures::table(&found)));
-    if found.iter().any(|figure| figure.holds == Some(false)) {
-        bail!("a bound is missed; see the table above");
-    }
     Ok(found)
 }
 
-/// Programs and packages: of both variants, or of one.
-fn packages(
-    workspace: &Workspace,
-    arch: Arch,
-    only: Option<deb::Variant>,
-) -> anyhow::Result<Vec<Figure>> {
-    let program = only.map(|variant| match variant {
-        deb::Variant::Gateway => cross::Variant::Gateway,
-        deb::Variant::Tools => cross::Variant::Tools,
-    });
-    let cross =
-        cross::CrossArgs { arch, check: false, only: program, toolchain: None, built: None };
+/// The gateway's program and package; those for people are made by `cargo xtask long release`.
+fn packages(workspace: &Workspace, arch: Arch) -> anyhow::Result<Vec<Figure>> {
+    let only = Some(cross::Variant::Gateway);
+    let cross = cross::CrossArgs { arch, check: false, only, toolchain: None, built: None };
+    let only = Some(deb::Variant::Gateway);
     let deb =
         deb::DebArgs { arch, only, deb_version: None, journal_needs: None, fast: false, out: None };
     let mut found = cross::run(workspace, &cross)?;

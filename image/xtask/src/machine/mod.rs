@@ -49,10 +49,10 @@ const ARCHES: [Arch; 2] = [Arch::X86_64, Arch::Aarch64];
 #[derive(Debug, clap::Args)]
 pub(crate) struct MachineArgs {
     /// Only scenarios with this in their name, such as `aarch64`; all when left out
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Make the images and updates, and run nothing
     #[arg(long)]
-    prepare: bool,
+    pub(crate) prepare: bool,
 }
 
 /// Makes what is missing, runs the scenarios, and returns what they found.
@@ -69,7 +69,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MachineArgs) -> anyhow::Result<V
         return Ok(Vec::new());
     }
     let folder = Arch::X86_64.folder(workspace);
-    let lines = folder.join("machine.jsonl");
+    let lines = lines(workspace);
     if lines.exists() {
         std::fs::remove_file(&lines).with_context(|| format!("remove {}", lines.display()))?;
     }
@@ -80,6 +80,11 @@ pub(crate) fn run(workspace: &Workspace, args: &MachineArgs) -> anyhow::Result<V
         more: vec![("TIDEGATE_IMAGES", workspace.target.join("appliance"))],
     };
     scenarios::run(workspace, &stage, "machine", name, &lines)
+}
+
+/// Where the scenarios write what they found.
+pub(crate) fn lines(workspace: &Workspace) -> PathBuf {
+    Arch::X86_64.folder(workspace).join("machine.jsonl")
 }
 
 fn provide() -> anyhow::Result<()> {

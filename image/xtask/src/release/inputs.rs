@@ -11,21 +11,24 @@ use anyhow::Context as _;
 
 /// What packages and images are made of and tried with, relative to the workspace. The daemon's own
 /// code is not among it: `cargo xtask test` and `cargo xtask appliance` go over that every time.
-const INPUTS: [&str; 15] = [
+const INPUTS: [&str; 18] = [
     ".cargo",
     "Cargo.lock",
     "Cargo.toml",
     "Cross.toml",
     "daemon/Cargo.toml",
     "daemon/src/appliance",
-    "hil-tests/src/system",
+    "hil-tests/src/machine",
+    "hil-tests/src/system.rs",
     "hil-tests/tests/appliance",
     "image",
     "image/xtask/src/cross",
     "image/xtask/src/deb",
     "image/xtask/src/image",
+    "image/xtask/src/machine",
     "systemd",
-    "daemon/src/cli/appliance.rs",
+    "daemon/src/cli/appliance",
+    "daemon/src/leaf",
     "hil-tests/Cargo.toml",
 ];
 

@@ -10,6 +10,11 @@ pub(crate) mod report;
 
 use anyhow::Context as _;
 
+use crate::arch::Arch;
+use crate::cross::{self, CrossArgs};
+use crate::deb::{self, DebArgs};
+use crate::image::{self, ImageArgs};
+use crate::machine::{self, MachineArgs};
 use crate::shell;
 use crate::workspace::Workspace;
 
@@ -25,10 +30,45 @@ pub(crate) fn run(workspace: &Workspace, if_changed: bool) -> anyhow::Result<()>
         }
         shell::say(&format!("a release would be another one than that of {}", report::PLACE));
     }
-    let lines = workspace.target.join("appliance/scenarios.jsonl");
-    let scenarios = std::fs::read_to_string(&lines).unwrap_or_default();
-    let scenarios = report::scenarios(&scenarios)?;
+    let mut built = Vec::new();
+    for arch in Arch::ALL {
+        let cross = CrossArgs { arch, check: true, only: None, toolchain: None, built: None };
+        built.extend(cross::run(workspace, &cross)?);
+        let deb = DebArgs {
+            arch,
+            only: None,
+            deb_version: None,
+            journal_needs: None,
+            fast: false,
+            out: None,
+        };
+        built.extend(deb::run(workspace, &deb)?);
+    }
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let image = ImageArgs {
+            arch,
+            development: false,
+            bundle_only: false,
+            root_overlay: Vec::new(),
+            keys: None,
+            output: None,
+            image_version: None,
+            package: None,
+            fresh: false,
+            quick: false,
+        };
+        built.extend(image::make(workspace, &image)?);
+    }
+    let machine = MachineArgs { name: None, prepare: false };
+    machine::run(workspace, &machine)?;
+    let lines = machine::lines(workspace);
+    let lines =
+        std::fs::read_to_string(&lines).with_context(|| format!("read {}", lines.display()))?;
+    let scenarios = report::scenarios(&lines)?;
     let date = shell::ask(std::process::Command::new("date").args(["-u", "+%Y-%m-%d"]));
-    let text = report::write(&date.unwrap_or_default(), &inputs, &[], &scenarios);
+    let text = report::write(&date.unwrap_or_default(), &inputs, &built, &scenarios);
+    if let Some(folder) = place.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
     std::fs::write(&place, text).with_context(|| format!("write {}", place.display()))
 }
