@@ -32,6 +32,12 @@ impl Missing {
         let count = if self.count > MAX_MISSING { 0 } else { self.count };
         (0..count).map(move |after| advance(self.first, after))
     }
+
+    /// Those that are left after the first `settled`; `None` when there are none.
+    pub(crate) fn after(self, settled: u32) -> Option<Self> {
+        let count = self.count.checked_sub(settled).filter(|count| *count > 0)?;
+        Some(Self { first: advance(self.first, settled), count })
+    }
 }
 
 /// The numbers of one subscription.

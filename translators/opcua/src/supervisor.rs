@@ -111,6 +111,7 @@ impl Supervisor {
             left.remnant = end.may_resume.then(|| line.remains());
             wait = self.lost(&end, left.remnant.as_ref());
         }
+        left.mirror.give_up(&mut self.core.ledger);
         self.core.ledger.settle(Instant::now());
     }
 

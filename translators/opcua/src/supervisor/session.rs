@@ -5,6 +5,8 @@
 //! - What a server says of its subscriptions and items is kept in [`Mirror`] only, and thrown
 //!   away with the session, unless the session is resumed or its subscriptions are taken over.
 //! - Each notification is confirmed once it is handed over, never before.
+//! - A notification that is known to be missing stays owed until it came or was told as lost: it
+//!   outlives the session in which it was asked for.
 //! - A tag that the server refuses turns bad by itself, and is asked for again each minute.
 //! - Silence of the whole server turns every tag bad within five seconds, whatever is under way.
 
@@ -32,7 +34,7 @@ use crate::ledger::Ledger;
 use crate::line::{ServiceError, Subscription};
 use crate::poll::Slots;
 use crate::prepare::{Failure, Place, Prepared};
-use crate::sequence::{Seen, Sequence};
+use crate::sequence::{Missing, Seen, Sequence};
 use crate::spec::{Collect, DeviceSpec};
 use crate::supervisor::chores::{Chore, Done, Gap, Span};
 use crate::types::DataTypes;
@@ -108,6 +110,27 @@ pub(crate) struct Mirror {
     /// Items whose last value cannot be represented.
     flaws: BTreeMap<usize, String>,
     asked_types: HashSet<NodeId>,
+    /// What did not come and is being asked for.
+    owed: Vec<Owed>,
+}
+
+impl Mirror {
+    /// Tells what is still owed as lost, because nobody can be asked for it any more.
+    pub(crate) fn give_up(&mut self, ledger: &mut Ledger) {
+        for owed in std::mem::take(&mut self.owed) {
+            let Span { from, to, .. } = owed.span;
+            ledger.missed(None, LossCause::DeviceSilent, from, to, None);
+        }
+    }
+}
+
+/// Notifications of a subscription that did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Owed {
+    subscription: u32,
+    /// Which are asked for again; none where the server's history is to fill their time.
+    missing: Option<Missing>,
+    span: Span,
 }
 
 /// How a session begins.
@@ -218,9 +241,11 @@ impl<'a> Session<'a> {
                 } else {
                     session.building = session.mirror.groups.len();
                     session.built(now);
+                    session.ask_again();
                 }
             }
-            Beginning::Fresh(mirror) => {
+            Beginning::Fresh(mut mirror) => {
+                mirror.give_up(&mut session.core.ledger);
                 session.mirror.server_time = mirror.server_time;
                 session.leftover = Some(mirror);
                 session.todo.push(Chore::Prepare);
@@ -230,7 +255,8 @@ impl<'a> Session<'a> {
     }
 
     fn start_anew(&mut self) {
-        let mirror = std::mem::take(&mut self.mirror);
+        let mut mirror = std::mem::take(&mut self.mirror);
+        mirror.give_up(&mut self.core.ledger);
         let ids = mirror.subs.iter().map(|sub| sub.at_server.id).collect();
         self.todo.push(Chore::Delete(ids));
         self.mirror.server_time = mirror.server_time;
@@ -238,7 +264,8 @@ impl<'a> Session<'a> {
     }
 
     /// The session is over.
-    pub(crate) fn over(self) -> (Mirror, Option<End>) {
+    pub(crate) fn over(mut self) -> (Mirror, Option<End>) {
+        self.keep_owed();
         if let Some(end) = &self.end {
             let text = end.why.clone();
             let status = StatusCode::BadNotConnected.bits();
@@ -389,7 +416,7 @@ impl<'a> Session<'a> {
                 }
             }
             Done::Republish { subscription, missing, span, results } => {
-                self.republished(subscription, missing.count, span, results, now);
+                self.republished(subscription, missing, span, results, now);
             }
             Done::Refresh { places, result } => {
                 self.refreshing = false;

@@ -71,8 +71,11 @@ impl Session<'_> {
                 false
             }
         };
-        if gap == Gap::Absence {
-            self.filling = false;
+        match gap {
+            Gap::Absence => self.filling = false,
+            Gap::Notifications => {
+                self.settled(|owed| owed.missing.is_none() && owed.span == span);
+            }
         }
         match (gap, complete) {
             (Gap::Absence, true) => self.core.ledger.forgive(),
@@ -86,16 +89,19 @@ impl Session<'_> {
         self.core.ledger.missed(None, LossCause::DeviceSilent, span.from, span.to, None);
     }
 
+    /// What was asked for again has come, or has not.
     pub(super) fn republished(
         &mut self,
         subscription: u32,
-        missing: u32,
+        missing: Missing,
         span: Span,
         results: Vec<Result<NotificationMessage, ServiceError>>,
         now: Instant,
     ) {
         let acquired = self.hears(now);
-        let mut found = 0;
+        let this = Owed { subscription, missing: Some(missing), span };
+        self.settled(|owed| *owed == this);
+        let (mut found, mut answered, mut is_broken) = (0, 0, false);
         for result in results {
             match result {
                 Ok(message) => {
@@ -107,23 +113,58 @@ impl Session<'_> {
                     self.take(message, acquired);
                 }
                 Err(error) => {
-                    self.fails(&error);
+                    if self.fails(&error) {
+                        // Not an answer: the next session asks for this one and those behind it.
+                        let missing = missing.after(answered);
+                        self.mirror.owed.push(Owed { missing, ..this });
+                        is_broken = true;
+                        break;
+                    }
                 }
             }
+            answered += 1;
         }
-        if found == missing {
+        let expected = if is_broken { answered } else { missing.count };
+        if found == expected {
             return;
         }
-        let why = format!("{} of {missing} notifications did not arrive", missing - found);
+        let why = format!("{} of {} notifications did not arrive", expected - found, missing.count);
         self.core.voice.warns("notifications are missing", &why);
         let group = self.mirror.subs.iter().find(|sub| sub.at_server.id == subscription);
         let members = group.and_then(|sub| self.mirror.groups.get(sub.group));
         match members.map(|group| group.members.clone()) {
-            Some(members) if self.core.spec.backfill => {
+            Some(members) if self.core.spec.backfill && !is_broken => {
+                self.mirror.owed.push(Owed { missing: None, ..this });
                 self.fill(&members, Gap::Notifications, span);
             }
             _ => self.lose(span),
         }
+    }
+
+    /// One that was owed is owed no more.
+    fn settled(&mut self, is_it: impl Fn(&Owed) -> bool) {
+        if let Some(at) = self.mirror.owed.iter().position(is_it) {
+            self.mirror.owed.swap_remove(at);
+        }
+    }
+
+    /// Asks for what an earlier session was still owed when its connection broke.
+    pub(super) fn ask_again(&mut self) {
+        let asked = self.mirror.owed.iter().filter_map(|owed| {
+            let Owed { subscription, missing, span } = *owed;
+            Some(Chore::Republish { subscription, missing: missing?, span })
+        });
+        self.todo.extend(asked);
+    }
+
+    /// Keeps what the next session can still ask for, and tells the rest as lost.
+    pub(super) fn keep_owed(&mut self) {
+        let may_ask = self.end.as_ref().is_some_and(|end| end.may_resume);
+        let owed = std::mem::take(&mut self.mirror.owed);
+        let (kept, lost) = owed.into_iter().partition(|o| may_ask && o.missing.is_some());
+        self.mirror.owed = lost;
+        self.mirror.give_up(&mut self.core.ledger);
+        self.mirror.owed = kept;
     }
 
     /// Cures subscriptions that are silent while the server is not.

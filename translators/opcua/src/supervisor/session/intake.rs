@@ -61,6 +61,7 @@ impl Session<'_> {
         if let Seen::Gap(missing) = seen {
             let span =
                 Span { from: before.0, to: acquired, server: (before.1, message.publish_time) };
+            self.mirror.owed.push(Owed { subscription: id, missing: Some(missing), span });
             self.todo.push(Chore::Republish { subscription: id, missing, span });
         }
         if !is_empty {

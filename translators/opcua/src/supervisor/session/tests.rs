@@ -353,6 +353,82 @@ fn a_missing_notification_is_asked_for_and_a_loss_when_the_server_has_it_no_more
     assert_eq!(spans, [(100, 900)]);
 }
 
+/// A session that misses notifications 2 and 3 of subscription 7, and what was asked for.
+fn missing_two<'a>(
+    core: &'a mut Core,
+    wall: &Wall,
+    begin: Instant,
+) -> (Session<'a>, Missing, Span) {
+    let mut session = built(core, &[GOOD], begin);
+    session.published(Ok(notification(1, &[(0, 1.0)])), 1, at(wall, begin, 100));
+    session.published(Ok(notification(4, &[(0, 4.0)])), 1, at(wall, begin, 900));
+    let Some(Chore::Republish { missing, span, .. }) = session.chores().pop() else {
+        panic!("nothing is asked for again");
+    };
+    (session, missing, span)
+}
+
+#[test]
+fn what_was_being_asked_for_when_the_connection_broke_is_asked_for_by_the_next_session() {
+    let broken = || ServiceError {
+        service: "Republish",
+        status: StatusCode::BadConnectionClosed,
+        detail: String::new(),
+        answered: false,
+    };
+    // Without any answer, and after that for the first of the two.
+    for first_came in [None, Some(false), Some(true)] {
+        let mut bench = Bench::new(spec());
+        let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+        let (mut session, missing, span) = missing_two(&mut bench.core, &wall, begin);
+        if let Some(first_came) = first_came {
+            let found = notification(2, &[(0, 2.0)]).notification_message;
+            let results =
+                if first_came { vec![Ok(found), Err(broken())] } else { vec![Err(broken())] };
+            let done = Done::Republish { subscription: 7, missing, span, results };
+            session.done(done, at(&wall, begin, 950));
+        }
+        session.end = Some(End { why: "cut".into(), may_resume: true });
+        let (mirror, _) = session.over();
+        assert!(bench.told.missed.lock().unwrap().is_empty(), "{first_came:?}");
+        let now = at(&wall, begin, 1_000);
+        let mut session = Session::new(&mut bench.core, Beginning::Resumed(mirror), now);
+        let asked: Vec<Vec<u32>> = session
+            .chores()
+            .iter()
+            .filter_map(|chore| match chore {
+                Chore::Republish { subscription: 7, missing, .. } => {
+                    Some(missing.numbers().collect())
+                }
+                _ => None,
+            })
+            .collect();
+        let rest = if first_came == Some(true) { vec![3] } else { vec![2, 3] };
+        assert_eq!(asked, [rest], "{first_came:?}");
+    }
+}
+
+#[test]
+fn what_nobody_can_be_asked_for_any_more_is_told_as_lost_once() {
+    for (may_resume, is_resumed) in [(false, false), (true, false), (true, true)] {
+        let mut bench = Bench::new(spec());
+        let (begin, wall) = (bench.begin, Arc::clone(&bench.wall));
+        let (mut session, ..) = missing_two(&mut bench.core, &wall, begin);
+        session.end = Some(End { why: "cut".into(), may_resume });
+        let (mut mirror, _) = session.over();
+        let now = at(&wall, begin, 1_000);
+        if is_resumed {
+            // The device is stopped before there is another session.
+            mirror.give_up(&mut bench.core.ledger);
+        } else {
+            drop(Session::new(&mut bench.core, Beginning::Fresh(mirror), now));
+        }
+        let missed = bench.told.missed.lock().unwrap();
+        let spans: Vec<_> = missed.iter().map(|m| (m.from.as_millis(), m.to.as_millis())).collect();
+        assert_eq!(spans, [(100, 900)], "{may_resume} {is_resumed}");
+    }
+}
+
 #[test]
 fn a_resumed_session_lost_nothing_as_long_as_its_queues_hold_and_is_read_anew() {
     for (away, lost) in [(1_400, false), (12_000, true)] {
