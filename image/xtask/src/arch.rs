@@ -18,7 +18,6 @@ pub(crate) enum Arch {
     Armv7,
 }
 
-#[allow(dead_code, reason = "each name is for a tool that is still to come")]
 impl Arch {
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::X86_64, Self::Aarch64, Self::Armv7];

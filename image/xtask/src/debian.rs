@@ -39,10 +39,8 @@ fn apt_get(arguments: &[&str]) -> Command {
 
 /// Fetches a file of a mirror that this machine's apt uses; refused unless it has this SHA-256.
 pub(crate) fn fetch(path: &str, sha256: &str, place: &Path) -> anyhow::Result<()> {
-    const DOWNLOADER: &str = "/usr/lib/apt/apt-helper";
-    if !Path::new(DOWNLOADER).exists() {
-        bail!("{DOWNLOADER} is missing; {path} is fetched from a Debian mirror by Debian's apt");
-    }
+    // Missing, it would be missing for every mirror.
+    downloader()?;
     let mut mirrors = Command::new("apt-get");
     mirrors.args(["indextargets", "--format", "$(REPO_URI)"]);
     let mut mirrors: Vec<_> =
@@ -50,14 +48,33 @@ pub(crate) fn fetch(path: &str, sha256: &str, place: &Path) -> anyhow::Result<()
     mirrors.sort_unstable();
     mirrors.dedup();
     for mirror in mirrors.iter().filter(|mirror| !mirror.contains("security")) {
-        let mut download = Command::new(DOWNLOADER);
-        download.args(["-o", "APT::Sandbox::User=root", "download-file"]);
-        download.arg(format!("{}/{path}", mirror.trim_end_matches('/')));
-        download.arg(place).arg(format!("SHA256:{sha256}"));
+        let address = format!("{}/{path}", mirror.trim_end_matches('/'));
         let name = path.rsplit('/').next().unwrap_or(path);
-        if shell::run(&format!("fetch {name} from this machine's mirror"), &mut download).is_ok() {
+        let what = format!("fetch {name} from this machine's mirror");
+        if download(&what, &address, sha256, place).is_ok() {
             return Ok(());
         }
     }
     bail!("no mirror in this machine's apt has {path} with the SHA-256 {sha256}")
+}
+
+/// Fetches one file as apt does; refused unless it has this SHA-256.
+pub(crate) fn download(
+    what: &str,
+    address: &str,
+    sha256: &str,
+    place: &Path,
+) -> anyhow::Result<()> {
+    let mut download = downloader()?;
+    download.args(["-o", "APT::Sandbox::User=root", "download-file"]);
+    download.arg(address).arg(place).arg(format!("SHA256:{sha256}"));
+    shell::run(what, &mut download)
+}
+
+fn downloader() -> anyhow::Result<Command> {
+    const PLACE: &str = "/usr/lib/apt/apt-helper";
+    if !Path::new(PLACE).exists() {
+        bail!("{PLACE} is missing; files of Debian's mirrors are fetched by Debian's apt");
+    }
+    Ok(Command::new(PLACE))
 }

@@ -1,7 +1,5 @@
 //! Figures of what was built: a table for people, lines for the report.
 
-#![allow(dead_code, reason = "what is built tells its figures")]
-
 /// What was found of something that a bound is promised for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Figure {

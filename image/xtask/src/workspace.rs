@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::shell;
+
 /// The workspace, as cargo describes it.
 pub(crate) struct Workspace {
     /// The directory of the virtual manifest.
@@ -46,6 +48,22 @@ impl Workspace {
         );
         Self::from_metadata(&serde_json::from_slice(&output.stdout)?)
             .context("cargo metadata has an unknown form")
+    }
+
+    /// What stands for the time of a build, in seconds since 1970: `SOURCE_DATE_EPOCH`, or when the
+    /// sources were committed.
+    pub(crate) fn epoch(&self) -> anyhow::Result<u64> {
+        if let Ok(set) = std::env::var("SOURCE_DATE_EPOCH") {
+            return set.parse().ok().with_context(|| {
+                format!("SOURCE_DATE_EPOCH is {set:?}; set it to seconds since 1970")
+            });
+        }
+        let mut git = Command::new("git");
+        let committed = shell::ask(git.current_dir(&self.root).args(["log", "-1", "--format=%ct"]));
+        committed.and_then(|seconds| seconds.parse().ok()).context(
+            "git does not say when the sources were committed; set SOURCE_DATE_EPOCH to seconds \
+             since 1970",
+        )
     }
 
     fn from_metadata(metadata: &Value) -> Option<Self> {

@@ -12,14 +12,14 @@ mod root;
 pub(crate) mod scenarios;
 mod smoke;
 
-use std::path::PathBuf;
-
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::arch::Arch;
+use crate::cross::{self, CrossArgs};
+use crate::deb::{self, DebArgs};
 use crate::figures::{self, Figure};
+use crate::shell;
 use crate::workspace::Workspace;
-use crate::{cross, deb, shell};
 
 /// The architecture that containers are booted with.
 const HERE: Arch = Arch::X86_64;
@@ -62,7 +62,7 @@ pub(crate) fn run(workspace: &Workspace, args: &ApplianceArgs) -> anyhow::Result
             if !args.as_built {
                 found.extend(packages(workspace, *arch)?);
             }
-            smoke::run(workspace, *arch, &gateway_package(workspace, *arch)?)?;
+            smoke::run(workspace, *arch, &deb::gateway_package(&arch.folder(workspace), *arch)?)?;
         }
     }
     shell::say(&format!("what was found:\n{}", figures::table(&found)));
@@ -71,11 +71,8 @@ pub(crate) fn run(workspace: &Workspace, args: &ApplianceArgs) -> anyhow::Result
 
 /// The gateway's program and package; those for people are made by `cargo xtask long release`.
 fn packages(workspace: &Workspace, arch: Arch) -> anyhow::Result<Vec<Figure>> {
-    let only = Some(cross::Variant::Gateway);
-    let cross = cross::CrossArgs { arch, check: false, only, toolchain: None, built: None };
-    let only = Some(deb::Variant::Gateway);
-    let deb =
-        deb::DebArgs { arch, only, deb_version: None, journal_needs: None, fast: false, out: None };
+    let cross = CrossArgs { only: Some(cross::Variant::Gateway), ..CrossArgs::of(arch) };
+    let deb = DebArgs::of(arch, Some(deb::Variant::Gateway));
     let mut found = cross::run(workspace, &cross)?;
     found.extend(deb::run(workspace, &deb)?);
     Ok(found)
@@ -88,7 +85,7 @@ fn boot(workspace: &Workspace, only: &str) -> anyhow::Result<Vec<Figure>> {
     if lines.exists() {
         std::fs::remove_file(&lines).with_context(|| format!("remove {}", lines.display()))?;
     }
-    gateway_package(workspace, HERE)?;
+    deb::gateway_package(&folder, HERE)?;
     let tools = folder.join(deb::Variant::Tools.package());
     let tools = if tools.exists() { tools } else { workspace.gateway_binary() };
     let stage = scenarios::Stage {
@@ -97,27 +94,4 @@ fn boot(workspace: &Workspace, only: &str) -> anyhow::Result<Vec<Figure>> {
         more: vec![("TIDEGATE_DEBIAN_ROOT", root::provide(workspace)?)],
     };
     scenarios::run(workspace, &stage, "container", only, &lines)
-}
-
-/// The gateway's package of an architecture.
-fn gateway_package(workspace: &Workspace, arch: Arch) -> anyhow::Result<PathBuf> {
-    let (folder, end) = (arch.folder(workspace), format!("_{}.deb", arch.debian()));
-    let begin = format!("{}_", deb::Variant::Gateway.package());
-    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with(&begin) && name.ends_with(&end)
-        })
-        .collect();
-    match (found.pop(), found.is_empty()) {
-        (Some(package), true) => Ok(package),
-        (None, _) => {
-            bail!("{} holds no package; run: cargo xtask deb {}", folder.display(), arch.word())
-        }
-        (Some(_), false) => {
-            bail!("{} holds several packages; remove the old ones", folder.display())
-        }
-    }
 }

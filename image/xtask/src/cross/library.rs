@@ -14,14 +14,12 @@ use anyhow::{Context as _, bail};
 
 use super::targets::Targets;
 use crate::arch::Arch;
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{debian, shell};
 
 /// Where a sysroot has the libraries of each target.
 const LIBRARIES: &str = "lib/rustlib";
 const PACKAGE: &str = "libstd-rust-web-dev";
-/// Fetches one file as apt does, and checks its hash.
-const FETCH: &str = "/usr/lib/apt/apt-helper";
 
 /// A sysroot that has the standard library of `arch`.
 pub(crate) fn provide(
@@ -72,9 +70,8 @@ fn fetch_pinned(
         );
     };
     let package = scratch.join("library.deb");
-    let mut fetch = Command::new(FETCH);
-    fetch.arg("download-file").arg(address).arg(&package).arg(format!("SHA256:{sha256}"));
-    shell::run(&format!("fetch Rust's standard library for {} (34 MB)", arch.debian()), &mut fetch)
+    let what = format!("fetch Rust's standard library for {} (34 MB)", arch.debian());
+    debian::download(&what, &address, sha256, &package)
         .with_context(|| format!("it must have the SHA-256 {sha256} of image/targets.toml"))?;
     Ok(package)
 }

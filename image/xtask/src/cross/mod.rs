@@ -19,9 +19,8 @@ mod toolchain;
 mod twice;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 
 use crate::arch::Arch;
 use crate::figures::{self, Figure};
@@ -51,6 +50,13 @@ pub(crate) struct CrossArgs {
     /// The compiler to use; the first that is there when left out
     #[arg(long)]
     pub(crate) toolchain: Option<Route>,
+}
+
+impl CrossArgs {
+    /// Both programs, by the first compiler that is there.
+    pub(crate) const fn of(arch: Arch) -> Self {
+        Self { arch, check: false, only: None, built: None, toolchain: None }
+    }
 }
 
 /// Builds, tries out, measures, and shows the table.
@@ -121,7 +127,7 @@ impl Work<'_> {
     }
 
     fn build_into(&self, place: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<()> {
-        let epoch = epoch(&self.workspace.root)?;
+        let epoch = self.workspace.epoch()?.to_string();
         let built =
             build::build(place, &self.toolchain, self.arch, self.target()?, variant, &epoch)?;
         build::split(&built, &self.target()?.gnu, shipped)
@@ -147,19 +153,6 @@ impl Work<'_> {
     fn target(&self) -> anyhow::Result<&Target> {
         self.judge.targets.of(self.arch)
     }
-}
-
-/// When the sources were committed, in seconds: what stands for the time of the build.
-pub(crate) fn epoch(root: &Path) -> anyhow::Result<String> {
-    if let Ok(set) = std::env::var("SOURCE_DATE_EPOCH") {
-        ensure!(set.parse::<u64>().is_ok(), "SOURCE_DATE_EPOCH is {set:?}; set it to seconds");
-        return Ok(set);
-    }
-    let mut git = Command::new("git");
-    let committed = shell::ask(git.current_dir(root).args(["log", "-1", "--format=%ct"]));
-    committed.filter(|seconds| !seconds.is_empty()).context(
-        "git does not say when the sources were committed; set SOURCE_DATE_EPOCH to seconds",
-    )
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -15,7 +15,9 @@ mod sbom;
 pub(crate) mod server;
 mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
 
 use crate::arch::Arch;
 use crate::figures::{self, Figure};
@@ -45,6 +47,13 @@ pub(crate) struct DebArgs {
     /// Where the packages go; beside the programs when left out
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+impl DebArgs {
+    /// One package, or both, as they are released.
+    pub(crate) const fn of(arch: Arch, only: Option<Variant>) -> Self {
+        Self { arch, only, deb_version: None, journal_needs: None, fast: false, out: None }
+    }
 }
 
 /// The two packages.
@@ -81,7 +90,7 @@ pub(crate) fn run(workspace: &Workspace, args: &DebArgs) -> anyhow::Result<Vec<F
         None => vec![Variant::Gateway, Variant::Tools],
     };
     let server = server::provide(workspace, args.arch)?;
-    let epoch = pack::epoch(workspace);
+    let epoch = workspace.epoch()?;
     let mut figures = Vec::new();
     let mut packages = Vec::new();
     for variant in variants {
@@ -97,4 +106,55 @@ pub(crate) fn run(workspace: &Workspace, args: &DebArgs) -> anyhow::Result<Vec<F
     }
     shell::say(&format!("{}\n{}", packages.join("\n"), figures::table(&figures)));
     Ok(figures)
+}
+
+/// The gateway's own package among what was made for an architecture.
+pub(crate) fn gateway_package(folder: &Path, arch: Arch) -> anyhow::Result<PathBuf> {
+    let suffix = format!("_{}.deb", arch.debian());
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.starts_with("tidegate_") && name.ends_with(&suffix)
+        })
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [] => bail!(
+            "{} holds no tidegate_*{suffix}; make it: cargo xtask deb {}",
+            folder.display(),
+            arch.word()
+        ),
+        [one] => Ok(one.clone()),
+        several => bail!(
+            "{} packages in {}; remove the old ones or name one with --package",
+            several.len(),
+            folder.display()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gateways_package_is_found_among_others_and_two_of_them_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();
+        make("tidegate-tools_0.1.0-1_amd64.deb");
+        make("tidegate_0.1.0-1_arm64.deb");
+        let missing = gateway_package(folder.path(), Arch::X86_64).unwrap_err().to_string();
+        assert!(missing.contains("cargo xtask deb x86_64"), "{missing}");
+        make("tidegate_0.1.0-1_amd64.deb");
+        let found = gateway_package(folder.path(), Arch::X86_64).unwrap();
+        assert!(found.ends_with("tidegate_0.1.0-1_amd64.deb"));
+        make("tidegate_0.2.0-1_amd64.deb");
+        assert!(
+            gateway_package(folder.path(), Arch::X86_64)
+                .unwrap_err()
+                .to_string()
+                .contains("--package")
+        );
+    }
 }

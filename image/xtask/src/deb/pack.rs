@@ -22,16 +22,6 @@ pub(super) fn version(args: &DebArgs) -> String {
     args.deb_version.clone().unwrap_or_else(|| format!("{}-1", env!("CARGO_PKG_VERSION")))
 }
 
-/// The moment that everything in a package bears: `SOURCE_DATE_EPOCH`, else that of the commit.
-pub(super) fn epoch(workspace: &Workspace) -> u64 {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
-    let committed = || {
-        let mut log = Command::new("git");
-        shell::ask(log.args(["log", "-1", "--format=%ct"]).current_dir(&workspace.root))
-    };
-    given.or_else(committed).and_then(|text| text.trim().parse().ok()).unwrap_or_default()
-}
-
 /// The version of a reader that what this release writes to the journal needs.
 pub(super) fn journal_format(root: &Path) -> anyhow::Result<u8> {
     let of = |file: &str, name: &str| -> anyhow::Result<u8> {

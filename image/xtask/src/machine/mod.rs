@@ -172,16 +172,10 @@ fn update(workspace: &Workspace, args: ImageArgs) -> anyhow::Result<()> {
 
 fn wanted(arch: Arch, version: &str, output: &Path) -> ImageArgs {
     ImageArgs {
-        arch,
-        development: false,
-        bundle_only: false,
-        root_overlay: Vec::new(),
-        keys: None,
         output: Some(output.to_owned()),
         image_version: Some(version.to_owned()),
-        package: None,
-        fresh: false,
         quick: true,
+        ..ImageArgs::of(arch)
     }
 }
 

@@ -32,32 +32,12 @@ pub(crate) fn run(workspace: &Workspace, if_changed: bool) -> anyhow::Result<()>
     }
     let mut built = Vec::new();
     for arch in Arch::ALL {
-        let cross = CrossArgs { arch, check: true, only: None, toolchain: None, built: None };
+        let cross = CrossArgs { check: true, ..CrossArgs::of(arch) };
         built.extend(cross::run(workspace, &cross)?);
-        let deb = DebArgs {
-            arch,
-            only: None,
-            deb_version: None,
-            journal_needs: None,
-            fast: false,
-            out: None,
-        };
-        built.extend(deb::run(workspace, &deb)?);
+        built.extend(deb::run(workspace, &DebArgs::of(arch, None))?);
     }
     for arch in [Arch::X86_64, Arch::Aarch64] {
-        let image = ImageArgs {
-            arch,
-            development: false,
-            bundle_only: false,
-            root_overlay: Vec::new(),
-            keys: None,
-            output: None,
-            image_version: None,
-            package: None,
-            fresh: false,
-            quick: false,
-        };
-        built.extend(image::make(workspace, &image)?);
+        built.extend(image::make(workspace, &ImageArgs::of(arch))?);
     }
     let machine = MachineArgs { name: None, prepare: false };
     machine::run(workspace, &machine)?;
