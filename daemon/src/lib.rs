@@ -33,6 +33,7 @@ pub mod sim;
 pub mod subjects;
 pub mod supervise;
 pub mod tap;
+mod toml_text;
 mod upkeep;
 pub mod uplink;
 pub mod wan;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use toml_span::Value as Toml;
 
 use crate::config::{Mistake, Mistakes, Place, Repaired, nearest};
+use crate::toml_text::quoted;
 
 /// What may be written, and what it is.
 pub const KEYS: &[(&str, &str)] = &[
@@ -122,22 +123,6 @@ impl Gateway {
         }
         text
     }
-}
-
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 fn list(texts: &[String]) -> String {

@@ -17,10 +17,10 @@ use super::super::exit::{self, Failure};
 use super::super::probe::opcua::access::{Access, WayArgs, plain, throw_away, url};
 use super::super::probe::opcua::credentials::Files;
 use super::super::probe::opcua::reason;
-use super::super::probe::section::quoted;
 use super::super::terminal::count;
 use super::places::Places;
 use crate::names::Name;
+use crate::toml_text::quoted;
 
 /// Variables that stand in the file itself where no tag list can stand beside it.
 const INLINE: usize = 20;

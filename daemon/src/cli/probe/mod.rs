@@ -5,7 +5,7 @@ pub(super) mod opcua;
 mod reason;
 mod replay;
 mod screen;
-pub(super) mod section;
+mod section;
 mod show;
 mod target;
 mod tree;

@@ -13,6 +13,7 @@ use tidegate_modbus::probe::{
 use tidegate_modbus::{Parity, StopBits, Table, Transport};
 
 use super::target::protocol;
+use crate::toml_text::quoted;
 
 /// Tags written for one table; more would bury the section.
 const MAX_TAGS: u32 = 100;
@@ -176,25 +177,6 @@ pub(super) const fn object(number: u8) -> Option<&'static str> {
         6 => "application",
         _ => return None,
     })
-}
-
-/// A TOML text.
-pub(in crate::cli) fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => {
-                quoted.push('\\');
-                quoted.push(c);
-            }
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use super::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSite, HubStream, Ocsp, Person, Takes,
 };
 
+use crate::toml_text::quoted;
+
 const HEAD: &str = "\
 # What this hub is, who may deliver to it and who may read there. `tidegate hub` reads and writes
 # this file; it can be edited as well. The servers' configurations are printed from it:
@@ -189,22 +191,6 @@ fn text(out: &mut String, key: &str, value: impl Display) {
 fn texts(out: &mut String, key: &str, values: &[impl Display]) {
     let quoted: Vec<_> = values.iter().map(|value| quoted(&value.to_string())).collect();
     let _ = writeln!(out, "{key} = [{}]", quoted.join(", "));
-}
-
-/// A basic string of TOML.
-fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04X}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// With the largest unit that gives a whole number.
