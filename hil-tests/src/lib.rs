@@ -58,6 +58,7 @@ pub mod planned;
 pub mod plc;
 pub mod proxy;
 pub mod reader;
+mod remains;
 pub mod report;
 mod rig;
 pub mod server;

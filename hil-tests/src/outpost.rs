@@ -11,7 +11,7 @@
 //! - What is judged are the values at the hub against those that the PLC gave out.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ use crate::plc::Plc;
 use crate::rig::Rig;
 use crate::system::System;
 use crate::wan::Wan;
-use crate::{reader, wait};
+use crate::{reader, remains, wait};
 
 /// The gateway's name everywhere.
 pub const GATEWAY: &str = "PlantA/gw-line3";
@@ -243,19 +243,6 @@ impl Outpost {
         ensure!(findings.named_holes.is_empty(), "lost, though named: {findings:?}");
         Ok(findings.delivered)
     }
-
-    /// What the system and the hub said at last, for a failed scenario.
-    fn logs(directory: &Path) -> String {
-        let mut text = String::new();
-        for log in ["machine/qemu.log", "machine/serial.log", "serial.log", "hub/authority.log"] {
-            let bytes = std::fs::read(directory.join(log)).unwrap_or_default();
-            let whole = String::from_utf8_lossy(&bytes);
-            let lines: Vec<_> = whole.lines().collect();
-            let tail = lines[lines.len().saturating_sub(60)..].join("\n");
-            text.push_str(&format!("---- the end of {log}\n{tail}\n"));
-        }
-        text
-    }
 }
 
 /// What a process is told.
@@ -305,14 +292,8 @@ type = "uint32"
 }
 
 impl Drop for Outpost {
-    #[expect(clippy::print_stderr, reason = "a failed scenario shows what its processes logged")]
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        if let Some(directory) = self.directory.take() {
-            eprintln!("{}", Self::logs(directory.path()));
-            eprintln!("---- kept: {}", directory.keep().display());
-        }
+        let logs = ["machine/qemu.log", "machine/serial.log", "serial.log", "hub/authority.log"];
+        remains::show_if_failing(&mut self.directory, &logs);
     }
 }

@@ -1,7 +1,7 @@
 //! The rig put together, and what every scenario asks of it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::net::{self, Net};
 use crate::oracle::{self, Claim, Findings, Tags};
 use crate::plc::Plc;
 use crate::wan::Wan;
-use crate::{reader, stream, vitals, wait};
+use crate::{reader, remains, stream, vitals, wait};
 
 const GATEWAY: &str = "PlantA/gw-line3";
 
@@ -528,18 +528,6 @@ impl Rig {
         };
         Gateway::configured(&self.family, &directory.path().join(name), &settings)
     }
-
-    /// What every process printed, for a failed scenario.
-    fn logs(directory: &Path) -> String {
-        let mut text = String::new();
-        for log in ["hub/hub.log", "gateway.log"] {
-            let whole = std::fs::read_to_string(directory.join(log)).unwrap_or_default();
-            let lines: Vec<_> = whole.lines().collect();
-            let tail = lines[lines.len().saturating_sub(60)..].join("\n");
-            text.push_str(&format!("---- the end of {log}\n{tail}\n"));
-        }
-        text
-    }
 }
 
 /// The hub's copy, the proof, and the judgement.
@@ -571,15 +559,9 @@ impl Account {
 }
 
 impl Drop for Rig {
-    #[expect(clippy::print_stderr, reason = "a failed scenario shows what its processes logged")]
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        if let Some(directory) = self.directory.take() {
-            eprintln!("{}", Self::logs(directory.path()));
-            eprintln!("---- kept: {}", directory.keep().display());
-        }
+        let logs = ["hub/hub.log", "gateway.log"];
+        remains::show_if_failing(&mut self.directory, &logs);
     }
 }
 

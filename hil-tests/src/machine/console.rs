@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::wait;
@@ -49,15 +48,7 @@ impl Console {
     /// # Errors
     /// When nobody listens there soon.
     pub async fn at(socket: &Path, log: &Path) -> anyhow::Result<Self> {
-        let what = format!("{} is there", socket.display());
-        let stream =
-            wait::until(
-                wait::SOON,
-                &what,
-                || async move { Ok(UnixStream::connect(socket).await.ok()) },
-            )
-            .await?;
-        let (read, write) = stream.into_split();
+        let (read, write) = super::connect(socket).await?.into_split();
         Self::over(read, write, log)
     }
 

@@ -19,12 +19,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
+use tokio::net::UnixStream;
 
 use crate::family::{Family, Process};
 use crate::wait;
 use console::Console;
 use disk::Stick;
 use qmp::Monitor;
+
+/// Connects to a socket of the emulator's, once it listens.
+async fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
+    let what = format!("{} is there", socket.display());
+    let try_it = || async move { Ok(UnixStream::connect(socket).await.ok()) };
+    wait::until(wait::SOON, &what, try_it).await
+}
 
 /// The rig, as the machine sees it.
 pub const RIG: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 2, 100));

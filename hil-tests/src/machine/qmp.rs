@@ -6,10 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-
-use crate::wait;
 
 /// How long the monitor may take for an answer or an event.
 const TO_ANSWER: Duration = Duration::from_secs(60);
@@ -27,15 +24,7 @@ impl Monitor {
     /// # Errors
     /// When it does not soon.
     pub(super) async fn at(socket: &Path) -> anyhow::Result<Self> {
-        let what = format!("{} is there", socket.display());
-        let stream =
-            wait::until(
-                wait::SOON,
-                &what,
-                || async move { Ok(UnixStream::connect(socket).await.ok()) },
-            )
-            .await?;
-        let (read, write) = stream.into_split();
+        let (read, write) = super::connect(socket).await?.into_split();
         let mut monitor = Self { lines: BufReader::new(read).lines(), write };
         monitor.next().await?;
         monitor.tell("qmp_capabilities", json!({})).await?;
