@@ -35,8 +35,14 @@ async fn a_leaf_of_its_own_outlives_the_daemon_and_nothing_is_lost_whoever_ends(
     let leaf = LeafService::on(rig.family(), &rig.gateway.leaf()).unwrap();
     rig.hub_holds(polled, CATCH_UP).await.unwrap();
     rig.gateway.alarm_is_over("leaf-down", wait::SOON).await.unwrap();
-    let url = rig.gateway.status().unwrap()["link"]["hub_url"].clone();
-    assert_eq!(url, format!("tls://{}", rig.wan.address()));
+    // Which hub its link leads to is asked for in turns.
+    wait::until(wait::SOON, "the link's hub is named", || {
+        let status = rig.gateway.status();
+        let expected = format!("tls://{}", rig.wan.address());
+        async move { Ok((status?["link"]["hub_url"] == expected).then_some(())) }
+    })
+    .await
+    .unwrap();
     let first = leaf.runs().await.unwrap();
 
     // The daemon ends and begins: the leaf runs on, and its links too.

@@ -8,7 +8,7 @@ use tidegate_hil_tests::field::Site;
 use tidegate_hil_tests::hub::Certificates;
 use tidegate_hil_tests::papers::Papers;
 use tidegate_hil_tests::proxy::{Proxy, Terminator};
-use tidegate_hil_tests::wait::until;
+use tidegate_hil_tests::wait::{SOON, until};
 use tidegate_hil_tests::wan::Wan;
 use tidegate_hil_tests::{Rig, Wishes, live_values, stream};
 use tokio::task::JoinHandle;
@@ -43,8 +43,12 @@ async fn a_gateway_goes_to_the_second_way_and_back_to_the_first_when_that_has_be
     let n = rig.polls(5).await.unwrap();
     rig.hub_holds(n, CATCH_UP).await.unwrap();
     let is_first = |wan: &Wan, url: &str| url.ends_with(&format!("://{}", wan.address()));
-    let status = rig.gateway.status().unwrap();
-    let url = status["link"]["hub_url"].as_str().unwrap().to_owned();
+    // Asked for in turns: it may be named later than its first frame.
+    let url = until(SOON, "the link's hub is named", || async {
+        Ok(rig.gateway.status()?["link"]["hub_url"].as_str().map(str::to_owned))
+    })
+    .await
+    .unwrap();
     if !is_first(&rig.wan, &url) {
         std::mem::swap(&mut rig.wan, &mut rig.more_wans[0]);
     }
