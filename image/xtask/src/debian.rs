@@ -7,6 +7,15 @@ use anyhow::bail;
 
 use crate::shell;
 
+/// Makes `package` present unless `program` is found.
+pub(crate) fn need(program: &str, package: &str) -> anyhow::Result<()> {
+    // Not every program knows a word that does nothing.
+    match shell::ask(Command::new("sh").args(["-c", &format!("command -v {program}")])) {
+        Some(_) => Ok(()),
+        None => install(program, package),
+    }
+}
+
 /// Makes `package` present, because `missing` was not found.
 pub(crate) fn install(missing: &str, package: &str) -> anyhow::Result<()> {
     if !Path::new("/etc/debian_version").exists() {

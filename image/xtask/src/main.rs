@@ -73,9 +73,8 @@ enum Task {
     Long {
         /// One part alone
         part: Option<Long>,
-        /// Only when something that a release is made of has changed since its report
-        #[arg(long)]
-        if_changed: bool,
+        #[command(flatten)]
+        release: release::ReleaseArgs,
     },
     /// Build the gateway's and the tools' programs for one architecture
     Cross(cross::CrossArgs),
@@ -122,12 +121,12 @@ fn run(task: Task) -> anyhow::Result<()> {
             measure::bench(&workspace, name.as_deref(), json, &args)
         }
         Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
-        Task::Long { part, if_changed } => {
+        Task::Long { part, release } => {
             if part != Some(Long::Release) {
                 checks::long(&workspace)?;
             }
             if part != Some(Long::Tests) {
-                release::run(&workspace, if_changed)?;
+                release::run(&workspace, &release)?;
             }
             Ok(())
         }

@@ -86,10 +86,7 @@ fn boot(workspace: &Workspace, only: &str) -> anyhow::Result<Vec<Figure>> {
         std::fs::remove_file(&lines).with_context(|| format!("remove {}", lines.display()))?;
     }
     deb::gateway_package(&folder, HERE)?;
-    let tools = folder.join(deb::Variant::Tools.package());
-    let tools = if tools.exists() { tools } else { workspace.gateway_binary() };
     let stage = scenarios::Stage {
-        tools,
         artefacts: folder,
         more: vec![("TIDEGATE_DEBIAN_ROOT", root::provide(workspace)?)],
     };

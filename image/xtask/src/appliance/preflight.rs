@@ -36,10 +36,7 @@ pub(super) fn provide() -> anyhow::Result<()> {
         );
     }
     for (program, package) in PROGRAMS {
-        // All of them know this word, and do nothing else then.
-        if shell::ask(Command::new("sh").args(["-c", &format!("command -v {program}")])).is_none() {
-            debian::install(program, package)?;
-        }
+        debian::need(program, package)?;
     }
     let mut network = Command::new("unshare");
     if shell::ask(network.args(["--net", "true"])).is_none() {

@@ -16,8 +16,6 @@ use crate::{nats, python, shell};
 
 /// What the scenarios are run with.
 pub(crate) struct Stage {
-    /// The program that hubs, authorities and analysts of the rig run: one with everything in it.
-    pub(crate) tools: PathBuf,
     /// The folder with packages and images.
     pub(crate) artefacts: PathBuf,
     /// Names and values of further variables.
@@ -33,6 +31,10 @@ pub(crate) fn run(
     only: &str,
     lines: &Path,
 ) -> anyhow::Result<Vec<Figure>> {
+    // What hubs, authorities and analysts of the rig run: everything, from the sources as they are.
+    let mut build = checks::linting_cargo(workspace);
+    build.args(["build", "--workspace", "--bin", "tidegate"]);
+    shell::run("build what the rig's hub runs", &mut build)?;
     let mut command = checks::linting_cargo(workspace);
     let nextest = workspace.cargo().args(["nextest", "--version"]).output();
     let has_nextest = nextest.is_ok_and(|output| output.status.success());
@@ -49,7 +51,7 @@ pub(crate) fn run(
     command
         .env(nats::VARIABLE, nats::provide(workspace)?)
         .env("TIDEGATE_PYTHON", python::provide(workspace)?)
-        .env("TIDEGATE_BIN", &stage.tools)
+        .env("TIDEGATE_BIN", workspace.gateway_binary())
         .env("TIDEGATE_APPLIANCE", &stage.artefacts)
         .env("TIDEGATE_REPORT", lines)
         .env("RUST_LIB_BACKTRACE", "0")

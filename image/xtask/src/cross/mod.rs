@@ -103,11 +103,21 @@ impl Work<'_> {
     fn variant(&self, variant: Variant, twice: bool) -> anyhow::Result<Vec<Figure>> {
         let place = self.place();
         let shipped = self.arch.folder(self.workspace).join(variant.file());
-        self.build_into(&place, variant, &shipped)?;
-        let mut figures = self.judge.figures(variant, &shipped)?;
-        if twice {
-            figures.push(self.again(&place, variant, &shipped)?);
+        if !twice {
+            self.build_into(&place, variant, &shipped)?;
+            return self.judge.figures(variant, &shipped);
         }
+        let elsewhere = twice::another(self.workspace, self.arch, &place)?;
+        let again = elsewhere.target.join("shipped").join(variant.file());
+        // Linking takes most of the time, and one processor.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| self.build_into(&elsewhere, variant, &again));
+            let built = self.build_into(&place, variant, &shipped);
+            built.and(other.join().unwrap_or_else(|_| bail!("the second build ended in a panic")))
+        })?;
+        let mut figures = self.judge.figures(variant, &shipped)?;
+        figures.push(self.compared(variant, &shipped, &again)?);
+        twice::clear(self.workspace, self.arch);
         Ok(figures)
     }
 
@@ -133,20 +143,11 @@ impl Work<'_> {
         build::split(&built, &self.target()?.gnu, shipped)
     }
 
-    /// The same program from another directory.
-    fn again(&self, first: &Place, variant: Variant, shipped: &Path) -> anyhow::Result<Figure> {
-        let place = twice::another(self.workspace, first)?;
-        let second = place.target.join("shipped").join(variant.file());
-        self.build_into(&place, variant, &second)?;
-        let difference = twice::difference(&read(shipped)?, &read(&second)?);
-        if let Some(difference) = difference {
-            bail!(
-                "built twice, {} and {} differ: {difference}",
-                shipped.display(),
-                second.display()
-            );
+    /// The same program, built in two directories.
+    fn compared(&self, variant: Variant, one: &Path, other: &Path) -> anyhow::Result<Figure> {
+        if let Some(difference) = twice::difference(&read(one)?, &read(other)?) {
+            bail!("built twice, {} and {} differ: {difference}", one.display(), other.display());
         }
-        twice::clear(self.workspace);
         Ok(Figure::told(format!("{}, built twice", self.judge.named(variant)), "equal"))
     }
 

@@ -11,12 +11,13 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use super::build::Place;
+use crate::arch::Arch;
 use crate::shell;
 use crate::workspace::Workspace;
 
 /// Another place to build in, with all that the first has, below the target directory.
-pub(crate) fn another(workspace: &Workspace, first: &Place) -> anyhow::Result<Place> {
-    let all = workspace.target.join("cross-again");
+pub(crate) fn another(workspace: &Workspace, arch: Arch, first: &Place) -> anyhow::Result<Place> {
+    let all = folder(workspace, arch);
     let place = Place {
         root: all.join("elsewhere").join("sources"),
         target: all.join("built"),
@@ -43,9 +44,13 @@ pub(crate) fn another(workspace: &Workspace, first: &Place) -> anyhow::Result<Pl
 }
 
 /// Gives back the room that the second build took.
-pub(crate) fn clear(workspace: &Workspace) {
+pub(crate) fn clear(workspace: &Workspace, arch: Arch) {
     // What is left costs disk space alone.
-    let _ = std::fs::remove_dir_all(workspace.target.join("cross-again"));
+    let _ = std::fs::remove_dir_all(folder(workspace, arch));
+}
+
+fn folder(workspace: &Workspace, arch: Arch) -> PathBuf {
+    workspace.target.join("cross-again").join(arch.word())
 }
 
 fn files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {

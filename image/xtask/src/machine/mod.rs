@@ -14,11 +14,12 @@ use crate::arch::Arch;
 use crate::figures::Figure;
 use crate::image::{self, ImageArgs};
 use crate::workspace::Workspace;
-use crate::{deb, debian, shell};
+use crate::{debian, shell};
 
 /// What the rig starts, and Debian's packages of it.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
     ("qemu-img", "qemu-utils"),
     ("socat", "socat"),
     ("mtype", "mtools"),
@@ -73,9 +74,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MachineArgs) -> anyhow::Result<V
     if lines.exists() {
         std::fs::remove_file(&lines).with_context(|| format!("remove {}", lines.display()))?;
     }
-    let tools = folder.join(deb::Variant::Tools.package());
     let stage = scenarios::Stage {
-        tools: if tools.exists() { tools } else { workspace.gateway_binary() },
         artefacts: folder,
         more: vec![("TIDEGATE_IMAGES", workspace.target.join("appliance"))],
     };
@@ -89,17 +88,12 @@ pub(crate) fn lines(workspace: &Workspace) -> PathBuf {
 
 fn provide() -> anyhow::Result<()> {
     for (program, package) in PROGRAMS {
-        if shell::ask(std::process::Command::new(program).arg("--version")).is_none() {
-            debian::install(program, package)?;
-        }
+        debian::need(program, package)?;
     }
     for (file, package) in FIRMWARE {
         if !Path::new(file).exists() {
             debian::install(file, package)?;
         }
-    }
-    if shell::ask(std::process::Command::new("qemu-system-aarch64").arg("--version")).is_none() {
-        debian::install("qemu-system-aarch64", "qemu-system-arm")?;
     }
     Ok(())
 }

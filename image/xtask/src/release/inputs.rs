@@ -1,4 +1,4 @@
-//! The hash of what a release is made of, so that it is made again when one of it changed.
+//! The hash of what a part of a release is made of, so that it is made again when one of it changed.
 //!
 //! # Invariants
 //! - The hash depends on paths and contents alone: not on times, owners, or the order in which a
@@ -9,42 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-/// What packages and images are made of and tried with, relative to the workspace. The daemon's own
-/// code is not among it: `cargo xtask test` and `cargo xtask appliance` go over that every time.
-const INPUTS: [&str; 18] = [
-    ".cargo",
-    "Cargo.lock",
-    "Cargo.toml",
-    "Cross.toml",
-    "daemon/Cargo.toml",
-    "daemon/src/appliance",
-    "hil-tests/src/machine",
-    "hil-tests/src/system.rs",
-    "hil-tests/tests/appliance",
-    "image",
-    "image/xtask/src/cross",
-    "image/xtask/src/deb",
-    "image/xtask/src/image",
-    "image/xtask/src/machine",
-    "systemd",
-    "daemon/src/cli/appliance",
-    "daemon/src/leaf",
-    "hil-tests/Cargo.toml",
-];
-
-/// What lies among the inputs and makes nothing.
-const NOT: [&str; 1] = ["image/xtask"];
-
-/// The hash of all inputs below `root`, in hexadecimal.
-pub(super) fn hash(root: &Path) -> anyhow::Result<String> {
-    hash_of(root, &INPUTS, &NOT)
-}
-
-fn hash_of(root: &Path, inputs: &[&str], not: &[&str]) -> anyhow::Result<String> {
-    let not: Vec<_> = not.iter().map(|path| root.join(path)).collect();
+/// The hash of these files and folders below `root`, in hexadecimal.
+pub(super) fn hash(root: &Path, inputs: &[&str]) -> anyhow::Result<String> {
     let mut files = Vec::new();
     for input in inputs {
-        collect(&root.join(input), &not, &mut files)?;
+        collect(&root.join(input), &mut files)?;
     }
     files.sort_unstable();
     files.dedup();
@@ -61,7 +30,7 @@ fn hash_of(root: &Path, inputs: &[&str], not: &[&str]) -> anyhow::Result<String>
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn collect(path: &Path, not: &[PathBuf], files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let context = || format!("look at {}", path.display());
     let kind = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata.file_type(),
@@ -72,10 +41,7 @@ fn collect(path: &Path, not: &[PathBuf], files: &mut Vec<PathBuf>) -> anyhow::Re
         files.push(path.to_owned());
     } else if kind.is_dir() {
         for entry in std::fs::read_dir(path).with_context(context)? {
-            let inner = entry?.path();
-            if !not.contains(&inner) {
-                collect(&inner, not, files)?;
-            }
+            collect(&entry?.path(), files)?;
         }
     }
     Ok(())
@@ -94,15 +60,11 @@ mod tests {
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
                 std::fs::write(path, content).unwrap();
             }
-            hash_of(directory.path(), &["image", "image/not/yes", "absent"], &["image/not"])
-                .unwrap()
+            hash(directory.path(), &["image", "absent"]).unwrap()
         };
         let first = made_of(&[("image/a", "12"), ("image/b", "3"), ("other", "x")]);
         assert_eq!(first, made_of(&[("image/b", "3"), ("image/a", "12"), ("other", "y")]));
-        let besides = ("image/not/c", "4");
-        assert_eq!(first, made_of(&[("image/b", "3"), ("image/a", "12"), besides]));
-        let among = ("image/not/yes/c", "4");
-        assert_ne!(first, made_of(&[("image/b", "3"), ("image/a", "12"), among]));
+        assert_ne!(first, made_of(&[("image/b", "3"), ("image/a", "12"), ("image/x/c", "4")]));
         assert_ne!(first, made_of(&[("image/a", "12"), ("image/b", "4")]));
         assert_ne!(first, made_of(&[("image/a", "1"), ("image/b", "23")]));
         assert_ne!(first, made_of(&[("image/a", "12"), ("image/c", "3")]));

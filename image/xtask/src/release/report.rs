@@ -1,20 +1,24 @@
-//! The committed report of the last whole release: what it was made of, what was found.
+//! The committed report of a part of a release: what it was made of, what was found.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use super::part::Made;
 use crate::figures::{self, Figure};
 
-/// Where it lies, relative to the workspace.
-pub(super) const PLACE: &str = "docs/reports/release.md";
-
 const HASH: &str = "inputs: ";
+const TOOK: &str = "minutes: ";
 
 /// The inputs that a report speaks of.
 pub(super) fn inputs_of(report: &str) -> Option<&str> {
     report.lines().find_map(|line| line.strip_prefix(HASH)).map(str::trim)
+}
+
+/// How long the part took, in minutes.
+pub(super) fn minutes_of(report: &str) -> Option<u64> {
+    report.lines().find_map(|line| line.strip_prefix(TOOK)?.trim().parse().ok())
 }
 
 /// One scenario as the rig wrote it down.
@@ -52,19 +56,18 @@ fn scenario(line: &str) -> anyhow::Result<Scenario> {
 }
 
 /// The report as it is committed.
-pub(super) fn write(date: &str, inputs: &str, built: &[Figure], scenarios: &[Scenario]) -> String {
+pub(super) fn write(name: &str, date: &str, inputs: &str, took: u64, made: &Made) -> String {
     let mut text = format!(
-        "# The last whole release\n\n\
-         Written by `cargo xtask long release` on {date}. As long as the inputs are the same (recipes, \
-         units, packages, locked dependencies, scenarios), `--if-changed` leaves it at that.\n\n\
-         {HASH}{inputs}\n\n"
+        "# The last release: {name}\n\nWritten by `cargo xtask long release` on {date}. While its \
+         inputs are the same (recipes, units, locked dependencies, scenarios), `--if-changed` leaves \
+         it at that.\n\n{HASH}{inputs}\n{TOOK}{took}\n\n"
     );
-    let figures: Vec<_> =
-        built.iter().chain(scenarios.iter().flat_map(|s| &s.figures)).cloned().collect();
     // Writing to a String cannot fail.
-    let _ = write!(text, "## Figures\n\n```text\n{}```\n\n", figures::table(&figures));
-    text.push_str("## Scenarios\n\n| scenario | result | seconds |\n|---|---|---|\n");
-    for Scenario { name, seconds, result, .. } in scenarios {
+    let _ = write!(text, "## Figures\n\n```text\n{}```\n", figures::table(&made.figures));
+    if !made.scenarios.is_empty() {
+        text.push_str("\n## Scenarios\n\n| scenario | result | seconds |\n|---|---|---|\n");
+    }
+    for Scenario { name, seconds, result, .. } in &made.scenarios {
         let _ = writeln!(text, "| {name} | {result} | {seconds:.0} |");
     }
     text
@@ -80,10 +83,12 @@ mod tests {
             "figures": [["boot", "3.2 s", "<= 5 s", true]]}"#
             .replace('\n', " ");
         let scenarios = scenarios(&line).unwrap();
-        let report = write("2026-11-30", "ab12", &[Figure::told("glibc", "2.34")], &scenarios);
-        assert_eq!(inputs_of(&report), Some("ab12"));
+        let figures = scenarios.iter().flat_map(|s| s.figures.clone()).collect();
+        let made = Made { figures, scenarios };
+        let report = write("image-x86_64", "2026-11-30", "ab12", 14, &made);
+        assert_eq!((inputs_of(&report), minutes_of(&report)), (Some("ab12"), Some(14)));
         assert!(report.contains("| first boot | passed | 61 |"), "{report}");
-        assert!(report.contains("boot   3.2 s  <= 5 s  holds\n"), "{report}");
+        assert!(report.contains("boot  3.2 s  <= 5 s  holds\n"), "{report}");
     }
 
     #[test]
