@@ -11,6 +11,7 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod discretion;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod hubread;
 pub mod identity;
@@ -32,6 +33,7 @@ pub mod sheet;
 pub mod sim;
 pub mod subjects;
 pub mod supervise;
+pub mod system_account;
 pub mod tap;
 mod toml_text;
 mod upkeep;

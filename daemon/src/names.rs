@@ -1,4 +1,4 @@
-//! The names of plants and gateways, and the identity made of both.
+//! The names of plants and gateways, the identity made of both, and who may be meant by one text.
 //!
 //! # Invariants
 //! - A name is one NATS subject token, one certificate common-name part and one path segment
@@ -102,6 +102,45 @@ impl std::str::FromStr for GatewayId {
         let (plant, name) =
             text.split_once('/').ok_or_else(|| GatewayIdError::Shape { text: text.to_owned() })?;
         Ok(Self { plant: Name::new(plant)?, name: Name::new(name)? })
+    }
+}
+
+/// Whose answers a gateway may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Share {
+    /// Those of one gateway, `PLANT/NAME`.
+    Gateway(GatewayId),
+    /// Those of every gateway in a plant, `PLANT/*`.
+    Plant(Name),
+}
+
+impl Share {
+    /// Whether it is about a gateway.
+    #[must_use]
+    pub fn holds(&self, id: &GatewayId) -> bool {
+        match self {
+            Self::Gateway(one) => one == id,
+            Self::Plant(plant) => *plant == id.plant,
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(id) => write!(f, "{id}"),
+            Self::Plant(plant) => write!(f, "{plant}/*"),
+        }
+    }
+}
+
+impl std::str::FromStr for Share {
+    type Err = GatewayIdError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_suffix("/*") {
+            Some(plant) => Ok(Self::Plant(Name::new(plant)?)),
+            None => Ok(Self::Gateway(text.parse()?)),
+        }
     }
 }
 

@@ -8,6 +8,10 @@ use std::fmt::{Display, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+/// The largest message that hub and leaf accept, in bytes: nats-server's own default, written
+/// out because a hub with less than its leaves closes the link at every large message, silently.
+pub(crate) const MAX_PAYLOAD: u32 = 1 << 20;
+
 /// A configuration under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Conf {

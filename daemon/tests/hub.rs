@@ -15,9 +15,9 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap};
 use common::{Gateway, Hub, Refusal, Server, eventually, publish_expecting, request, request_with};
 use tidegate::hub::{
-    ClientPort, Credential, HubPlan, HubUser, ReadError, RecordReader, Role, StreamError,
-    StreamPlan, ensure_stream,
+    ClientPort, Credential, HubPlan, HubUser, Role, StreamError, StreamPlan, ensure_stream,
 };
+use tidegate::hubread::{ReadError, RecordReader};
 use tidegate::leaf::LocalRole::{Live, Record};
 
 const FRAMES: &str = "tide.P.g1.000102030405060708090a0b0c0d0e0f.frames";

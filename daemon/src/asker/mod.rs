@@ -10,12 +10,14 @@
 //! - Whoever stops listening tells the owners so.
 
 mod conversation;
+mod directory;
 mod merge;
 mod owners;
 mod reach;
 mod report;
 
 pub use conversation::{Absence, Answers, Asked, Event, MAX_OWNERS};
+pub use directory::{Directory, Owner};
 pub(crate) use merge::named;
 pub use merge::{Merged, Order, Progress, Row};
 pub use owners::{LeftOut, Owners, Wanted};

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use tidegate_query::{Op, Part, Pattern};
 
 use super::conversation::MAX_OWNERS;
+use super::directory::Directory;
 use super::reach::{Asker, AskerError, Place};
-use crate::hub::{Directory, RecordReader};
+use crate::hubread::RecordReader;
 use crate::names::GatewayId;
 use crate::observe::state::LinkStatus;
 use crate::subjects;

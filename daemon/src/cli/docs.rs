@@ -77,6 +77,18 @@ mod tests {
         assert_eq!(both(&DocsArgs { write: None, check: root }), (0, String::new()));
     }
 
+    #[test]
+    fn it_either_writes_or_compares() {
+        use clap::Args as _;
+        let docs = DocsArgs::augment_args(clap::Command::new("internal-docs"));
+        let takes = |words: &[&str]| {
+            let words = std::iter::once("internal-docs").chain(words.iter().copied());
+            docs.clone().try_get_matches_from(words).is_ok()
+        };
+        assert!(takes(&["--check", "."]) && takes(&["--write", "."]));
+        assert!(!takes(&[]) && !takes(&["--check", ".", "--write", "."]));
+    }
+
     fn both(args: &DocsArgs) -> (u8, String) {
         let mut err = Vec::new();
         let code = run(args, &mut Vec::new(), &mut err).unwrap();

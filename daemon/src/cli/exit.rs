@@ -4,8 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::causes::chain;
-use crate::hub::ReadError;
-use crate::hubread::AccessError;
+use crate::hubread::{AccessError, ReadError};
 
 /// All is well.
 pub(crate) const OK: u8 = 0;
@@ -34,11 +33,6 @@ impl Failure {
         Self { code, text }
     }
 
-    /// What went wrong.
-    pub(crate) fn text(&self) -> &str {
-        &self.text
-    }
-
     /// Tells it where mistakes go, and returns its exit code.
     pub(crate) fn tell(&self, err: &mut dyn std::io::Write) -> std::io::Result<u8> {
         writeln!(err, "error: {}", self.text)?;
@@ -50,6 +44,13 @@ impl Failure {
         // Nobody is left to tell when stderr is gone.
         let _ = writeln!(std::io::stderr(), "error: {}", self.text);
         ExitCode::from(self.code)
+    }
+}
+
+/// What went wrong.
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

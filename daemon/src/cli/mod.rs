@@ -1,5 +1,6 @@
 //! The command line: arguments, and which function each command is.
 
+mod absent;
 pub mod appliance;
 mod ask;
 pub mod backup;
@@ -8,12 +9,14 @@ pub mod check;
 #[cfg(feature = "analysis")]
 pub mod completions;
 mod device;
+#[cfg(feature = "analysis")]
 pub mod docs;
 pub(crate) mod exit;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod identity;
 pub mod init;
-pub mod lab;
+#[cfg(feature = "analysis")]
 mod man;
 mod once;
 pub mod probe;
@@ -72,16 +75,15 @@ enum Command {
     Restore(backup::RestoreArgs),
     SupportBundle(support::SupportArgs),
     Appliance(appliance::ApplianceArgs),
-    Hub(hub::HubArgs),
+    #[cfg(feature = "hub")]
+    #[command(flatten)]
+    Hub(hub::HubCommands),
+    #[cfg(feature = "analysis")]
     #[command(hide = true)]
     InternalDocs(docs::DocsArgs),
     #[cfg(feature = "analysis")]
     #[command(hide = true)]
     InternalCompletions(completions::CompletionsArgs),
-    #[command(hide = true)]
-    InternalHubConfig(lab::HubConfigArgs),
-    #[command(hide = true)]
-    InternalHubStream(lab::HubStreamArgs),
 }
 
 /// Runs the command line and returns its exit code.
@@ -89,8 +91,12 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before anything else, and with as little as possible: this process becomes another program.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == EXEC_LEAF) {
+    let first = arguments.next();
+    if first.as_ref().is_some_and(|first| first == EXEC_LEAF) {
         return become_leaf(arguments);
+    }
+    if let Some(absent) = first.and_then(|first| absent::command(first.to_str()?)) {
+        return absent.told();
     }
     // Any command may hold a key or a token.
     discretion::keep_memory_private();
@@ -127,7 +133,9 @@ pub fn main() -> ExitCode {
             written(with_surroundings(|with| support::support_bundle(&args, with)))
         }
         Command::Appliance(args) => written(with_surroundings(|with| appliance::run(&args, with))),
-        Command::Hub(args) => with_hub(&args),
+        #[cfg(feature = "hub")]
+        Command::Hub(command) => hub::main(&command),
+        #[cfg(feature = "analysis")]
         Command::InternalDocs(args) => {
             written(docs::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
@@ -135,8 +143,6 @@ pub fn main() -> ExitCode {
         Command::InternalCompletions(args) => {
             written(completions::run(&args, &mut std::io::stdout(), &mut std::io::stderr()))
         }
-        Command::InternalHubConfig(args) => lab::hub_config(&args),
-        Command::InternalHubStream(args) => lab::hub_stream(&args),
     }
 }
 
@@ -157,16 +163,6 @@ fn with_surroundings<T>(run: impl FnOnce(identity::Surroundings<'_>) -> T) -> T 
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
     })
-}
-
-fn with_hub(args: &hub::HubArgs) -> ExitCode {
-    let mut surroundings = hub::Surroundings {
-        now: std::time::SystemTime::now(),
-        colour: terminal::colour(std::io::stdout().is_terminal()),
-        out: &mut std::io::stdout(),
-        err: &mut std::io::stderr(),
-    };
-    written(hub::run(args, &mut surroundings))
 }
 
 fn become_leaf(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

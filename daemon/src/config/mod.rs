@@ -20,7 +20,7 @@ pub mod keys;
 mod link;
 pub(crate) mod list;
 mod load;
-mod mistake;
+pub(crate) mod mistake;
 mod model;
 mod opcua;
 mod overlap;
@@ -49,14 +49,13 @@ pub(crate) use link::tls_files;
 pub use list::{Instead, MAX_LIST_BYTES, write as tag_list};
 pub use load::{DEFAULT_FILE, LoadError, MAX_FILE_BYTES, load, load_with, load_with_lists};
 pub use mistake::Mistakes;
-pub(crate) use mistake::{Mistake, Place, shorten};
+pub(crate) use mistake::{Mistake, Place};
 pub use model::{
     Config, Deadband, Device, Driver, HttpsUrl, Hub, HubScheme, HubUrl, IdentityConfig, Journal,
     Leaf, LeafMode, LocalApps, LocalJetStream, LocalQuestions, Manner, Metrics, OpcUa, Proxy,
     ProxyUser, Query, RecordMode, Tag, TlsFiles, Uplink, WhenCrlStale, WhenFull,
 };
 pub use settings::Argument;
-pub(crate) use size::{format as format_size, parse as parse_size};
 pub(crate) use suggest::nearest;
 pub(crate) use syntax::{Repaired, repair};
 pub(crate) use value::{RESERVED_SEGMENT, host_and_port};

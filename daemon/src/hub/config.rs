@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::plan::{
-    Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, MAX_PAYLOAD, PlanError, Role,
+    Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, PlanError, Role,
 };
 use super::tier::{mirrors_account, regions_remotes, site_users, store_exports};
 use super::{LAST_VALUES, OWNERS, Ocsp};
 use crate::config::TlsFiles;
 use crate::names::{GatewayId, Name};
-use crate::nats_conf::{Conf, listen_text, text_of};
+use crate::nats_conf::{Conf, MAX_PAYLOAD, listen_text, text_of};
 use crate::subjects;
 
 /// The user behind connections without credentials.

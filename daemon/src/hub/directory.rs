@@ -7,57 +7,15 @@
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{GetStreamError, PublishError};
-use serde::{Deserialize, Serialize};
 
-use super::{HubFile, OWNERS, Share};
-use crate::names::GatewayId;
+use super::{HubFile, OWNERS};
+use crate::asker::{Directory, Owner};
 use crate::subjects;
 
 /// The version that is written.
 const VERSION: u8 = 1;
 /// The largest document, in bytes: below what a message may have, with room for its headers.
 const MAX_BYTES: usize = 1_000_000;
-
-/// The gateways of a hub.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Directory {
-    /// The version of the document.
-    pub v: u8,
-    /// The hub's name.
-    pub hub: String,
-    /// Who is admitted.
-    pub gateways: Vec<Owner>,
-    /// Whether prefixes were left out because there are too many: every gateway may then be meant.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub prefixes_left_out: bool,
-}
-
-/// A gateway, and what is its.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Owner {
-    /// `PLANT/NAME`.
-    pub id: String,
-    /// Where its tags stand. Its own health is below `PLANT/_gateways/NAME` as well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub prefixes: Vec<String>,
-    /// Whom it may ask, `PLANT/NAME` or `PLANT/*`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asks: Vec<String>,
-}
-
-impl Owner {
-    /// Which gateway, where the name is one.
-    #[must_use]
-    pub fn gateway(&self) -> Option<GatewayId> {
-        self.id.parse().ok()
-    }
-
-    /// Whether it may ask the other one.
-    #[must_use]
-    pub fn may_ask(&self, other: &GatewayId) -> bool {
-        self.asks.iter().filter_map(|text| text.parse::<Share>().ok()).any(|it| it.holds(other))
-    }
-}
 
 impl Directory {
     /// What `hub.toml` says.
@@ -90,12 +48,6 @@ impl Directory {
         self.gateways.iter_mut().for_each(|owner| owner.prefixes.clear());
         self.prefixes_left_out = true;
         serde_json::to_vec(&self).ok().filter(|bytes| bytes.len() <= MAX_BYTES)
-    }
-
-    /// Reads a document; keys of later versions are passed over.
-    #[must_use]
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        serde_json::from_slice(bytes).ok()
     }
 }
 
@@ -160,12 +112,5 @@ mod tests {
         assert!(large.prefixes_left_out && large.gateways.len() == 5_000);
         assert!(large.gateways.iter().all(|owner| owner.prefixes.is_empty()));
         assert_eq!(directory(100_000, 1).document(), None);
-    }
-
-    #[test]
-    fn whom_a_gateway_may_ask_is_a_name_or_a_plant() {
-        let owner = &directory(1, 1).gateways[0];
-        let may = |id: &str| owner.may_ask(&id.parse().unwrap());
-        assert!(may("Q/any") && may("R/a") && !may("R/b") && !may("P/gw-00000"));
     }
 }

@@ -20,25 +20,22 @@ mod lab;
 pub mod operate;
 mod plan;
 mod printed;
-mod read;
 mod stream;
 mod tier;
 
 pub use config::generate;
-pub use directory::{Directory, DirectoryError, Owner, publish_directory};
+pub use directory::{DirectoryError, publish_directory};
 pub use file::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSettings, HubSite, HubStream, Mistakes,
-    Ocsp, Person, Share, Takes,
+    Ocsp, Person, Takes,
 };
 pub(crate) use file::{default_conf_dir, default_store_dir};
 pub use folder::{HubFolder, HubFolderError, HubText, Secrecy};
 pub use lab::{LabError, LabGateway, LabHub, LabUser, write_lab};
 pub use plan::{
-    Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, LeafPort, MAX_PAYLOAD,
-    PlanError, Role,
+    Admitted, ClientPort, ClusterPort, Credential, HubPlan, HubUser, LeafPort, PlanError, Role,
 };
 pub use printed::ClusterSecret;
-pub use read::{Batch, ReadError, RecordReader, Start, Stored, StreamCounts, StreamState};
 pub use stream::{Keeps, StreamError, StreamPlan, drift, ensure_stream};
 pub use tier::{
     MirrorUser, PromoteError, Promoted, Region, Site, SitePlan, generate_site, promote,

@@ -13,10 +13,6 @@ use super::tier::{MirrorUser, Region, Site};
 use crate::config::TlsFiles;
 use crate::names::{GatewayId, Name};
 
-/// The largest message that hub and leaf accept, in bytes: nats-server's own default, written
-/// out because a hub with less than its leaves closes the link at every large message, silently.
-pub const MAX_PAYLOAD: u32 = 1 << 20;
-
 /// Everything that a hub's configuration is made of.
 #[derive(Debug, Clone)]
 pub struct HubPlan {

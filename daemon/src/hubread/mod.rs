@@ -5,6 +5,7 @@
 //! - A copy that lags shows less, never something else: the watermark is then older.
 
 mod access;
+mod record;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use async_nats::Client;
 
 pub(crate) use access::READER_STREAM;
 pub use access::{Access, AccessError, Login};
+pub use record::{Batch, ReadError, RecordReader, Start, Stored, StreamCounts, StreamState};
 
-use crate::hub::{ReadError, RecordReader, Stored};
 use crate::names::Name;
 
 /// The hub says nothing for this long: it is gone.

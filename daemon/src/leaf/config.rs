@@ -10,9 +10,8 @@ use super::credentials::Credentials;
 use crate::config::{
     Config, HubScheme, HubUrl, LeafMode, LocalApps, LocalQuestions, Proxy, TlsFiles,
 };
-use crate::hub::MAX_PAYLOAD;
 use crate::names::GatewayId;
-use crate::nats_conf::{Conf, listen_text, text_of};
+use crate::nats_conf::{Conf, MAX_PAYLOAD, listen_text, text_of};
 use crate::subjects;
 use crate::wan::ProxyAccess;
 

@@ -34,7 +34,7 @@ use super::server::{MINIMUM, Version};
 use super::told::{Step, Told};
 use crate::causes::chain;
 use crate::config::HubUrl;
-use crate::hub::operate::{OperateError, System};
+use crate::system_account::{OperateError, System};
 use crate::wan::Access;
 
 /// How often it is asked while something is expected of it: whoever shows other files waits for it.

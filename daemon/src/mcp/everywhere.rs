@@ -95,7 +95,7 @@ impl Everywhere {
             authority: None,
             json: true,
         };
-        let report = look(&args).await.map_err(|failure| failure.text().to_owned())?;
+        let report = look(&args).await.map_err(|failure| failure.to_string())?;
         serde_json::to_value(report).map(Some).map_err(|error| error.to_string())
     }
 }

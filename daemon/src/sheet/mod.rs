@@ -74,7 +74,9 @@ pub enum SheetError {
         row: String,
     },
     /// The format is not part of this build.
-    #[error("this build writes no Parquet; use one with the feature \"analysis\", or --format csv")]
+    #[error(
+        "a gateway's program writes no Parquet; ask from a machine with the package tidegate-tools, or take --format csv"
+    )]
     NoParquet,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Block, Choice, Unpacker};
-use crate::hub::{ReadError, RecordReader, Start, Stored};
+use crate::hubread::{ReadError, RecordReader, Start, Stored};
 use crate::names::GatewayId;
 use crate::subjects;
 

@@ -21,8 +21,7 @@ use tidegate_record::Reading;
 use super::feed::Feed;
 use super::target::{EPOCH, GATEWAY, Place, SEQ, SOURCE, SOURCE_SEQ, Stand};
 use super::{Block, Choice, Said, Source, SubjectTemplate, Target};
-use crate::hub::{ReadError, Start, Stored};
-use crate::hubread::Progress;
+use crate::hubread::{Progress, ReadError, Start, Stored};
 use crate::names::GatewayId;
 use crate::subjects;
 

@@ -12,10 +12,10 @@ use super::super::exit::{self, Failure, NO, OK};
 use super::reach::{Reach, ReachArgs};
 use super::{Surroundings, token};
 use crate::causes::chain;
-use crate::config::{format_size, parse_size};
+use crate::config::size::{format as format_size, parse as parse_size};
 use crate::hub::operate::{Taken, Which};
-use crate::hub::{HubGateway, Share, ensure_stream, publish_directory};
-use crate::names::GatewayId;
+use crate::hub::{HubGateway, ensure_stream, publish_directory};
+use crate::names::{GatewayId, Share};
 
 /// Let a gateway deliver: its name, where its live values may stand, and its budget
 #[derive(Debug, Clone, clap::Args)]
@@ -167,7 +167,7 @@ async fn live(reach: &Reach<'_>, args: &AdmitArgs, was: Was) -> Result<Live, Fai
             reconnects += 1;
         }
     }
-    let streams = streams(reach).await.map_err(|failure| failure.text().to_owned());
+    let streams = streams(reach).await.map_err(|failure| failure.to_string());
     Ok(Live { taken, reconnects, streams })
 }
 

@@ -12,10 +12,12 @@ use super::Surroundings;
 use super::list::look;
 use super::reach::{Reach, ReachArgs};
 use crate::causes::chain;
+use crate::hub::drift;
 use crate::hub::operate::findings::{Finding, of_roll, of_servers, of_shares};
-use crate::hub::operate::{Connection, Event, EventKind, System, Which};
-use crate::hub::{RecordReader, drift};
+use crate::hub::operate::{Connection, Event, EventKind, Which};
+use crate::hubread::RecordReader;
 use crate::names::GatewayId;
+use crate::system_account::System;
 
 /// How long a stream may take to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -96,7 +98,9 @@ async fn audit(
     findings.extend(looked.notes.iter().map(|note| Finding::new("not-looked-at", "streams", note)));
     match streams(reach).await {
         Ok(found) => findings.extend(found),
-        Err(failure) => findings.push(Finding::new("not-looked-at", "streams", failure.text())),
+        Err(failure) => {
+            findings.push(Finding::new("not-looked-at", "streams", failure.to_string()))
+        }
     }
     Ok(findings)
 }

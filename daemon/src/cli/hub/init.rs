@@ -83,7 +83,7 @@ fn port() -> clap::builder::RangedI64ValueParser<u16> {
 }
 
 fn size(text: &str) -> Result<u64, &'static str> {
-    let bytes = crate::config::parse_size(text).filter(|bytes| *bytes > 0);
+    let bytes = crate::config::size::parse(text).filter(|bytes| *bytes > 0);
     bytes.ok_or("a size such as \"50 GiB\"")
 }
 

@@ -11,12 +11,13 @@ use super::super::terminal::{Align, Table, Tone, age};
 use super::Surroundings;
 use super::reach::{Reach, ReachArgs};
 use crate::causes::chain;
+use crate::hub::operate::Which;
 use crate::hub::operate::roll::{
     Head, Presence, Roll, Row, Values, head_filter, heads_of, health_subjects, roll_call, value_of,
 };
-use crate::hub::operate::{System, Which};
-use crate::hub::{RecordReader, Stored};
+use crate::hubread::{ReadError, RecordReader, Stored};
 use crate::names::{GatewayId, Name};
+use crate::system_account::System;
 
 /// Gateways that are asked for in one question; each may have delivered several journals, and a hub
 /// answers for 1024 subjects at once.
@@ -163,14 +164,14 @@ pub(super) async fn look(
             (heads, values(reach, &client).await)
         }
         Err(failure) => {
-            notes.push(format!("watermarks are not known: {}", failure.text()));
+            notes.push(format!("watermarks are not known: {failure}"));
             (HashMap::new(), Values::new())
         }
     };
     let mut roll = roll_call(reach.file(), &reach.users()?, &links.answers, &heads, &values, now);
     match reach.signed() {
         Ok(signed) => roll.add_certificates(&signed, now),
-        Err(failure) => notes.push(format!("certificates are not known: {}", failure.text())),
+        Err(failure) => notes.push(format!("certificates are not known: {failure}")),
     }
     Ok(Looked { roll, silent: links.silent, notes })
 }
@@ -213,7 +214,7 @@ async fn last_of(
     client: &async_nats::Client,
     stream: &Name,
     filters: &[String],
-) -> Result<Vec<Stored>, crate::hub::ReadError> {
+) -> Result<Vec<Stored>, ReadError> {
     if filters.is_empty() {
         return Ok(Vec::new());
     }

@@ -10,6 +10,7 @@ mod apply;
 mod audit;
 mod ca;
 mod init;
+pub mod lab;
 mod list;
 mod papers;
 mod promote;
@@ -19,8 +20,22 @@ mod revoke;
 mod rotate;
 mod token;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{terminal, written};
+
+// The commands for hubs: that of people, and the hidden ones of the rig. What is said of each stands
+// at its arguments; what stood here would be printed as what the whole program is.
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum HubCommands {
+    Hub(HubArgs),
+    #[command(hide = true)]
+    InternalHubConfig(lab::HubConfigArgs),
+    #[command(hide = true)]
+    InternalHubStream(lab::HubStreamArgs),
+}
 
 /// Set up a hub, say who may deliver to it, and see who does
 #[derive(Debug, Clone, clap::Args)]
@@ -73,6 +88,23 @@ pub struct Surroundings<'a> {
     pub out: &'a mut dyn Write,
     /// Where mistakes go.
     pub err: &'a mut dyn Write,
+}
+
+/// Runs one of them, and lets it say what it does on the standard streams.
+pub(super) fn main(command: &HubCommands) -> ExitCode {
+    match command {
+        HubCommands::Hub(args) => {
+            let mut surroundings = Surroundings {
+                now: std::time::SystemTime::now(),
+                colour: terminal::colour(io::stdout().is_terminal()),
+                out: &mut io::stdout(),
+                err: &mut io::stderr(),
+            };
+            written(run(args, &mut surroundings))
+        }
+        HubCommands::InternalHubConfig(args) => lab::hub_config(args),
+        HubCommands::InternalHubStream(args) => lab::hub_stream(args),
+    }
 }
 
 /// Runs it and returns the exit code: 0 done, 1 the answer is no, 2 usage, 64 mistakes in

@@ -17,10 +17,11 @@ use super::super::exit::{DISK, Failure, NO, PEER, USAGE};
 use super::FolderArgs;
 use crate::causes::chain;
 use crate::hub::operate::roll::Signed;
-use crate::hub::operate::{OperateError, System, Taken, digest, take_over, users};
+use crate::hub::operate::{Taken, digest, take_over, users};
 use crate::hub::{HubFile, HubFolder, HubNode, HubText, Role};
 use crate::hubread::{Access, Login};
 use crate::names::Name;
+use crate::system_account::{OperateError, System};
 
 /// How the hub's servers are reached.
 #[derive(Debug, Clone, clap::Args)]

@@ -151,7 +151,7 @@ pub(super) fn serials(
 }
 
 async fn directory(reach: &Reach<'_>) -> Result<(), String> {
-    let admin = reach.admin().await.map_err(|failure| failure.text().to_owned())?;
+    let admin = reach.admin().await.map_err(|failure| failure.to_string())?;
     let written = publish_directory(&async_nats::jetstream::new(admin), reach.file()).await;
     written.map(drop).map_err(|error| chain(&error))
 }

@@ -23,9 +23,10 @@ use super::Surroundings;
 use super::reach::{Reach, ReachArgs};
 use crate::causes::chain;
 use crate::hub::operate::findings::{days_until, ends};
-use crate::hub::operate::{OperateError, Server, System, shown};
+use crate::hub::operate::{Server, shown};
 use crate::hub::{HubNode, Secrecy};
 use crate::names::Name;
+use crate::system_account::{OperateError, System};
 
 const A_DAY: Duration = Duration::from_secs(86_400);
 

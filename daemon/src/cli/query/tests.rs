@@ -16,7 +16,7 @@ const NOW: i64 = 1_789_992_000_000_000_000;
 fn made(line: &str) -> Result<Made, String> {
     let words = std::iter::once("query").chain(line.split_whitespace());
     let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-    question(&line.query, NOW).map_err(|failure| failure.text().to_owned())
+    question(&line.query, NOW).map_err(|failure| failure.to_string())
 }
 
 fn asked(line: &str) -> (Op, String) {

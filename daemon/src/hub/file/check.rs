@@ -7,7 +7,7 @@ use super::values::{Reader, Section};
 use super::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSite, HubStream, Person, Takes,
 };
-use crate::config::{Mistake, Place, format_size};
+use crate::config::{Mistake, Place, size};
 use crate::hub::{LAST_VALUES, OWNERS, Role};
 
 /// What has to do with other tiers, each with its section.
@@ -175,8 +175,8 @@ impl<'a> Reader<'a> {
         if planned > file.hub.max_store {
             let message = format!(
                 "streams and budgets come to {}, and there is room for {}",
-                format_size(planned),
-                format_size(file.hub.max_store)
+                size::format(planned),
+                size::format(file.hub.max_store)
             );
             let place = section.place_of("max-store");
             self.refuse(Mistake::new(section.path_of("max-store"), place, message));

@@ -14,7 +14,6 @@ mod print;
 mod read;
 mod values;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +22,7 @@ use tidegate_identity::lab::{gateway_subject, reader_subject};
 use tidegate_translator::TagPath;
 
 use super::Role;
-use crate::names::{GatewayId, Name};
+use crate::names::{GatewayId, Name, Share};
 
 pub use crate::config::Mistakes;
 pub(crate) use read::{default_conf_dir, default_store_dir};
@@ -179,15 +178,6 @@ pub struct HubGateway {
     pub subject: Option<String>,
 }
 
-/// Whose answers a gateway may have.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Share {
-    /// Those of one gateway, `PLANT/NAME`.
-    Gateway(GatewayId),
-    /// Those of every gateway in a plant, `PLANT/*`.
-    Plant(Name),
-}
-
 /// Somebody at the hub who is no gateway, known by a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
@@ -334,36 +324,6 @@ impl Person {
     #[must_use]
     pub fn subject(&self) -> String {
         self.subject.clone().unwrap_or_else(|| reader_subject(self.name.as_str()))
-    }
-}
-
-impl Share {
-    /// Whether it is about a gateway.
-    #[must_use]
-    pub fn holds(&self, id: &GatewayId) -> bool {
-        match self {
-            Self::Gateway(one) => one == id,
-            Self::Plant(plant) => *plant == id.plant,
-        }
-    }
-}
-
-impl fmt::Display for Share {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gateway(id) => write!(f, "{id}"),
-            Self::Plant(plant) => write!(f, "{plant}/*"),
-        }
-    }
-}
-
-impl std::str::FromStr for Share {
-    type Err = crate::names::GatewayIdError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.strip_suffix("/*") {
-            Some(plant) => Ok(Self::Plant(Name::new(plant)?)),
-            None => Ok(Self::Gateway(text.parse()?)),
-        }
     }
 }
 

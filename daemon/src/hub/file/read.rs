@@ -11,11 +11,11 @@ use super::check::Tiers;
 use super::values::{Reader, Section};
 use super::{
     HubFile, HubGateway, HubMirror, HubNode, HubRegion, HubSettings, HubSite, HubStream, Mistakes,
-    Ocsp, Person, Share, Takes,
+    Ocsp, Person, Takes,
 };
-use crate::config::{Mistake, Place, parse_size, repair};
+use crate::config::{Mistake, Place, repair};
 use crate::hub::Role;
-use crate::names::{GatewayId, Name};
+use crate::names::{GatewayId, Name, Share};
 
 /// Where a server's configuration is on its machine, unless it is said otherwise.
 const DEFAULT_CONF_DIR: &str = "/etc/tidegate-hub";
@@ -288,7 +288,9 @@ fn gateway(text: &str) -> Result<GatewayId, String> {
 }
 
 fn size(text: &str) -> Result<u64, String> {
-    parse_size(text).filter(|bytes| *bytes > 0).ok_or_else(|| "it is no size".to_owned())
+    crate::config::size::parse(text)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "it is no size".to_owned())
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

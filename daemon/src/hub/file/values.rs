@@ -5,7 +5,8 @@ use std::path::Path;
 use toml_span::Value as Toml;
 use toml_span::value::ValueInner;
 
-use crate::config::{Mistake, Mistakes, Place, Repaired, nearest, shorten};
+use crate::config::mistake::shorten;
+use crate::config::{Mistake, Mistakes, Place, Repaired, nearest};
 
 /// A text that is being read.
 pub(super) struct Reader<'a> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::connections::{Connection, Which};
-use super::system::{OperateError, System};
+use crate::system_account::{OperateError, System};
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

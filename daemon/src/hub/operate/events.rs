@@ -4,7 +4,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::stream::{SelectAll, StreamExt as _};
 use jiff::Timestamp;
 
-use super::system::{OperateError, System, connection};
+use crate::system_account::{OperateError, System, connection};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -75,10 +75,10 @@ impl System {
     pub async fn events(&self) -> Result<Events, OperateError> {
         let mut all = SelectAll::new();
         for what in ["CONNECT", "DISCONNECT"] {
-            let heard = self.client().subscribe(format!("$SYS.ACCOUNT.*.{what}")).await;
+            let heard = self.client.subscribe(format!("$SYS.ACCOUNT.*.{what}")).await;
             all.push(heard.map_err(|error| connection("events", error))?);
         }
-        self.client().flush().await.map_err(|error| connection("events", error))?;
+        self.client.flush().await.map_err(|error| connection("events", error))?;
         Ok(Events(all))
     }
 }

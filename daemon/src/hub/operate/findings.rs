@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::roll::{Presence, Roll};
 use super::servers::Server;
-use crate::config::format_size;
+use crate::config::size;
 use crate::hub::HubFile;
 use crate::names::GatewayId;
 
@@ -163,8 +163,8 @@ pub fn of_shares(
         (bytes > budget).then(|| {
             let text = format!(
                 "has about {} in the stream and a budget of {}; raise bytes in hub.toml, or have it record less",
-                format_size(bytes),
-                format_size(budget)
+                size::format(bytes),
+                size::format(budget)
             );
             Finding::new("over-budget", gateway.id.to_string(), text)
         })

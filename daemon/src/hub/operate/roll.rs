@@ -11,7 +11,8 @@ use tidegate_journal::frame;
 
 use super::connections::Connection;
 use super::findings::days_until;
-use crate::hub::{HubFile, Stored};
+use crate::hub::HubFile;
+use crate::hubread::Stored;
 use crate::names::GatewayId;
 use crate::subjects;
 

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::system::{Answer, Gathered, OperateError, System, unusable};
+use super::gather::Gathered;
+use crate::system_account::{Answer, OperateError, System, unusable};
 
 /// The question.
 const VARZ: &str = "VARZ";

@@ -3,8 +3,8 @@
 use futures_util::future::join_all;
 
 use super::servers::Server;
-use super::system::{OperateError, System};
 use crate::causes::chain;
+use crate::system_account::{OperateError, System};
 
 /// What became of the configuration of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]

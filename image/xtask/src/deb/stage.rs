@@ -19,7 +19,7 @@ const COPYRIGHT: &str = include_str!("../../../deb/copyright");
 const OVERRIDES: &str = include_str!("../../../deb/overrides");
 
 /// Commands that are in the tools alone: their pages are not in the gateway's package.
-const TOOLS_ONLY: [&str; 3] = ["demo", "mcp", "sim"];
+const TOOLS_ONLY: [&str; 4] = ["demo", "hub", "mcp", "sim"];
 
 /// Where cargo-deb is told the target directory is, for one package.
 #[derive(Debug)]
@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn pages_of_commands_that_a_gateway_does_not_have_are_left_out() {
-        assert!(is_of_the_tools("tidegate-mcp.1") && is_of_the_tools("tidegate-sim-x.1"));
-        assert!(!is_of_the_tools("tidegate-simple.1") && !is_of_the_tools("tidegate.1"));
+        assert!(is_of_the_tools("tidegate-mcp.1") && is_of_the_tools("tidegate-hub-ca-serve.1"));
+        assert!(!is_of_the_tools("tidegate-hubs.1") && !is_of_the_tools("tidegate.1"));
         assert!(!is_of_the_tools("tidegate.toml.5"));
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::exit::{self, Failure};
+use super::super::exit::{self, Failure};
 use crate::hub::{StreamPlan, ensure_stream, write_lab};
 use crate::hubread::Access;
 use crate::names::GatewayId;

@@ -1,20 +1,17 @@
-//! Questions to the servers of a hub.
+//! Questions to one nats-server over its system account: the gateway's own leaf, or a hub's.
+//!
+//! # Invariants
+//! - An answer is a server's own: whoever asks knows it by its id, which is another one after each
+//!   start.
+//! - What a server says of a refusal is passed on in its words, and no more than a line of them.
 
 use std::time::Duration;
 
 use async_nats::{Client, RequestErrorKind};
-use futures_util::StreamExt as _;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
-/// How long a server may take. A request over a loaded WAN stays well below.
-pub(super) const DEADLINE: Duration = Duration::from_secs(2);
-
-/// At most so many servers are listened to; a hub has one, three or five, and a global tier a few
-/// more.
-const SERVERS: usize = 256;
-
-/// Why a hub could not be operated.
+/// Why a server could not be operated.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
     /// The user is not of the system account.
@@ -66,50 +63,43 @@ pub enum OperateError {
     },
 }
 
-/// The system account of a hub, through one of its servers.
+/// The system account of a leaf, or of a hub through one of its servers.
 #[derive(Debug, Clone)]
 pub struct System {
-    client: Client,
-}
-
-/// What all servers said, and which of those that should be there said nothing.
-#[derive(Debug)]
-pub struct Gathered<T> {
-    /// One answer of each server.
-    pub answers: Vec<T>,
-    /// Servers that were expected and silent.
-    pub silent: Vec<String>,
+    pub(crate) client: Client,
 }
 
 /// What a server says of itself with every answer.
 #[derive(Debug, Clone, serde::Deserialize)]
-pub(crate) struct Said {
+pub struct Said {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Its id, another one after each start.
-    pub(crate) id: String,
+    pub id: String,
     /// Its version.
     #[serde(default)]
-    pub(crate) ver: String,
+    pub ver: String,
     /// What its configuration calls it.
     #[serde(default)]
-    pub(crate) tags: Vec<String>,
+    pub tags: Vec<String>,
 }
 
 /// The answer of one server.
 #[derive(Debug, serde::Deserialize)]
-pub(crate) struct Answer {
-    pub(crate) server: Said,
+pub struct Answer {
+    /// Which one.
+    pub server: Said,
+    /// What it says.
     #[serde(default)]
-    pub(crate) data: Value,
+    pub data: Value,
     #[serde(default)]
-    error: Option<Refusal>,
+    pub(crate) error: Option<Refusal>,
 }
 
 #[derive(Debug, serde::Deserialize)]
-struct Refusal {
+pub(crate) struct Refusal {
     #[serde(default)]
-    description: String,
+    pub(crate) description: String,
 }
 
 impl System {
@@ -117,65 +107,6 @@ impl System {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client }
-    }
-
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Asks all servers at once, and waits until those that are `expected` have answered, or the
-    /// time is over. Others that answer meanwhile are heard as well.
-    pub(super) async fn gather(
-        &self,
-        what: &'static str,
-        body: &Value,
-        expected: &[String],
-    ) -> Result<Gathered<Answer>, OperateError> {
-        let inbox = self.client.new_inbox();
-        let mut heard =
-            self.client.subscribe(inbox.clone()).await.map_err(|error| connection(what, error))?;
-        let subject = format!("$SYS.REQ.SERVER.PING.{what}");
-        self.client
-            .publish_with_reply(subject, inbox, body.to_string().into())
-            .await
-            .map_err(|error| connection(what, error))?;
-        let until = Instant::now() + DEADLINE;
-        let mut answers: Vec<Answer> = Vec::new();
-        let waits = |answers: &[Answer]| {
-            expected.iter().any(|name| !answers.iter().any(|one| one.server.name == *name))
-                || expected.is_empty()
-        };
-        while waits(&answers) && answers.len() < SERVERS {
-            let Ok(Some(message)) = timeout_at(until, heard.next()).await else { break };
-            if message.status.is_some() {
-                return Err(OperateError::NotOperator);
-            }
-            let answer: Answer = serde_json::from_slice(&message.payload).map_err(|source| {
-                OperateError::Unusable { server: "unknown".to_owned(), what, source }
-            })?;
-            if let Some(refusal) = answer.error {
-                return Err(refused(&answer.server.name, what, &refusal.description));
-            }
-            answers.push(answer);
-        }
-        if answers.is_empty() {
-            return Err(OperateError::NotOperator);
-        }
-        let silent = expected
-            .iter()
-            .filter(|name| !answers.iter().any(|answer| answer.server.name == **name));
-        Ok(Gathered { silent: silent.cloned().collect(), answers })
-    }
-
-    /// Asks one server, known by its id.
-    pub(super) async fn ask(
-        &self,
-        server: &str,
-        id: &str,
-        what: &'static str,
-        body: &Value,
-    ) -> Result<Answer, OperateError> {
-        self.ask_within(DEADLINE, server, id, what, body).await
     }
 
     /// Asks one server, known by its id, and gives it this long.
@@ -191,7 +122,7 @@ impl System {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let silent = || OperateError::Silent { server: server.to_owned(), what, deadline };
         let asked = self.client.request(subject, body.into());
-        let answer = tokio::time::timeout(deadline, asked).await.map_err(|_| silent())?;
+        let answer = timeout(deadline, asked).await.map_err(|_| silent())?;
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::TimedOut | RequestErrorKind::NoResponders => silent(),
             _ => connection(what, error),
@@ -205,7 +136,7 @@ impl System {
     }
 }
 
-pub(super) fn unusable(
+pub(crate) fn unusable(
     server: &str,
     what: &'static str,
     source: serde_json::Error,
@@ -213,12 +144,12 @@ pub(super) fn unusable(
     OperateError::Unusable { server: server.to_owned(), what, source }
 }
 
-fn refused(server: &str, what: &'static str, said: &str) -> OperateError {
+pub(crate) fn refused(server: &str, what: &'static str, said: &str) -> OperateError {
     let said = said.trim().chars().take(300).collect();
     OperateError::Refused { server: server.to_owned(), what, said }
 }
 
-pub(super) fn connection(
+pub(crate) fn connection(
     what: &'static str,
     source: impl std::error::Error + Send + Sync + 'static,
 ) -> OperateError {
