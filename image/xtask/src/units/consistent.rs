@@ -103,7 +103,7 @@ fn presets(texts: &Texts) -> Vec<String> {
 }
 
 /// What is written behind a key, in order.
-fn values<'t>(text: &'t str, key: &'t str) -> impl Iterator<Item = &'t str> {
+pub(super) fn values<'t>(text: &'t str, key: &'t str) -> impl Iterator<Item = &'t str> {
     text.lines().filter_map(move |line| line.strip_prefix(key)?.strip_prefix('='))
 }
 

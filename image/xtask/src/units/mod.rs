@@ -1,4 +1,5 @@
-//! `cargo xtask units`: the systemd units are valid, and locked up as far as they promise.
+//! `cargo xtask units`: the systemd units of the packages and of the image are valid, and locked up
+//! as far as they promise.
 //!
 //! # Invariants
 //! - Nothing of this machine's own units, settings or programs is looked at: both checks see a root
@@ -7,6 +8,7 @@
 //!   that is not there.
 
 mod consistent;
+mod image;
 mod score;
 mod stage;
 
@@ -46,6 +48,10 @@ fn check(workspace: &Workspace) -> anyhow::Result<(Vec<Figure>, Vec<String>)> {
     if !wrong.is_empty() {
         bail!("the files in {} contradict each other:\n  {}", stage::FOLDER, wrong.join("\n  "));
     }
+    let wrong = image::check(&stage.image);
+    if !wrong.is_empty() {
+        bail!("the image's units cannot be as they are:\n  {}", wrong.join("\n  "));
+    }
     verify(&stage)?;
     let mut figures = Vec::new();
     let mut open = Vec::new();
@@ -55,7 +61,7 @@ fn check(workspace: &Workspace) -> anyhow::Result<(Vec<Figure>, Vec<String>)> {
         figures.push(Figure {
             what: format!("exposure of {}, 0 to 10", limit.unit),
             found: found.to_string(),
-            asked: format!("<= {}", limit.most),
+            asked: format!("<= {} ({})", limit.most, limit.why),
             holds: Some(found <= limit.most),
         });
     }

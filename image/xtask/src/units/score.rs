@@ -16,14 +16,58 @@ impl fmt::Display for Tenths {
 pub(super) struct Limit {
     pub(super) unit: &'static str,
     pub(super) most: Tenths,
+    /// What its work leaves open.
+    pub(super) why: &'static str,
 }
 
-/// Of every service. The daemon dials whatever PLC, authority and hub it is told, and opens serial
-/// ports: network and devices alone are 1.1 of its score.
-pub(super) const LIMITS: [Limit; 3] = [
-    Limit { unit: "tidegate.service", most: Tenths(15) },
-    Limit { unit: "tidegate-leaf.service", most: Tenths(12) },
-    Limit { unit: "tidegate-leaf-restart.service", most: Tenths(5) },
+/// Of every service, the packages' and the image's own.
+pub(super) const LIMITS: [Limit; 10] = [
+    Limit {
+        unit: "tidegate.service",
+        most: Tenths(15),
+        why: "dials whatever PLC, authority and hub it is told, and opens serial ports",
+    },
+    Limit {
+        unit: "tidegate-leaf.service",
+        most: Tenths(12),
+        why: "dials the hub, and is dialled by local applications",
+    },
+    Limit { unit: "tidegate-leaf-restart.service", most: Tenths(5), why: "no input, no network" },
+    Limit {
+        unit: "tidegate-boot.service",
+        most: Tenths(25),
+        why: "root's rights to restart the machine and to have rauc mark a slot",
+    },
+    Limit {
+        unit: "tidegate-configuration.service",
+        most: Tenths(44),
+        why: "mounts for another service, so it has the system's own mounts",
+    },
+    Limit {
+        unit: "tidegate-data-growth.service",
+        most: Tenths(27),
+        why: "writes the disk's partition table, and has the kernel take it",
+    },
+    Limit {
+        unit: "tidegate-provision.service",
+        most: Tenths(38),
+        why: "unmounts what another service mounted, so it has the system's own mounts",
+    },
+    Limit {
+        unit: "tidegate-reset.service",
+        most: Tenths(18),
+        why: "root's rights to destroy the files of the daemon's user",
+    },
+    Limit {
+        unit: "tidegate-stick@x.service",
+        most: Tenths(46),
+        why: "mounts what rauc.service reads, so it has the system's own mounts",
+    },
+    Limit {
+        unit: "tidegate-development-shell.service",
+        most: Tenths(97),
+        why: "a shell of root's, in development images only",
+    },
 ];
 
 /// The score at the end of what was printed: `→ Overall exposure level for …: 1.4 OK`.
