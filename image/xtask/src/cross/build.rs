@@ -90,7 +90,7 @@ pub(crate) fn build(
     } else {
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(place, toolchain, &target.flags));
         let c_flags = format!("CFLAGS_{}", arch.triple().replace('-', "_"));
-        cargo.env(c_flags, format!("-ffile-prefix-map={}=/crates", registry(place).display()));
+        cargo.env(c_flags, c_flags_of(&registry(place)));
     }
     let what = format!("build {} for {}", variant.file(), arch.word());
     shell::run(&what, &mut cargo)?;
@@ -125,6 +125,12 @@ fn flags(place: &Place, toolchain: &Toolchain, more: &[String]) -> OsString {
     flags.join("\u{1f}".as_ref())
 }
 
+/// The C compiler's flags: it names its directory by the place that links lead to.
+fn c_flags_of(registry: &Path) -> String {
+    let real = std::fs::canonicalize(registry).unwrap_or_else(|_| registry.to_owned());
+    [registry, &real].map(|path| format!("-ffile-prefix-map={}=/crates", path.display())).join(" ")
+}
+
 fn registry(place: &Place) -> PathBuf {
     place.cargo_home.join("registry").join("src")
 }
@@ -149,6 +155,20 @@ pub(crate) fn split(built: &Path, gnu: &str, shipped: &Path) -> anyhow::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_place_that_a_link_leads_to_is_renamed_for_the_c_compiler_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let flags = c_flags_of(&link);
+        for path in [&real, &link] {
+            let path =
+                path.parent().unwrap().canonicalize().unwrap().join(path.file_name().unwrap());
+            assert!(flags.contains(&format!("={}=/crates", path.display())), "{flags}");
+        }
+    }
 
     #[test]
     fn nothing_of_the_place_is_left_unnamed_in_the_flags() {
