@@ -3,8 +3,9 @@
 //! # Invariants
 //! - A part stands by itself: what it needs of another one it makes, so that one alone can be made
 //!   again.
-//! - A part's inputs are recipes, locked dependencies and scenarios. Most of the daemon's own code is
-//!   not among them: `cargo xtask test` and `cargo xtask appliance` go over that every time.
+//! - A part's inputs are recipes, locked dependencies and scenarios. Most of the daemon's own code and
+//!   what packs it are not among them: `cargo xtask test` and `cargo xtask appliance` go over that
+//!   every time.
 
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ use crate::machine::{self, MachineArgs};
 use crate::workspace::Workspace;
 
 /// What programs and packages are made of, relative to the workspace.
-const OF_PROGRAMS: [&str; 11] = [
+const OF_PROGRAMS: [&str; 10] = [
     ".cargo",
     "Cargo.lock",
     "Cargo.toml",
@@ -31,7 +32,6 @@ const OF_PROGRAMS: [&str; 11] = [
     "image/pins.toml",
     "image/targets.toml",
     "image/xtask/src/cross",
-    "image/xtask/src/deb",
 ];
 
 /// What images are made of and lived through with, relative to the workspace.
