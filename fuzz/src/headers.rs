@@ -9,7 +9,7 @@ use tidegate_journal::{
 };
 use tidegate_record::{Catalog, ClockEvent};
 use tidegate_translator::Sample;
-use tidegate_uplink::Cursor;
+use tidegate_uplink::{Cursor, MessageEnd};
 
 use crate::chain::{base, clock_event, loss, readings, tags};
 use crate::{KIB, MIB, Target, at_most, seed};
@@ -36,7 +36,10 @@ fn run(bytes: &[u8]) {
                 let _ = event.step();
             }
         }
-        3 => comes_back::<Vec<Cursor>>(body),
+        3 => {
+            comes_back::<Vec<Cursor>>(body);
+            comes_back::<(Vec<Cursor>, Vec<MessageEnd>)>(body);
+        }
         4 => comes_back::<Catalog>(body),
         5 => comes_back::<Vec<Sample>>(body),
         _ => comes_back::<Vec<LossRecord>>(body),
@@ -60,6 +63,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
     let last = first.header.next_seq();
     let position =
         tidegate_journal::Position { frame: 0, next_seq: last, hash: FrameHash::of(first.bytes) };
+    let end = MessageEnd { epoch: base().epoch, last: position };
     let bridge = Bridge {
         cause: BridgeCause::DroppedOldest,
         first_frame: 3,
@@ -87,6 +91,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         of(1, "predecessor", &LossRecord::Predecessor(predecessor)),
         of(2, "clock", &clock_event()),
         of(3, "cursors", &Vec::<Cursor>::new()),
+        of(3, "ends", &(Vec::<Cursor>::new(), vec![end])),
         of(4, "catalog", &tags()),
         of(5, "samples", &readings(0, 2)),
         of(6, "losses", &vec![loss(1), loss(2)]),

@@ -31,6 +31,20 @@ enum Mode {
     Open,
     Closed,
     BlackHole,
+    /// What comes from the far end does not arrive.
+    Deaf,
+}
+
+impl Mode {
+    const fn lets_through(self, way: Way) -> bool {
+        matches!((self, way), (Self::Open, _) | (Self::Deaf, Way::There))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    There,
+    Back,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +138,14 @@ impl Wan {
     /// When the link itself broke down.
     pub async fn cut_black_hole(&mut self) -> anyhow::Result<()> {
         self.change(|wanted| wanted.mode = Mode::BlackHole).await
+    }
+
+    /// Goes silent in one direction: what the near end sends arrives, and no answer to it does.
+    ///
+    /// # Errors
+    /// When the link itself broke down.
+    pub async fn cut_way_back(&mut self) -> anyhow::Result<()> {
+        self.change(|wanted| wanted.mode = Mode::Deaf).await
     }
 
     /// Lets everything pass again.
@@ -279,8 +301,8 @@ async fn carry(
     }
     let (near_in, near_out) = near.into_split();
     let (far_in, far_out) = far.into_split();
-    let there = pump(near_in, far_out, wanted.clone(), &directions[0]);
-    let back = pump(far_in, near_out, wanted.clone(), &directions[1]);
+    let there = pump(near_in, far_out, wanted.clone(), (Way::There, &directions[0]));
+    let back = pump(far_in, near_out, wanted.clone(), (Way::Back, &directions[1]));
     tokio::join!(there, back);
 }
 
@@ -289,7 +311,7 @@ async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut wanted: watch::Receiver<Wanted>,
-    direction: &Direction,
+    (way, direction): (Way, &Direction),
 ) {
     let (queue, mut queued) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
     let reading = async move {
@@ -309,7 +331,7 @@ async fn pump(
             let now = *wanted.borrow();
             tokio::time::sleep_until(taken_in + now.delay).await;
             direction.pace(chunk.len(), now.bytes_per_s).await;
-            if wanted.wait_for(|now| now.mode == Mode::Open).await.is_err() {
+            if wanted.wait_for(|now| now.mode.lets_through(way)).await.is_err() {
                 return;
             }
             if to.write_all(&chunk).await.is_err() {
@@ -318,7 +340,7 @@ async fn pump(
         }
         // The end of a connection crosses a silent link no sooner than its data. The other
         // direction may still carry something.
-        if wanted.wait_for(|now| now.mode == Mode::Open).await.is_ok() {
+        if wanted.wait_for(|now| now.mode.lets_through(way)).await.is_ok() {
             let _ = to.shutdown().await;
         }
     };
@@ -381,6 +403,22 @@ mod tests {
         wan.restore().await.unwrap();
         assert_eq!(old.read_u8().await.unwrap(), 2);
         assert_eq!(new.read_u8().await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn without_a_way_back_bytes_arrive_and_answers_come_late() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut wan = Wan::open_to(listener.local_addr().unwrap()).await.unwrap();
+        let mut near = TcpStream::connect(wan.address()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        wan.cut_way_back().await.unwrap();
+        near.write_all(&[1]).await.unwrap();
+        assert_eq!(far.read_u8().await.unwrap(), 1);
+        far.write_all(&[2]).await.unwrap();
+        let silent = tokio::time::timeout(A_WHILE, near.read_u8()).await;
+        assert!(silent.is_err(), "{silent:?}");
+        wan.restore().await.unwrap();
+        assert_eq!(near.read_u8().await.unwrap(), 2);
     }
 
     #[tokio::test]

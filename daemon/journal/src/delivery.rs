@@ -16,19 +16,14 @@ impl Journal {
     /// is dropped on its word, and on [`Self::close`].
     ///
     /// # Errors
-    /// When the frame is not in the journal, or `destination` is larger than 1024 bytes.
+    /// When the frame is not in the journal, or `destination` is larger than 2048 bytes.
     pub fn acknowledge(
         &mut self,
         epoch: Epoch,
         position: Position,
         destination: &[u8],
     ) -> Result<(), CursorError> {
-        if destination.len() > MAX_DESTINATION_BYTES {
-            return Err(CursorError::Destination {
-                length: destination.len(),
-                limit: MAX_DESTINATION_BYTES,
-            });
-        }
+        check_size(destination)?;
         self.check_in_log(epoch, position.frame)?;
         self.name_holes_before_stepping_over();
         if self.cursor.epoch != epoch {
@@ -38,6 +33,18 @@ impl Journal {
         self.cursor.acknowledged = Some(position);
         destination.clone_into(&mut self.cursor.destination);
         self.unsaved_acks = self.unsaved_acks.saturating_add(1);
+        Ok(())
+    }
+
+    /// Keeps `destination` without an acknowledgement, as lazily: it is durable after some commits,
+    /// before anything is dropped that the hub may not have, and on [`Self::close`].
+    ///
+    /// # Errors
+    /// When it is larger than 2048 bytes.
+    pub fn remember(&mut self, destination: &[u8]) -> Result<(), CursorError> {
+        check_size(destination)?;
+        destination.clone_into(&mut self.cursor.destination);
+        self.unsaved_acks = self.unsaved_acks.max(1);
         Ok(())
     }
 
@@ -93,4 +100,9 @@ impl Journal {
         self.commits_since_save = 0;
         Ok(())
     }
+}
+
+fn check_size(destination: &[u8]) -> Result<(), CursorError> {
+    let (length, limit) = (destination.len(), MAX_DESTINATION_BYTES);
+    if length > limit { Err(CursorError::Destination { length, limit }) } else { Ok(()) }
 }

@@ -375,6 +375,31 @@ fn acknowledgements_survive_a_clean_close_and_cost_no_sync_each() {
 }
 
 #[test]
+fn what_a_caller_remembers_costs_no_sync_and_is_durable_before_undelivered_frames_are_dropped() {
+    let storage = SimStorage::new();
+    let settings = Settings { max_bytes: 4 * settings().segment_bytes, ..settings() };
+    let (mut journal, _) =
+        Journal::open(Arc::new(storage.clone()), settings.clone(), stamp(1)).unwrap();
+    let before = storage.counters().syncs;
+    journal.remember(b"sent").unwrap();
+    assert_eq!(storage.counters().syncs, before);
+    journal.remember(&[0; 2049]).unwrap_err();
+    // Fewer commits than the cursor is written after.
+    for tag in 1..=29 {
+        append(&mut journal, tag, 30_000);
+        journal.commit().unwrap();
+        if journal.stats().dropped_frames > 0 {
+            break;
+        }
+    }
+    assert!(journal.stats().dropped_frames > 0);
+    let after = Arc::new(storage.after_power_cut(1, true));
+    let (journal, _) = Journal::open(after, settings, stamp(1)).unwrap();
+    assert_eq!(journal.delivered().destination, b"sent");
+    assert_eq!(journal.delivered().position, None, "it is no acknowledgement");
+}
+
+#[test]
 fn a_hub_that_lost_delivered_frames_gets_a_bridge_over_what_is_no_longer_kept() {
     let storage = SimStorage::new();
     let settings = Settings { max_bytes: 4 * settings().segment_bytes, ..settings() };

@@ -7,7 +7,7 @@ use tidegate_identity::Identity;
 use tidegate_journal::{Epoch, Position, Reader};
 use tidegate_record::catalog::{CatalogError, Definition};
 use tidegate_translator::{TagId, Timestamp};
-use tidegate_uplink::Cursor;
+use tidegate_uplink::{Cursor, Memory, MessageEnd};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::SharedCatalog;
@@ -40,6 +40,7 @@ pub(super) enum Command {
     Snapshot,
     Seal(Box<Identity>),
     Acknowledge(Box<Cursor>),
+    Sent(MessageEnd),
     Rewind { epoch: Epoch, to_frame: u64 },
     HubLost { epoch: Epoch, after: Option<Position> },
     Suspect(Box<Cursor>, oneshot::Sender<()>),
@@ -53,7 +54,7 @@ pub struct Handle {
     pub(super) durable: watch::Receiver<u64>,
     pub(super) reader: Reader,
     pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
-    pub(super) opened: watch::Receiver<Option<Vec<Cursor>>>,
+    pub(super) opened: watch::Receiver<Option<Memory>>,
     pub(super) catalog: SharedCatalog,
     pub(super) before: Arc<OnceLock<Timestamp>>,
 }
@@ -73,14 +74,15 @@ impl Handle {
         answer.await.map_err(|_| RecorderGone)
     }
 
-    /// Waits until there is a journal, and returns what its cursor remembers of hubs. Cancel safe.
+    /// Waits until there is a journal, and returns what is remembered with it of hubs. Cancel
+    /// safe.
     ///
     /// # Errors
     /// When the recorder has ended.
-    pub async fn opened(&self) -> Result<Vec<Cursor>, RecorderGone> {
+    pub async fn opened(&self) -> Result<Memory, RecorderGone> {
         let mut opened = self.opened.clone();
-        let cursors = opened.wait_for(Option::is_some).await.map_err(|_| RecorderGone)?;
-        Ok(cursors.clone().unwrap_or_default())
+        let memory = opened.wait_for(Option::is_some).await.map_err(|_| RecorderGone)?;
+        Ok(memory.clone().unwrap_or_default())
     }
 
     /// When the last sample before this run was captured, by the clock of then; known once the
@@ -132,6 +134,11 @@ impl Handle {
     /// Notes that the hub has everything up to the cursor.
     pub async fn acknowledge(&self, cursor: Cursor) {
         self.ask(Command::Acknowledge(Box::new(cursor))).await;
+    }
+
+    /// Notes a message that is about to be sent.
+    pub async fn sent(&self, end: MessageEnd) {
+        self.ask(Command::Sent(end)).await;
     }
 
     /// Keeps a cursor; it is durable when this returns.

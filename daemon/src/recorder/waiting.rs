@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidegate_journal::{Epoch, Journal, OpenError, Reader, Recovery, Stamp};
 use tidegate_translator::{Clock, LossCause, TagId, Timestamp};
-use tidegate_uplink::Cursor;
+use tidegate_uplink::Memory;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -58,7 +58,7 @@ pub(super) struct Kit {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) durable: watch::Sender<u64>,
     pub(super) closed: Arc<RwLock<Vec<Epoch>>>,
-    pub(super) opened: watch::Sender<Option<Vec<Cursor>>>,
+    pub(super) opened: watch::Sender<Option<Memory>>,
     pub(super) before: Arc<OnceLock<Timestamp>>,
     /// When this run began.
     pub(super) started: Stamp,
@@ -291,6 +291,7 @@ impl Waiting {
             Command::Snapshot
             | Command::Seal(_)
             | Command::Acknowledge(_)
+            | Command::Sent(_)
             | Command::Rewind { .. }
             | Command::HubLost { .. }
             | Command::Fork { .. } => {}

@@ -31,7 +31,7 @@ use tidegate_journal::{
 };
 use tidegate_record::samples::{Body, MAX_COLUMN_BYTES, Packer, Refused};
 use tidegate_translator::{Clock, LossCause, Missed, Sample, TagId, Timestamp};
-use tidegate_uplink::Cursor;
+use tidegate_uplink::Memory;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -105,7 +105,7 @@ pub(super) struct Writer {
     too_large: HashSet<TagId>,
     pace: CommitPace,
     quiet_tags: HashSet<TagId>,
-    cursors: Vec<Cursor>,
+    memory: Memory,
     /// Samples in frames that no commit has covered yet.
     uncommitted: u64,
     awaited: AwaitedSamples,
@@ -140,12 +140,12 @@ impl Writer {
         if !fits && let Err(error) = journal.start_epoch(EpochReason::CatalogLost, None, &[]) {
             return Err(Box::new((kit, StartError::Epoch(error))));
         }
-        let cursors = remembered(&journal);
+        let memory = remembered(&journal);
         *kit.closed.write().unwrap_or_else(PoisonError::into_inner) = forked(&journal.reader());
         if let Some(last) = &recovery.last_samples {
             let _ = kit.before.set(Timestamp(last.wall.1));
         }
-        kit.opened.send_replace(Some(cursors.clone()));
+        kit.opened.send_replace(Some(memory.clone()));
         let origin = Instant::now();
         let mut writer = Self {
             journal,
@@ -168,7 +168,7 @@ impl Writer {
             too_large: HashSet::new(),
             pace: CommitPace::new(kit.commit_every),
             quiet_tags: kit.quiet_tags,
-            cursors,
+            memory,
             uncommitted: 0,
             awaited: AwaitedSamples::default(),
             refusing: false,

@@ -385,11 +385,11 @@ pub(super) fn uplink(
     let asks = Arc::new(Access::new(proxy, move || shown.files()));
     supervisor.core("uplink", Stage::Deliver, move |stop| async move {
         // Before there is a journal, what the hub holds cannot be judged.
-        let cursors = tokio::select! {
+        let memory = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            cursors = recorder.opened() => cursors,
+            memory = recorder.opened() => memory,
         };
-        let Ok(cursors) = cursors else {
+        let Ok(memory) = memory else {
             // It ended without a journal: in good order, or as a failure of its own.
             stop.cancelled().await;
             return Ok(());
@@ -413,7 +413,7 @@ pub(super) fn uplink(
             url: Box::new(move || linked.hub_url()),
             complaint: Box::new(move || said.last_complaint()),
         };
-        let shell = Shell::new(settings, cursors, hub, recorder, board);
+        let shell = Shell::new(settings, memory, hub, recorder, board);
         shell.run(pulses.register("uplink"), stop).await;
         Ok::<(), _>(()) as CoreResult
     });

@@ -123,11 +123,11 @@ impl std::fmt::Debug for Shell {
 }
 
 impl Shell {
-    /// An uplink that remembers what the journal's cursors say.
+    /// An uplink that remembers what is kept with the journal.
     #[must_use]
     pub fn new(
         settings: Settings,
-        remembered: Vec<tidegate_uplink::Cursor>,
+        remembered: tidegate_uplink::Memory,
         hub: Hub,
         recorder: recorder::Handle,
         board: Arc<Board>,
@@ -302,6 +302,7 @@ impl Shell {
         let actions = tokio::task::block_in_place(|| self.machine.handle(event, now, &chain));
         for action in actions {
             match action {
+                Action::Sent(end) => self.recorder.sent(end).await,
                 Action::Publish(publish) => self.publish(publish).await,
                 Action::AskInfo { deadline, limits } => self.ask_info(deadline, limits),
                 Action::AskHead { epoch, deadline } => self.ask_head(epoch, deadline),

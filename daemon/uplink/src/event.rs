@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate_journal::{Epoch, Position};
 
 use crate::alarm::{Alarm, AlarmKind};
+use crate::memory::MessageEnd;
 use crate::settings::Cursor;
 
 /// Something that happened.
@@ -200,6 +201,9 @@ pub struct Publish {
 pub enum Action {
     /// Read these frames and send them.
     Publish(Publish),
+    /// A message that ends so is about to be sent for the first time: keep that with the cursor, at
+    /// the latest before any frame is dropped that the hub may not have. It is not worth a sync.
+    Sent(MessageEnd),
     /// Ask for the stream's INFO with the gateway's subjects as filter.
     AskInfo {
         /// How long to wait for the answer.

@@ -9,8 +9,8 @@
 //!   the link or the hub, or the journal cannot read it any more, is it formed anew: under the
 //!   same expectation, so at most one of both can be stored, and under another id.
 //! - A message is stored when our stream in our domain acknowledged it, or when the leader named
-//!   message N as the subject's last and N holds a frame with the hash that our journal knows. A
-//!   refusal alone never means "stored".
+//!   message N as the subject's last and N holds a frame with the hash that our journal knows, or
+//!   knew when it was sent. A refusal alone never means "stored".
 //! - A loss at the hub is put on record only after the stream's leader accepted a publish with the
 //!   lower expectation.
 //! - Nothing here spins: after a refusal or a failure every further request waits for a back-off
@@ -29,6 +29,7 @@ mod chain;
 mod drain;
 mod event;
 mod machine;
+mod memory;
 mod pace;
 mod reconcile;
 mod settings;
@@ -41,6 +42,7 @@ pub use event::{
     StreamInfo,
 };
 pub use machine::Uplink;
+pub use memory::{Memory, MessageEnd};
 pub use settings::{Cursor, HubId, Settings, Suspicion};
 pub use status::{Counters, State, Status};
 

@@ -3,7 +3,9 @@
 //! # Invariants
 //! - The leader's number (`wrong last sequence: N`) decides; a read is believed only for the
 //!   content of message `N` itself, so a lagging replica can delay and never mislead.
-//! - Something counts as stored only when the journal knows the same hash.
+//! - Something counts as stored only when the journal knows the same hash, or knew it when it sent
+//!   the frame. A place in a range that the journal dropped is no evidence: what another writer put
+//!   there would pass for ours, and ours would be lost without a name.
 //! - A loss at the hub is only a *claim* here. It is put on record when the leader has accepted a
 //!   publish with the lower expectation.
 
@@ -60,6 +62,8 @@ pub(crate) struct Track {
     /// The ends of messages given up for smaller ones since the last acknowledgement: one of them
     /// may have been stored, even when the journal has dropped its frames meanwhile.
     pub(crate) given_up: Vec<GivenUp>,
+    /// The same of earlier runs: one of them may have been stored, and they prove nothing else.
+    pub(crate) ends_before: Vec<Position>,
     /// The last message of somebody else that was stepped over, and what of ours is below it.
     pub(crate) stepped_over: Option<(u64, Option<Position>)>,
 }
@@ -77,6 +81,7 @@ impl Track {
             doubtful: false,
             confirmed: false,
             given_up: Vec::new(),
+            ends_before: Vec::new(),
             stepped_over: None,
         };
         track.stand_on_acked();
@@ -150,7 +155,7 @@ pub(crate) enum Verdict {
     },
     /// The hub's last frame is older than what it acknowledged.
     Behind { after: Position },
-    /// Frames of our epoch that our journal never wrote.
+    /// Frames of our epoch that our journal never wrote, or that nothing shows to be its own.
     Fork { common: Option<Position> },
     /// Somebody else's.
     Foreign,
@@ -196,7 +201,7 @@ pub(crate) fn judge(
     }
 }
 
-/// What we know of a frame: from the journal, from the message under way, or from the cursor.
+/// What we know of a frame: from the journal, from what was sent, or from the cursor.
 fn known_at(
     track: &Track,
     sent: Option<Sent<'_>>,
@@ -208,6 +213,7 @@ fn known_at(
         .position_of(track.epoch, frame)
         .or_else(|| sent.and_then(|sent| at(sent.last)))
         .or_else(|| track.given_up.iter().find_map(|old| at(old.last)))
+        .or_else(|| track.ends_before.iter().copied().find_map(at))
         .or_else(|| track.acked.and_then(|acked| at(acked.at)))
 }
 

@@ -377,6 +377,21 @@ fn presence_at_the_hub_overrides_a_claim_of_loss() {
     assert_eq!(report.epochs[0].overridden_claims, 1);
 }
 
+/// What a second writer puts into a range that the gateway dropped looks like the gateway's own: a
+/// limit of the format, for which the uplink takes nothing there for its own without its hash.
+#[test]
+fn another_writer_inside_a_bridge_is_not_seen_from_the_hub_alone() {
+    let (mut writer, mut sent) = six();
+    let bridge = writer.bridge_over(2, 4);
+    sent.drain(2..5);
+    let mut other = Writer { epoch: A, written: writer.written[..2].to_vec() };
+    sent.insert(2, other.samples(2));
+    sent.push(writer.loss(&LossRecord::Bridge(bridge)));
+    let report = prove(&sent);
+    assert_eq!(report.verdict, Verdict::BalancedToWatermark, "{report}");
+    assert_eq!(report.epochs[0].sequenced.samples, 4, "of the six that are gone");
+}
+
 #[test]
 fn a_bridge_whose_ends_are_at_the_hub_with_other_hashes_is_a_misfit() {
     for side in 0..2 {

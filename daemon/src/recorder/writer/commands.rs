@@ -1,24 +1,23 @@
 //! What the writer does when it is asked.
 //!
 //! # Invariants
-//! - A cursor is kept with the journal that it speaks of; what does not fit goes, oldest first.
+//! - What delivery remembers is kept with the journal that it speaks of; what does not fit goes,
+//!   oldest first, and the ends of messages before cursors.
 //! - A fork keeps every sample: what the old epoch had beyond the common frame is carried over.
 
 use std::sync::PoisonError;
 
+use serde::Serialize;
 use tidegate_journal::{
     Codec, Draft, Epoch, EpochReason, Journal, Kind, LossRecord, MAX_DESTINATION_BYTES, Position,
     Read, Reader, frame,
 };
-use tidegate_uplink::Cursor;
+use tidegate_uplink::{Cursor, Memory, MessageEnd};
 
 use super::Writer;
 use crate::causes::chain;
 use crate::recorder::boot_time;
 use crate::recorder::handle::Command;
-
-/// Cursors kept with the journal: one hub, an older epoch beside the current one, and a spare.
-const CURSORS: usize = 4;
 
 impl Writer {
     pub(super) fn command(&mut self, command: Command) {
@@ -33,6 +32,7 @@ impl Writer {
             Command::Snapshot => self.snapshot_again = true,
             Command::Seal(identity) => self.seal(&identity),
             Command::Acknowledge(cursor) => self.acknowledge(*cursor),
+            Command::Sent(end) => self.sent(end),
             Command::Suspect(cursor, done) => {
                 self.acknowledge(*cursor);
                 if let Err(error) = self.journal.save_cursor() {
@@ -59,20 +59,23 @@ impl Writer {
     }
 
     fn acknowledge(&mut self, cursor: Cursor) {
-        self.cursors.retain(|known| known.epoch != cursor.epoch || known.hub != cursor.hub);
-        if self.cursors.len() >= CURSORS {
-            self.cursors.remove(0);
-        }
         let (epoch, position) = (cursor.epoch, cursor.up_to);
-        self.cursors.push(cursor);
-        let kept = destination(&self.cursors);
+        self.memory.take(cursor);
+        let kept = destination(&self.memory);
         if let Err(error) = self.journal.acknowledge(epoch, position, &kept) {
             tracing::warn!("{}", chain(&error));
         }
     }
 
+    fn sent(&mut self, end: MessageEnd) {
+        self.memory.note_sent(end);
+        if let Err(error) = self.journal.remember(&destination(&self.memory)) {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+
     fn rewind(&mut self, epoch: Epoch, to_frame: u64) {
-        self.cursors.retain(|cursor| cursor.epoch != epoch || cursor.up_to.frame < to_frame);
+        self.memory.cursors.retain(|cursor| cursor.epoch != epoch || cursor.up_to.frame < to_frame);
         let last = to_frame
             .checked_sub(1)
             .and_then(|frame| self.journal.reader().position_of(epoch, frame).ok().flatten());
@@ -117,11 +120,19 @@ impl Writer {
     }
 }
 
-/// The cursors as the journal keeps them; the oldest go when they do not fit.
-fn destination(cursors: &[Cursor]) -> Vec<u8> {
-    (0..cursors.len())
-        .filter_map(|skip| postcard::to_stdvec(cursors.get(skip..)?).ok())
-        .find(|bytes| bytes.len() <= MAX_DESTINATION_BYTES)
+/// What is remembered, as the journal keeps it: the cursors, then the ends of messages. Earlier
+/// versions wrote no ends, and read no further than the cursors.
+fn destination(memory: &Memory) -> Vec<u8> {
+    let mut kept = what_fits(&memory.cursors, MAX_DESTINATION_BYTES);
+    kept.extend(what_fits(&memory.ends, MAX_DESTINATION_BYTES.saturating_sub(kept.len())));
+    kept
+}
+
+/// The oldest go when they do not fit.
+fn what_fits(list: &[impl Serialize], most: usize) -> Vec<u8> {
+    (0..=list.len())
+        .filter_map(|skip| postcard::to_stdvec(list.get(skip..)?).ok())
+        .find(|bytes| bytes.len() <= most)
         .unwrap_or_default()
 }
 
@@ -140,6 +151,72 @@ pub(super) fn forked(reader: &Reader) -> Vec<Epoch> {
     reader.epochs().iter().filter_map(|span| first(span.epoch)).collect()
 }
 
-pub(super) fn remembered(journal: &Journal) -> Vec<Cursor> {
-    postcard::from_bytes(&journal.delivered().destination).unwrap_or_default()
+pub(super) fn remembered(journal: &Journal) -> Memory {
+    memory_in(&journal.delivered().destination)
+}
+
+fn memory_in(kept: &[u8]) -> Memory {
+    let (cursors, rest) = postcard::take_from_bytes(kept).unwrap_or_default();
+    Memory { cursors, ends: postcard::from_bytes(rest).unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_journal::FrameHash;
+    use tidegate_uplink::{HubId, RewindReason, Suspicion};
+
+    use super::*;
+
+    fn position(frame: u64) -> Position {
+        Position { frame, next_seq: u64::MAX - frame, hash: FrameHash([1; 32]) }
+    }
+
+    fn cursor(epoch: u8, suspicion: Option<Suspicion>) -> Cursor {
+        let hub = HubId { domain: "hub".into(), stream: "TIDE".into(), created: 1 };
+        let (epoch, up_to) = (Epoch([epoch; 16]), position(1));
+        Cursor { hub, epoch, up_to, stream_seq: 1, suspicion }
+    }
+
+    fn ends(count: u64) -> Vec<MessageEnd> {
+        (0..count).map(|n| MessageEnd { epoch: Epoch([1; 16]), last: position(n) }).collect()
+    }
+
+    #[test]
+    fn what_is_remembered_comes_back_with_and_without_cursors() {
+        for cursors in [vec![], vec![cursor(1, None)], vec![cursor(1, None), cursor(2, None)]] {
+            for ends in [ends(0), ends(16)] {
+                let memory = Memory { cursors: cursors.clone(), ends };
+                assert_eq!(memory_in(&destination(&memory)), memory);
+            }
+        }
+        assert_eq!(memory_in(&[]), Memory::default());
+        assert_eq!(memory_in(&[0xff; 40]), Memory::default());
+    }
+
+    #[test]
+    fn versions_that_know_no_ends_read_the_same_cursors_and_are_read() {
+        let memory = Memory { cursors: vec![cursor(1, None)], ends: ends(3) };
+        let by_former: Vec<Cursor> = postcard::from_bytes(&destination(&memory)).unwrap();
+        assert_eq!(by_former, memory.cursors);
+        let former = postcard::to_stdvec(&memory.cursors).unwrap();
+        assert_eq!(memory_in(&former), Memory { ends: vec![], ..memory });
+    }
+
+    #[test]
+    fn of_too_much_the_oldest_ends_go_first_and_cursors_last() {
+        let sent = (0..9).map(|n| (position(n), "a message id, far longer than any".repeat(4)));
+        let suspicion = Suspicion {
+            reason: RewindReason::HubBehind,
+            after: None,
+            expected_last_seq: 1,
+            sent: sent.collect(),
+        };
+        let memory = Memory { cursors: vec![cursor(1, Some(suspicion))], ends: ends(16) };
+        let kept = destination(&memory);
+        assert!(kept.len() <= MAX_DESTINATION_BYTES);
+        let back = memory_in(&kept);
+        assert_eq!(back.cursors, memory.cursors);
+        assert!((1..16).contains(&back.ends.len()), "{} ends", back.ends.len());
+        assert!(memory.ends.ends_with(&back.ends));
+    }
 }

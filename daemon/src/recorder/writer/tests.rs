@@ -9,7 +9,7 @@ use tidegate_record::catalog::Definition;
 use tidegate_record::proof::{Filter, HubMessage, Ledger};
 use tidegate_record::{CatalogPart, samples};
 use tidegate_translator::{Quality, Reason, Sink as _, TagPath, Value, ValueKind};
-use tidegate_uplink::HubId;
+use tidegate_uplink::{Cursor, HubId, MessageEnd};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -275,6 +275,30 @@ const fn is_noise(value: &Value) -> bool {
 fn cursor(bench: &Bench, up_to: Position) -> Cursor {
     let hub = HubId { domain: "hub".into(), stream: "TIDE".into(), created: 1 };
     Cursor { hub, epoch: bench.epoch(), up_to, stream_seq: 1, suspicion: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_is_known_to_the_next_run_after_the_journal_dropped_it_and_the_power_went() {
+    let (disk, dir) = (SimStorage::new(), tempfile::tempdir().unwrap());
+    let sizes = Settings { max_bytes: 5 * MIN_SEGMENT_BYTES, ..settings() };
+    let bench = Bench::start(&disk, dir.path(), &sizes);
+    let tag = bench.define("P/a").await;
+    bench.put(tag, noise(0));
+    bench.settle().await;
+    // Nothing was ever acknowledged: there is no cursor to keep it with.
+    let end = MessageEnd { epoch: bench.epoch(), last: *bench.kept().positions.last().unwrap() };
+    bench.handle.sent(end).await;
+    for number in 1..60 {
+        bench.put(tag, noise(number));
+        bench.settle().await;
+    }
+    let found = bench.handle.reader().position_of(end.epoch, end.last.frame).unwrap();
+    assert_eq!(found, None, "it was dropped");
+    let disk = disk.after_power_cut(1, true);
+    bench.stop().await;
+    let bench = Bench::start(&disk, dir.path(), &sizes);
+    assert_eq!(bench.handle.opened().await.unwrap().ends, [end]);
+    bench.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ use crate::backoff::{Backoff, CAP, NEAR_CAP};
 use crate::chain::{Amount, Chain, Run};
 use crate::drain::Drain;
 use crate::event::{Action, Event, StreamInfo};
+use crate::memory::Memory;
 use crate::pace::{Bucket, Pace};
 use crate::reconcile::Track;
 use crate::settings::{Cursor, HubId, Settings};
@@ -83,7 +84,7 @@ pub struct Uplink {
     now: Duration,
     actions: Vec<Action>,
 
-    remembered: Vec<Cursor>,
+    remembered: Memory,
     tracks: Vec<Track>,
     /// Closed by a fork; kept only until the journal stops offering them.
     forked: Vec<Epoch>,
@@ -139,17 +140,17 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// A machine that knows nothing of the link yet. `remembered` is what [`Action::Delivered`]
-    /// handed out in earlier runs; cursors of other hubs are ignored.
+    /// A machine that knows nothing of the link yet. `remembered` is what [`Action::Delivered`] and
+    /// [`Action::Sent`] handed out in earlier runs; cursors of other hubs are ignored.
     #[must_use]
-    pub fn new(settings: Settings, remembered: Vec<Cursor>) -> Self {
+    pub fn new(settings: Settings, mut remembered: Memory) -> Self {
         let backoff = Backoff::new(&settings.gateway);
         let bucket = Bucket::new(settings.backfill_limit);
         let limit = Bucket::new(settings.limit);
         let is_ours = |cursor: &Cursor| {
             cursor.hub.domain == settings.domain && cursor.hub.stream == settings.stream
         };
-        let remembered = remembered.into_iter().filter(is_ours).collect();
+        remembered.cursors.retain(is_ours);
         Self {
             settings,
             now: Duration::ZERO,
@@ -299,8 +300,9 @@ impl Uplink {
             if self.track(epoch).is_some() || self.forked.contains(&epoch) {
                 continue;
             }
-            let cursor = self.remembered.iter().find(|cursor| cursor.epoch == epoch);
-            let track = cursor.map_or_else(|| Track::new(epoch, None), Track::remembered);
+            let cursor = self.remembered.cursors.iter().find(|cursor| cursor.epoch == epoch);
+            let mut track = cursor.map_or_else(|| Track::new(epoch, None), Track::remembered);
+            track.ends_before = self.remembered.ends_of(epoch);
             let acked = track.acked;
             self.tracks.push(track);
             if let Some(acked) = acked {

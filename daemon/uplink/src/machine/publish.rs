@@ -11,6 +11,7 @@ use super::{Asked, Phase, Uplink};
 use crate::alarm::AlarmKind;
 use crate::chain::Chain;
 use crate::event::{Action, Outcome, Publish};
+use crate::memory::MessageEnd;
 use crate::reconcile::wrong_last_sequence;
 
 /// JetStream error codes, as nats-server 2.15.1 answers them (measured), or names them in its
@@ -44,6 +45,10 @@ impl Uplink {
         self.limit.take(message.run.bytes);
         self.counters.published += 1;
         self.counters.repeats += u64::from(message.attempt > 1);
+        if message.attempt == 1 {
+            let end = MessageEnd { epoch: message.epoch, last: message.run.last };
+            self.actions.push(Action::Sent(end));
+        }
         self.actions.push(Action::Publish(Publish {
             ticket: message.ticket,
             attempt: message.attempt,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_journal::{Epoch, FrameHash, Position};
-use tidegate_uplink::{Amount, Chain, Cursor, Run};
+use tidegate_uplink::{Amount, Chain, Cursor, Memory, MessageEnd, Run};
 
 #[derive(Debug, Clone, Copy)]
 pub struct Kept {
@@ -30,6 +30,10 @@ pub struct EpochLog {
 #[derive(Debug)]
 pub struct Journal {
     pub logs: Vec<EpochLog>,
+    /// What the shell was told to remember; of it, only the ends of messages are used.
+    pub memory: Memory,
+    /// Those that a kill leaves.
+    pub durable_ends: Vec<MessageEnd>,
 }
 
 pub fn epoch(n: u8) -> Epoch {
@@ -45,7 +49,8 @@ pub fn hash(epoch: Epoch, frame: u64, writer: u8) -> FrameHash {
 
 impl Journal {
     pub fn new() -> Self {
-        let mut journal = Self { logs: Vec::new() };
+        let (memory, durable_ends) = (Memory::default(), Vec::new());
+        let mut journal = Self { logs: Vec::new(), memory, durable_ends };
         journal.begin_epoch();
         journal
     }
@@ -87,6 +92,7 @@ impl Journal {
 
     /// Makes room: delivered frames first, silently; then undelivered ones, under a name.
     pub fn drop_oldest(&mut self, frames: usize) {
+        self.save();
         for _ in 0..frames {
             let delivered = self.logs.iter_mut().find_map(|log| {
                 let (frame, _) = log.kept.first_key_value()?;
@@ -100,6 +106,18 @@ impl Journal {
             let (frame, _) = log.kept.pop_first().unwrap();
             log.dropped.insert(frame);
         }
+    }
+
+    /// Writes the cursor, as before each drop.
+    pub fn save(&mut self) {
+        self.durable_ends.clone_from(&self.memory.ends);
+    }
+
+    /// Keeps a cursor, and what stands beside it.
+    pub fn keep(&mut self, cursor: Cursor) {
+        self.log(cursor.epoch).cursor = Some(cursor.clone());
+        self.memory.take(cursor);
+        self.save();
     }
 
     /// Closes an epoch and carries over what the hub never had.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_journal::Position;
-use tidegate_uplink::{AlarmKind, Chain, Event, Outcome, RewindReason, State, Uplink};
+use tidegate_uplink::{AlarmKind, Chain, Event, Memory, Outcome, RewindReason, State, Uplink};
 
 use super::hub::{DOMAIN, Hub};
 use super::journal::{epoch, hash};
@@ -116,6 +116,67 @@ fn our_frames_ahead_of_us_are_taken_over_without_sending_them_again() {
     assert_eq!(world.at_hub(epoch), [0, 1, 2, 3, 4, 5]);
     assert_eq!(world.backlog(), 0);
     assert!(world.forks.is_empty());
+}
+
+/// Frames 1 to 3 are sent under an acknowledgement that never comes, recording goes on to 9, and
+/// the journal has to drop 0 to 5.
+fn sent_and_dropped(fate: Fate) -> World {
+    let mut world = World::new().started();
+    world.fates = vec![fate];
+    world.append(3, 400);
+    world.run(Duration::from_millis(2_100));
+    assert_eq!(world.sent.last().map(|sent| (sent.first_frame, sent.last_frame)), Some((1, 3)));
+    world.link_down();
+    world.append(6, 400);
+    world
+}
+
+#[test]
+fn our_frames_ahead_of_us_that_the_journal_had_to_drop_are_taken_over_by_the_next_run() {
+    let mut world = sent_and_dropped(Fate::AckLost);
+    let epoch = world.epoch();
+    assert_eq!(world.at_hub(epoch), [0, 1, 2, 3]);
+    world.journal.drop_oldest(6);
+    assert!(!world.crash(), "a journal that drops frames keeps first what was sent");
+    world.link_up();
+    world.run_secs(20);
+    assert!(world.forks.is_empty() && !world.has_raised(AlarmKind::Fork));
+    assert_eq!(world.at_hub(epoch), [0, 1, 2, 3, 6, 7, 8, 9]);
+    // The bridge that stands behind it says 1 to 5; what is there overrides it.
+    assert!(world.journal.log(epoch).dropped.iter().eq(&[1, 2, 3, 4, 5]));
+    assert_eq!((world.heads_asked, world.backlog(), world.lost.len()), (1, 0, 0));
+}
+
+#[test]
+fn a_clone_inside_the_range_that_the_journal_dropped_is_still_a_fork() {
+    // At the end of what was sent, before it, and behind it: only the first is known by its hash.
+    for frame in [3, 2, 5] {
+        let mut world = sent_and_dropped(Fate::RequestLost);
+        let old = world.epoch();
+        let last = Position { frame, next_seq: (frame + 1) * 10, hash: hash(old, frame, 2) };
+        world.hub.clone_writes(old, last);
+        world.journal.drop_oldest(6);
+        world.restart();
+        world.link_up();
+        world.run_secs(20);
+        assert_eq!(world.forks.len(), 1, "frame {frame}");
+        assert!(world.has_raised(AlarmKind::Fork));
+        // The one that names the predecessor, and all that was left.
+        let new = world.epoch();
+        assert_eq!(world.at_hub(new), [0, 1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn what_a_killed_run_had_no_time_to_keep_costs_an_epoch_and_no_frame() {
+    let mut world = sent_and_dropped(Fate::AckLost);
+    assert!(world.crash());
+    world.journal.drop_oldest(6);
+    world.link_up();
+    world.run_secs(20);
+    assert_eq!(world.forks.len(), 1);
+    let new = world.epoch();
+    assert_eq!(world.at_hub(new), [0, 1, 2, 3, 4]);
 }
 
 #[test]
@@ -558,7 +619,7 @@ fn a_closed_link_is_not_used() {
 fn back_fill_keeps_to_its_rate_and_what_is_new_is_not_held_back() {
     let mut world = World::new();
     world.settings.backfill_limit = Some(20_000);
-    world.uplink = Uplink::new(world.settings.clone(), Vec::new());
+    world.uplink = Uplink::new(world.settings.clone(), Memory::default());
     world.append(400, 4_000);
     world.link_up();
     world.run_secs(40);
@@ -578,7 +639,7 @@ fn back_fill_keeps_to_its_rate_and_what_is_new_is_not_held_back() {
 fn the_whole_record_keeps_to_its_rate_with_what_is_new_and_what_is_sent_again() {
     let mut world = World::new();
     world.settings.limit = Some(20_000);
-    world.uplink = Uplink::new(world.settings.clone(), Vec::new());
+    world.uplink = Uplink::new(world.settings.clone(), Memory::default());
     world.append(400, 4_000);
     world.fates = vec![Fate::RequestLost; 3];
     world.link_up();

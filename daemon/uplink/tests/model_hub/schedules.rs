@@ -37,6 +37,7 @@ enum Op {
     OthersWrite(usize),
     Foreign,
     Restart,
+    Crash,
     CloneWrites,
     NewEpoch,
 }
@@ -79,6 +80,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (1_usize..5).prop_map(Op::OthersWrite),
         1 => Just(Op::Foreign),
         2 => Just(Op::Restart),
+        1 => Just(Op::Crash),
         1 => Just(Op::CloneWrites),
         1 => Just(Op::NewEpoch),
     ]
@@ -87,7 +89,8 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Default)]
 struct Happened {
     cloned: bool,
-    restarted: bool,
+    /// A killed run had not kept yet what it had sent.
+    forgot: bool,
     dropped: bool,
     foreign: bool,
     /// Sequences were given out twice.
@@ -153,10 +156,8 @@ fn apply(world: &mut World, op: Op, happened: &mut Happened) {
             let epoch = world.epoch();
             world.hub.foreign(epoch);
         }
-        Op::Restart => {
-            happened.restarted = true;
-            world.restart();
-        }
+        Op::Restart => world.restart(),
+        Op::Crash => happened.forgot |= world.crash(),
         // A clone that writes exactly where the hub lost a message of ours, under the sequence of
         // that message, is told apart only by readers, from the chain of hashes.
         Op::CloneWrites if happened.went_back || happened.foreign => {}
@@ -202,7 +203,7 @@ fn settle(world: &mut World) {
 fn check(world: &World, happened: &Happened) {
     assert_eq!(world.backlog(), 0, "backlog is left: {:?}", world.uplink);
     assert!(
-        world.forks.is_empty() || happened.cloned || (happened.restarted && happened.dropped),
+        world.forks.is_empty() || happened.cloned || (happened.forgot && happened.dropped),
         "a fork without a second writer"
     );
     for log in &world.journal.logs {

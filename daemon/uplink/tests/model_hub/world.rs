@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_journal::{Epoch, Position};
 use tidegate_uplink::{
-    Action, Alarm, AlarmKind, Cursor, Event, HeadAnswer, Outcome, Publish, RequestFailure,
+    Action, Alarm, AlarmKind, Cursor, Event, HeadAnswer, Memory, Outcome, Publish, RequestFailure,
     RewindReason, Settings, Uplink,
 };
 
@@ -92,7 +92,7 @@ impl World {
             now: Duration::ZERO,
             hub,
             journal: Journal::new(),
-            uplink: Uplink::new(settings.clone(), Vec::new()),
+            uplink: Uplink::new(settings.clone(), Memory::default()),
             due: BTreeMap::new(),
             next: 0,
             wake: Duration::ZERO,
@@ -151,11 +151,25 @@ impl World {
         self.tell(Event::NewDurable);
     }
 
-    /// The process dies and starts again with the cursors that were kept.
+    /// The process ends in good order and starts again with what was kept.
     pub fn restart(&mut self) {
+        self.journal.save();
+        self.start_again();
+    }
+
+    /// The process is killed; `true` when it had not kept yet what it had sent.
+    pub fn crash(&mut self) -> bool {
+        let forgets = self.journal.memory.ends != self.journal.durable_ends;
+        self.journal.memory.ends.clone_from(&self.journal.durable_ends);
+        self.start_again();
+        forgets
+    }
+
+    fn start_again(&mut self) {
         self.settings.incarnation += 1;
         self.repeated_past_foreign += self.uplink.counters().repeated_past_foreign;
-        let remembered = self.journal.logs.iter().filter_map(|log| log.cursor.clone()).collect();
+        let cursors = self.journal.logs.iter().filter_map(|log| log.cursor.clone()).collect();
+        let remembered = Memory { cursors, ends: self.journal.memory.ends.clone() };
         self.uplink = Uplink::new(self.settings.clone(), remembered);
         self.due.retain(|_, due| matches!(due, Due::Arrive { .. }));
         for due in self.due.values_mut() {
@@ -225,13 +239,11 @@ impl World {
                 assert!(self.hub.ledger.contains(&key), "the leader never had {key:?}");
                 let log = self.journal.log(cursor.epoch);
                 log.delivered_below = cursor.up_to.frame + 1;
-                log.cursor = Some(cursor.clone());
+                self.journal.keep(cursor.clone());
                 self.delivered.push(cursor);
             }
-            Action::Suspect(cursor) => {
-                let epoch = cursor.epoch;
-                self.journal.log(epoch).cursor = Some(cursor);
-            }
+            Action::Suspect(cursor) => self.journal.keep(cursor),
+            Action::Sent(end) => self.journal.memory.note_sent(end),
             Action::Rewind { epoch, to_frame, reason } => {
                 self.journal.log(epoch).delivered_below = to_frame;
                 self.rewinds.push((epoch, to_frame, reason));

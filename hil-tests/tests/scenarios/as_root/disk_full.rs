@@ -88,7 +88,16 @@ async fn with_full_disk(when_full: &'static str) -> (Rig, Disk, Hog) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_filled_by_others_costs_the_oldest_undelivered_frames_which_are_named() {
     let (mut rig, _disk, hog) = with_full_disk("drop-oldest").await;
+    // The last message arrives, is never heard of, and is among what is dropped.
+    let silences = counter(&rig, "uplink_timeouts");
+    rig.wan.cut_way_back().await.unwrap();
+    until(CATCH_UP, "a message has no answer", || async {
+        Ok((counter(&rig, "uplink_timeouts") > silences).then_some(()))
+    })
+    .await
+    .unwrap();
     rig.wan.cut_closed().await.unwrap();
+    assert!(rig.messages_at_hub().await.unwrap() > counter(&rig, "uplink_messages"));
     until(TO_NEED, "the journal drops something undelivered", || async {
         Ok((counter(&rig, "frames_dropped") > 0).then_some(()))
     })
@@ -108,6 +117,11 @@ async fn a_disk_filled_by_others_costs_the_oldest_undelivered_frames_which_are_n
     assert_eq!(account.claim.verdict, "balanced-to-watermark", "{why}");
     let causes = account.sequenced_causes();
     assert!(!causes.is_empty() && causes.iter().all(|it| it == "dropped-oldest"), "{why}");
+    // The run after the kill knows what the hub has for its own: no epoch begins.
+    let epochs = account.report["epochs"].as_array().unwrap();
+    assert_eq!(epochs.len(), 1, "{why}");
+    assert!(epochs[0]["overridden-claims"].as_u64() > Some(0), "{why}");
+    assert!(!rig.gateway.log().unwrap().contains("never wrote"), "{why}");
     let named = ["dropped-oldest", "not-running"];
     let holes = &account.findings.named_holes;
     assert!(holes.iter().all(|(_, cause)| named.contains(&cause.as_str())), "{why}");
