@@ -48,7 +48,7 @@ pub(super) fn modules(server: &Server) -> anyhow::Result<Vec<Module>> {
 }
 
 /// The Go version, and the main module with its dependencies as the program says them.
-fn build_info(program: &[u8]) -> Option<(String, Vec<(String, String)>)> {
+pub(crate) fn build_info(program: &[u8]) -> Option<(String, Vec<(String, String)>)> {
     let at = program.windows(MAGIC.len()).position(|window| window == MAGIC)?;
     let info = program.get(at..)?;
     if info.get(MAGIC.len() + 1)? & INLINE == 0 {
@@ -144,10 +144,11 @@ impl Known {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn program(list: &str) -> Vec<u8> {
+    /// A program that a Go linker might have written, with this list of modules.
+    pub(crate) fn program(list: &str) -> Vec<u8> {
         let mut bytes = b"\x7fELF and code ".to_vec();
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[8, INLINE]);

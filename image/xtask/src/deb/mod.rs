@@ -8,7 +8,7 @@
 
 mod changelog;
 mod crates;
-mod go;
+pub(crate) mod go;
 mod notices;
 mod pack;
 mod sbom;

@@ -6,10 +6,11 @@
 //!   the database of advisories can be had.
 //! - Each exception has a reason, and one that nothing needs any more is a mistake.
 //! - What the checklist of standards names as evidence is there.
-//! - A crate that comes in, and a nats-server of another version, are judged by a person first:
-//!   `image/advisories.toml` says what was looked up and when.
+//! - A crate that comes in, and a nats-server of another version or build, are judged by a person
+//!   first: `image/advisories.toml` says what was looked up and when.
 
 mod evidence;
+mod go;
 mod licence;
 mod policy;
 mod version;
@@ -53,6 +54,8 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let crates = crates(workspace)?;
     let pinned = policy::pinned_server(&workspace.root.join("image/pins.toml"))?;
     let mut mistakes = mistakes(&crates, &policy, &judged, &pinned)?;
+    let sums = policy::pinned_sums(&workspace.root.join("image/pins.toml"))?;
+    mistakes.extend(go::mistakes(workspace, &judged.go, &sums)?);
     mistakes.extend(evidence::missing(&workspace.root)?);
     if !mistakes.is_empty() {
         bail!("{} mistakes in what is built in:\n  {}", mistakes.len(), mistakes.join("\n  "));
@@ -60,11 +63,12 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let foreign = crates.iter().filter(|one| one.source.is_some()).count();
     shell::say(&format!(
         "{foreign} crates: licences allowed; {} advisories judged on {}, {} accepted with a reason; \
-         {} crates not looked up one by one",
+         {} crates not looked up one by one; {} advisories of nats-server's Go modules",
         judged.advisories.len(),
         judged.day,
         policy.ignored.len(),
         judged.not_looked_up.len(),
+        judged.go.advisories.len(),
     ));
     if let Some(days) = age(&judged.day, today()).filter(|days| *days > OLD_DAYS) {
         shell::say(&format!(

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use toml_span::Value as Toml;
 
+use super::go;
+
 /// Licences, sources and crates that are accepted, and exceptions with their reasons.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Policy {
@@ -32,6 +34,8 @@ pub(super) struct Judged {
     pub(super) not_looked_up: Vec<String>,
     /// The version of nats-server that was judged.
     pub(super) nats_server: String,
+    /// The Go modules of its builds.
+    pub(super) go: go::Judged,
 }
 
 /// One advisory.
@@ -88,8 +92,19 @@ impl Judged {
             looked_up: texts(root, "/looked-up"),
             not_looked_up: texts(root, "/not-looked-up"),
             nats_server: text(root, "nats-server")?,
+            go: go::Judged::of(root)?,
         })
     }
+}
+
+/// The sums of every build of nats-server that packages may bring along.
+pub(super) fn pinned_sums(file: &Path) -> anyhow::Result<Vec<String>> {
+    parsed(file, |root| {
+        let tables = ["/nats-server/wheel", "/nats-server/debian"].into_iter();
+        let tables = tables.filter_map(|at| root.pointer(at).and_then(Toml::as_table));
+        let values = tables.flat_map(|table| table.values().filter_map(|value| value.as_str()));
+        Ok(values.filter(|text| text.len() == 64).map(str::to_owned).collect())
+    })
 }
 
 /// The version of nats-server that packages bring along.
@@ -107,17 +122,20 @@ fn parsed<T>(file: &Path, read: fn(&Toml<'_>) -> anyhow::Result<T>) -> anyhow::R
     root.and_then(|root| read(&root)).with_context(shown)
 }
 
-fn tables<'a, 'de>(root: &'a Toml<'de>, at: &str) -> impl Iterator<Item = &'a Toml<'de>> {
+pub(super) fn tables<'a, 'de>(
+    root: &'a Toml<'de>,
+    at: &str,
+) -> impl Iterator<Item = &'a Toml<'de>> {
     root.pointer(at).and_then(Toml::as_array).into_iter().flatten()
 }
 
-fn text(table: &Toml<'_>, key: &str) -> anyhow::Result<String> {
+pub(super) fn text(table: &Toml<'_>, key: &str) -> anyhow::Result<String> {
     let value = table.pointer(&format!("/{key}")).and_then(Toml::as_str);
     let text = value.filter(|text| !text.trim().is_empty());
     Ok(text.with_context(|| format!("an entry has no {key}"))?.to_owned())
 }
 
-fn texts(root: &Toml<'_>, at: &str) -> Vec<String> {
+pub(super) fn texts(root: &Toml<'_>, at: &str) -> Vec<String> {
     tables(root, at).filter_map(Toml::as_str).map(str::to_owned).collect()
 }
 
