@@ -14,7 +14,7 @@ use super::{DebArgs, Variant};
 use crate::workspace::Workspace;
 use crate::{debian, pins, shell};
 
-/// Who signs the changelog: as in the manifest.
+/// Who signs the changelog: as in the manifest. It receives no mail (SECURITY.md).
 pub(super) const MAINTAINER: &str = "The Tidegate authors <tidegate@users.noreply.github.com>";
 
 /// The version of the packages.
@@ -115,6 +115,17 @@ mod tests {
 
     fn repository() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    #[test]
+    fn reports_go_to_the_repository_that_the_crates_name() {
+        let read = |file: &str| std::fs::read_to_string(repository().join(file)).unwrap();
+        let manifest = read("Cargo.toml");
+        let named = manifest.lines().find_map(|line| line.strip_prefix("repository = "));
+        let place = format!("{}/security/advisories/new", named.unwrap().trim_matches('"'));
+        assert!(read("SECURITY.md").contains(&place), "SECURITY.md does not name {place}");
+        let maintainer = format!("maintainer = \"{MAINTAINER}\"");
+        assert!(read("daemon/Cargo.toml").contains(&maintainer), "two maintainers");
     }
 
     #[test]
