@@ -103,7 +103,13 @@ pub(crate) async fn look(args: &ProveArgs) -> Result<Report, exit::Failure> {
             "warning: {strangers} messages under subjects that name no epoch were left out"
         );
     }
-    let tail = journal.and_then(|reader| local_tail(&reader, &ledger));
+    let tail = match (journal, args.journal.as_deref()) {
+        // A gateway that runs goes on meanwhile, and the hub has what came since.
+        (Some(reader), Some(dir)) if falls_short(&reader, &ledger) => {
+            local_tail(&open_journal(dir)?, &ledger)
+        }
+        (reader, _) => reader.and_then(|reader| local_tail(&reader, &ledger)),
+    };
     Ok(ledger.report(SystemClock.now().0, tail))
 }
 
@@ -133,6 +139,12 @@ fn open_journal(dir: &Path) -> Result<Reader, exit::Failure> {
     let storage: Arc<dyn Storage> = Arc::new(storage);
     let (reader, _) = inspect(&storage).map_err(|error| failed(&error))?;
     Ok(reader)
+}
+
+/// Whether the hub's copy ends behind what the journal had.
+fn falls_short(reader: &Reader, ledger: &Ledger) -> bool {
+    let Some((epoch, last)) = reader.durable() else { return true };
+    ledger.watermark(epoch).is_some_and(|mark| mark.frame > last.frame)
 }
 
 /// Where the journal ends, and what it has where the hub's copy ends.
@@ -177,5 +189,47 @@ impl Meter {
         if self.shown.is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_journal::{ClockState, Codec, Draft, Journal, Kind, Read, Settings, Stamp};
+    use tidegate_record::proof::Tail;
+
+    use super::*;
+
+    const STAMP: Stamp =
+        Stamp { wall: (1, 1), mono: (1, 1), boot: [7; 16], clock: ClockState::Synchronised };
+
+    fn append(journal: &mut Journal) {
+        let draft =
+            Draft { kind: Kind::Samples, codec: Codec::Plain, body: b"x", count: 1, stamp: STAMP };
+        journal.append(&draft).unwrap();
+        journal.commit().unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_goes_on_while_the_hub_is_read_is_still_the_one_of_the_hubs_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Arc::new(DirStorage::new(dir.path()).unwrap());
+        let settings = Settings::new("PlantA", "gw-1", 1 << 26);
+        let (mut journal, _) = Journal::open(storage, settings, STAMP).unwrap();
+        append(&mut journal);
+        let before = open_journal(dir.path()).unwrap();
+        append(&mut journal);
+        let epoch = journal.epoch();
+        let Read::Frames(batch) = journal.reader().read_from(epoch, 0, 1 << 20).unwrap() else {
+            panic!("no frames");
+        };
+        let mut ledger = Ledger::new("PlantA", "gw-1", Filter::default());
+        assert!(!falls_short(&before, &ledger), "the hub has nothing");
+        ledger.observe(HubMessage { stream_seq: 1, epoch, bytes: &batch.bytes });
+        assert!(falls_short(&before, &ledger));
+        let again = open_journal(dir.path()).unwrap();
+        assert!(!falls_short(&again, &ledger));
+        let tail = |reader| ledger.report(0, local_tail(reader, &ledger)).epochs[0].tail;
+        assert_eq!(tail(&before), Some(Tail::Conflicts), "what it must not be judged by");
+        assert_eq!(tail(&again), Some(Tail::Agrees));
     }
 }

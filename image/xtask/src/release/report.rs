@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::part::Made;
 use crate::figures::{self, Figure};
 
+/// What is longer is a sentence, and would make a table too wide to read.
+const LONGEST: usize = 60;
+
 const HASH: &str = "inputs: ";
 const TOOK: &str = "minutes: ";
 
@@ -62,8 +65,13 @@ pub(super) fn write(name: &str, date: &str, inputs: &str, took: u64, made: &Made
          inputs are the same (recipes, units, locked dependencies, scenarios), `--if-changed` leaves \
          it at that.\n\n{HASH}{inputs}\n{TOOK}{took}\n\n"
     );
+    let (said, measured): (Vec<_>, Vec<_>) =
+        made.figures.iter().cloned().partition(|figure| figure.found.len() > LONGEST);
     // Writing to a String cannot fail.
-    let _ = write!(text, "## Figures\n\n```text\n{}```\n", figures::table(&made.figures));
+    let _ = write!(text, "## Figures\n\n```text\n{}```\n", figures::table(&measured));
+    for Figure { what, found, .. } in said {
+        let _ = write!(text, "\n{what}: `{found}`\n");
+    }
     if !made.scenarios.is_empty() {
         text.push_str("\n## Scenarios\n\n| scenario | result | seconds |\n|---|---|---|\n");
     }
@@ -80,7 +88,8 @@ mod tests {
     #[test]
     fn a_report_is_found_again_by_the_inputs_it_speaks_of() {
         let line = r#"{"scenario": "first boot", "seconds": 61.2, "result": "passed",
-            "figures": [["boot", "3.2 s", "<= 5 s", true]]}"#
+            "figures": [["boot", "3.2 s", "<= 5 s", true], ["what it says",
+            "a sentence that says more than a table of numbers has any room for", "", null]]}"#
             .replace('\n', " ");
         let scenarios = scenarios(&line).unwrap();
         let figures = scenarios.iter().flat_map(|s| s.figures.clone()).collect();
@@ -88,7 +97,8 @@ mod tests {
         let report = write("image-x86_64", "2026-11-30", "ab12", 14, &made);
         assert_eq!((inputs_of(&report), minutes_of(&report)), (Some("ab12"), Some(14)));
         assert!(report.contains("| first boot | passed | 61 |"), "{report}");
-        assert!(report.contains("boot  3.2 s  <= 5 s  holds\n"), "{report}");
+        assert!(report.contains("boot  3.2 s  <= 5 s  holds\n```\n"), "{report}");
+        assert!(report.contains("\nwhat it says: `a sentence that"), "{report}");
     }
 
     #[test]
