@@ -325,13 +325,23 @@ impl Gateway {
     /// # Errors
     /// When it does not within [`FOUND_OUT`].
     pub async fn alarm(&self, kind: &str) -> anyhow::Result<String> {
-        wait::until(FOUND_OUT, &format!("the alarm {kind}"), || {
+        self.alarm_saying(kind, "").await
+    }
+
+    /// Waits until it raises an alarm whose text has these words, and returns that: a text may
+    /// become more precise.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn alarm_saying(&self, kind: &str, words: &str) -> anyhow::Result<String> {
+        wait::until(FOUND_OUT, &format!("the alarm {kind} {words}"), || {
             let status = self.status();
             async move {
                 let status = status?;
                 let alarms = status["alarms"].as_array().context("no alarms in the status")?;
-                let found = alarms.iter().find(|alarm| alarm["kind"] == kind);
-                Ok(found.map(|alarm| alarm["text"].as_str().unwrap_or_default().to_owned()))
+                let texts = alarms.iter().filter(|alarm| alarm["kind"] == kind);
+                let mut texts = texts.filter_map(|alarm| alarm["text"].as_str());
+                Ok(texts.find(|text| text.contains(words)).map(str::to_owned))
             }
         })
         .await

@@ -39,8 +39,8 @@ async fn the_right_to_deliver_taken_away_is_named_and_used_again_once_it_is_give
     let mut rig = running().await;
     let (may, may_not) = ("\"tide.PlantA.gw-line3.*.frames\"", "\"tide.nobody.here.*.frames\"");
     change(&mut rig, may, may_not).await;
-    let text = rig.gateway.alarm("no-permission").await.unwrap();
-    assert!(text.contains("not permit"), "{text}");
+    // First that nobody takes its frames; then the right that it asked the hub for.
+    let text = rig.gateway.alarm_saying("no-permission", "not permit").await.unwrap();
     assert!(text.contains("publish tide.PlantA.gw-line3.*.frames (the record)"), "{text}");
     rig.polls(20).await.unwrap();
     rig.hub.edit(may_not, may).unwrap();

@@ -11,11 +11,16 @@ use crate::CATCH_UP;
 
 /// Units 7 and 9 on one line, of which 9 is not there: nobody answers for it.
 fn two_units(way: &str) -> Devices {
+    two_units_with(way, "")
+}
+
+/// The same with further lines for both.
+fn two_units_with(way: &str, more: &str) -> Devices {
     let limits = ["h1000", "h1124", "i6", "c0", "c1999", "d3000", "i20-uint64"];
     Devices::none()
-        .with("there", way, "unit = 7\nmax-gap = 2000", &limits)
+        .with("there", way, &format!("unit = 7\nmax-gap = 2000\n{more}"), &limits)
         .unwrap()
-        .with("away", way, "unit = 9", &["h1", "h2"])
+        .with("away", way, &format!("unit = 9\n{more}"), &["h1", "h2"])
         .unwrap()
 }
 
@@ -69,7 +74,8 @@ async fn pymodbus_is_read_by_rtu_over_tcp() {
 async fn nothing_is_ever_broadcast_or_written_on_a_serial_line() {
     let site = Site::new().unwrap();
     let plc = FaultPlc::start(&site, "plc", Speaks::Rtu, &["--units", "7"]).await.unwrap();
-    let devices = two_units(&plc.way());
+    // Long enough for a simulated device on a busy machine, which would be late without a fault.
+    let devices = two_units_with(&plc.way(), "timeout-ms = 500");
     let mut field = Field::running(site, &devices).await.unwrap();
     field.devices_good(&["there"], BACK).await.unwrap();
     // None that answers late: what is asked meanwhile is not asked at the same time.
