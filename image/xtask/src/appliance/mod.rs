@@ -70,7 +70,7 @@ pub(crate) fn run(workspace: &Workspace, args: &ApplianceArgs) -> anyhow::Result
 }
 
 /// The gateway's program and package; those for people are made by `cargo xtask long release`.
-fn packages(workspace: &Workspace, arch: Arch) -> anyhow::Result<Vec<Figure>> {
+pub(crate) fn packages(workspace: &Workspace, arch: Arch) -> anyhow::Result<Vec<Figure>> {
     let cross = CrossArgs { only: Some(cross::Variant::Gateway), ..CrossArgs::of(arch) };
     let deb = DebArgs::of(arch, Some(deb::Variant::Gateway));
     let mut found = cross::run(workspace, &cross)?;

@@ -97,9 +97,7 @@ fn is_version(said: &str, version: &str) -> bool {
 
 /// Fails when lintian finds an error that no override gives a reason for.
 fn look_over(package: &Path) -> anyhow::Result<()> {
-    if shell::ask(Command::new("lintian").arg("--version")).is_none() {
-        debian::install("lintian", "lintian")?;
-    }
+    debian::need("lintian", "lintian")?;
     let mut lintian = Command::new("lintian");
     lintian.args(["--fail-on", "error", "--allow-root", "--no-tag-display-limit", "--info"]);
     let kept = shell::run_and_keep("look over the package with lintian", lintian.arg(package))?;

@@ -136,7 +136,8 @@ fn vulnerable(judged: &Judged) -> anyhow::Result<Vec<String>> {
         let mut is_needed = false;
         for build in &judged.builds {
             for (_, found) in build.modules.iter().filter(|(path, _)| *path == advisory.module) {
-                if !in_range(advisory, found)? {
+                let version = Version::parse(found)?;
+                if !version::is_affected(&version, &advisory.patched, &advisory.unaffected)? {
                     continue;
                 }
                 is_needed = true;
@@ -158,16 +159,6 @@ fn vulnerable(judged: &Judged) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(wrong)
-}
-
-fn in_range(advisory: &Advisory, found: &str) -> anyhow::Result<bool> {
-    let found = Version::parse(found)?;
-    for range in advisory.patched.iter().chain(&advisory.unaffected) {
-        if version::lies_in(&found, range)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Where a program is not what was written down of its build.

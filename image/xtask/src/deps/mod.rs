@@ -221,11 +221,7 @@ fn advisories(foreign: &[&Crate], policy: &Policy, judged: &Judged) -> anyhow::R
     for advisory in &judged.advisories {
         for one in foreign.iter().filter(|one| one.name == advisory.package) {
             let version = Version::parse(&one.version)?;
-            let mut fine = false;
-            for range in advisory.patched.iter().chain(&advisory.unaffected) {
-                fine |= version::lies_in(&version, range)?;
-            }
-            if fine {
+            if !version::is_affected(&version, &advisory.patched, &advisory.unaffected)? {
                 continue;
             }
             needed.insert(advisory.id.as_str());

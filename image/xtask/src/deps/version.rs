@@ -80,6 +80,20 @@ fn next_breaking(version: &Version) -> Version {
     Version { numbers, pre: String::new() }
 }
 
+/// Whether an advisory speaks of a version: it lies in none of the ranges that have the fix or never
+/// had the fault. Every range is read, so that none is wrong unseen.
+pub(super) fn is_affected(
+    version: &Version,
+    patched: &[String],
+    unaffected: &[String],
+) -> anyhow::Result<bool> {
+    let mut is_fine = false;
+    for range in patched.iter().chain(unaffected) {
+        is_fine |= lies_in(version, range)?;
+    }
+    Ok(!is_fine)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

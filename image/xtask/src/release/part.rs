@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 
 use super::report::{self, Scenario};
+use crate::appliance;
 use crate::arch::Arch;
 use crate::cross::{self, CrossArgs};
 use crate::deb::{self, DebArgs};
@@ -123,9 +124,7 @@ fn programs(workspace: &Workspace, arch: Arch) -> anyhow::Result<Made> {
 
 fn image(workspace: &Workspace, arch: Arch) -> anyhow::Result<Made> {
     if deb::gateway_package(&arch.folder(workspace), arch).is_err() {
-        let only = Some(cross::Variant::Gateway);
-        cross::run(workspace, &CrossArgs { only, ..CrossArgs::of(arch) })?;
-        deb::run(workspace, &DebArgs::of(arch, Some(deb::Variant::Gateway)))?;
+        appliance::packages(workspace, arch)?;
     }
     let mut figures = image::make(workspace, &ImageArgs::of(arch))?;
     let machine = MachineArgs { name: Some(arch.word().to_owned()), prepare: false };

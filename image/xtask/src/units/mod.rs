@@ -40,9 +40,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// The scores, and what stands open in each service.
 fn check(workspace: &Workspace) -> anyhow::Result<(Vec<Figure>, Vec<String>)> {
-    if shell::ask(Command::new("systemd-analyze").arg("--version")).is_none() {
-        debian::install("systemd-analyze", "systemd")?;
-    }
+    debian::need("systemd-analyze", "systemd")?;
     let stage = Stage::make(workspace)?;
     let wrong = consistent::check(&stage.texts);
     if !wrong.is_empty() {
