@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context as _, bail};
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use futures_util::StreamExt as _;
 
 use crate::wait;
@@ -136,9 +137,28 @@ pub async fn configure(
         jetstream.delete_stream(stream).await.context("deleting the stream")?;
         make_anew(&jetstream, &config).await?;
     } else {
-        jetstream.update_stream(config).await.context("changing the stream")?;
+        update(&jetstream, &config).await?;
     }
     Ok(())
+}
+
+/// Has a stream run another configuration. A cluster that is choosing a leader answers nobody:
+/// what was asked of it meanwhile is asked again.
+///
+/// # Errors
+/// When the server refuses, or nobody answers.
+pub async fn update(
+    jetstream: &async_nats::jetstream::Context,
+    config: &async_nats::jetstream::stream::Config,
+) -> anyhow::Result<()> {
+    wait::until(wait::SOON, "the stream is changed", || async {
+        match jetstream.update_stream(config).await {
+            Ok(_) => Ok(Some(())),
+            Err(error) if error.kind() == CreateStreamErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error).context("changing the stream"),
+        }
+    })
+    .await
 }
 
 /// Removes what a stream holds: all of it, or what stands on one subject.

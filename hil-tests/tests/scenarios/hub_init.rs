@@ -9,6 +9,7 @@ use tidegate_hil_tests::family::Family;
 use tidegate_hil_tests::gateway::{Gateway, Settings, Wishes};
 use tidegate_hil_tests::planned::PlannedHub;
 use tidegate_hil_tests::plc::Plc;
+use tidegate_hil_tests::stream;
 use tidegate_hil_tests::wait::until;
 
 use crate::CATCH_UP;
@@ -164,7 +165,7 @@ async fn a_cluster_made_by_hub_init_takes_records_answers_questions_and_lets_nob
     // The same with a stream of last values that acknowledges: it would be stored.
     let mut last = context.get_stream("LAST").await.unwrap().cached_info().config.clone();
     last.no_ack = false;
-    context.update_stream(last).await.unwrap();
+    stream::update(&context, &last).await.unwrap();
     let drifted = hub.apply(&["--streams"]).unwrap_err().to_string();
     assert!(drifted.contains("LAST") && drifted.contains("no_ack"), "{drifted}");
     until(CATCH_UP, "the positive control", || async {

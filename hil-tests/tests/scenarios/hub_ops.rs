@@ -12,7 +12,7 @@ use tidegate_hil_tests::planned::PlannedHub;
 use tidegate_hil_tests::plc::Plc;
 use tidegate_hil_tests::server::Server;
 use tidegate_hil_tests::wait::{SOON, until};
-use tidegate_hil_tests::{tools, wan};
+use tidegate_hil_tests::{stream, tools, wan};
 
 use crate::CATCH_UP;
 
@@ -238,7 +238,7 @@ async fn a_gateway_is_let_in_and_shut_out_on_every_server_and_what_is_not_done_i
     let mut config = stream.cached_info().config.clone();
     config.max_age = Duration::from_secs(3600);
     let context = async_nats::jetstream::new(hub.client(1, "admin").await.unwrap());
-    context.update_stream(config).await.unwrap();
+    stream::update(&context, &config).await.unwrap();
     let found = kinds(&hub.operate("audit", &["--json"]).unwrap());
     for kind in ["configuration-differs", "stream-differs", "never-seen"] {
         assert!(found.contains(&kind.to_owned()), "{kind} in {found:?}");

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use crate::peers::Peers;
 use crate::skips::{self, Allowed};
 use crate::workspace::Workspace;
-use crate::{arrows, debian, deps, faketime, nats, peers, python, shell, units};
+use crate::{arrows, debian, deps, faketime, flaky, nats, peers, python, shell, units};
 
 /// The whole workspace with everything in it: the same selection at every step, so that cargo
 /// joins features the same way at every step.
@@ -129,6 +129,10 @@ fn run_tests(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow::Re
     for name in &skipped {
         shell::say(&format!("SKIPPED {name}"));
     }
+    let flaky = flaky::in_nextest_output(&ran.text);
+    for name in &flaky {
+        shell::say(&format!("FLAKY {name}: passed at the second attempt; the first one is above"));
+    }
     if !debian::is_root() {
         shell::say(&format!(
             "NOT RUN {AS_ROOT}*: these need file systems and networks of their own; run as root"
@@ -136,6 +140,7 @@ fn run_tests(workspace: &Workspace, tools: &Tools, length: Length) -> anyhow::Re
     }
     ran.ended?;
     doc.ended?;
+    flaky::judge(&flaky)?;
     allowed.judge(&skipped)
 }
 

@@ -19,6 +19,7 @@ mod debian;
 mod deps;
 mod faketime;
 mod figures;
+mod flaky;
 mod fuzz;
 mod image;
 mod machine;
