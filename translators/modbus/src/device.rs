@@ -1,12 +1,13 @@
 //! A configured Modbus device.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tidegate_translator::{
     CancellationToken, Clock, Device, DeviceFuture, Questions, ReadNow, Reading, ReadingFuture,
     Sink, TagId, fresh_desk,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
@@ -24,6 +25,10 @@ use crate::poller::{Between, Poller};
 use crate::spec::DeviceSpec;
 use crate::voice::Voice;
 use tidegate_translator::grid::{Backoff, Grid, hash};
+
+/// How long a stop waits for the poll that is under way: most units answer long before, and one
+/// that is silent must not hold a restart up.
+const LAST_POLL: Duration = Duration::from_secs(1);
 
 /// One Modbus device, ready to be polled.
 #[derive(Clone)]
@@ -180,9 +185,8 @@ impl Device for ModbusDevice {
         Box::pin(async move {
             let mut pollers = self.pollers(&sink);
             tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                () = poll_all(&mut pollers) => {}
+                () = poll_all(&mut pollers, &stop) => {}
+                () = async { stop.cancelled().await; sleep(LAST_POLL).await } => {}
             }
             for poller in &mut pollers {
                 poller.book.close(Instant::now());
@@ -209,11 +213,11 @@ impl Device for ModbusDevice {
     }
 }
 
-/// Polls every group side by side until dropped.
-async fn poll_all(pollers: &mut [Poller]) {
+/// Polls every group side by side until `stop`.
+async fn poll_all(pollers: &mut [Poller], stop: &CancellationToken) {
     if let [only] = pollers {
-        return only.poll_forever().await;
+        return only.poll_until(stop).await;
     }
-    let mut all: FuturesUnordered<_> = pollers.iter_mut().map(Poller::poll_forever).collect();
+    let mut all: FuturesUnordered<_> = pollers.iter_mut().map(|one| one.poll_until(stop)).collect();
     while all.next().await.is_some() {}
 }

@@ -10,6 +10,7 @@
 //! - No await is left without an end: requests and connects have deadlines, and the book tells
 //!   silence while they last.
 //! - Nothing awaits between an answer and handing its samples over, so cancellation loses none.
+//! - Asked to stop, it ends between two polls: the one under way has been read by the unit already.
 
 mod between;
 
@@ -20,7 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tidegate_translator::{FaultReport, Fresh, Quality, Questions, Sample, Sink, Value};
+use tidegate_translator::{
+    CancellationToken, FaultReport, Fresh, Quality, Questions, Sample, Sink, Value,
+};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::blocks::{Blocks, Cause, Refusal, Step};
@@ -122,15 +125,19 @@ async fn watched<F: Future>(book: &mut Book, watch: &mut Pin<Box<Sleep>>, future
 }
 
 impl Poller {
-    /// Polls until dropped.
-    pub(crate) async fn poll_forever(&mut self) {
+    /// Polls until `stop`, and then to the end of the poll that is under way.
+    pub(crate) async fn poll_until(&mut self, stop: &CancellationToken) {
         if self.book.tags() == 0 {
-            return std::future::pending().await;
+            return stop.cancelled().await;
         }
         loop {
             let slot = self.book.next_slot(Instant::now());
             let due = self.book.grid.due(slot);
-            self.until_due(due).await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.until_due(due) => {}
+            }
             let now = Instant::now();
             let slot = slot.max(self.book.next_slot(now));
             self.account_for_passed(slot);

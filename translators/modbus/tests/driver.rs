@@ -158,6 +158,32 @@ async fn polls_that_take_too_long_are_counted_slot_by_slot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_that_is_under_way_at_a_stop_is_handed_over_whole() {
+    let run = Run::start(three_blocks(), Fault::Slow(Duration::from_millis(100)));
+    run.for_secs(5).await;
+    let (asked, begun) = (run.plc.requests(), run.elapsed());
+    while run.plc.requests() == asked {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(run.elapsed() < begun + 2 * PERIOD, "it polls no more");
+    }
+    let plc = run.plc.clone();
+    let told = run.stop().await;
+    assert_eq!(plc.requests(), asked + 3, "the rest of the poll is asked for, and no more");
+    assert_eq!(told.missed, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_is_silent_holds_a_stop_up_for_a_second() {
+    let spec = DeviceSpec { timeout: Duration::from_secs(10), ..three_blocks() };
+    let run = Run::start(spec, Fault::None);
+    run.for_secs(5).await;
+    run.plc.set(Fault::Silent);
+    tokio::time::sleep(PERIOD + PERIOD / 2).await;
+    let told = run.stop().await;
+    assert!(missed(&told, LossCause::NotRunning) >= 6, "{:?}", told.missed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_device_with_a_long_time_out_is_told_lost_before_it_ends() {
     let spec = DeviceSpec { timeout: Duration::from_secs(10), ..three_blocks() };
     let run = Run::start(spec, Fault::None);

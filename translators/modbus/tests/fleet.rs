@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Recorder, TokioClock, Told, assert_every_slot_accounted, holding, spec};
+use common::{LAST_POLL, Recorder, TokioClock, Told, assert_every_slot_accounted, holding, spec};
 use tidegate_modbus::{
     Buses, ByteStream, DeviceSpec, DialError, DialFuture, Dialer, LinkSpec, ModbusDevice, UnitId,
 };
@@ -143,9 +143,8 @@ struct Fleet {
 struct Member {
     spec: DeviceSpec,
     recorder: Arc<Recorder>,
-    since: Instant,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Duration>,
 }
 
 impl Fleet {
@@ -171,8 +170,12 @@ impl Fleet {
             let clock = Arc::new(TokioClock(since));
             let device = ModbusDevice::new(spec.clone(), ids, clock, &self.buses).unwrap();
             let (recorder, stop) = (Recorder::new(), CancellationToken::new());
-            let task = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));
-            self.units.insert(unit, Member { spec, recorder, since, stop, task });
+            let running = Box::new(device).run(recorder.clone(), stop.clone());
+            let task = tokio::spawn(async move {
+                running.await;
+                since.elapsed()
+            });
+            self.units.insert(unit, Member { spec, recorder, stop, task });
         }
     }
 
@@ -180,8 +183,7 @@ impl Fleet {
     async fn stop(&mut self, unit: u8) -> Told {
         let member = self.units.remove(&unit).unwrap();
         member.stop.cancel();
-        let ended = member.since.elapsed();
-        timeout(Duration::from_millis(1), member.task).await.unwrap().unwrap();
+        let ended = timeout(LAST_POLL, member.task).await.unwrap().unwrap();
         let told = std::mem::take(&mut *member.recorder.told.lock().unwrap());
         for (at, sample) in &told.samples {
             if sample.quality.is_good() {
@@ -197,6 +199,9 @@ impl Fleet {
 
     async fn stop_all(&mut self) -> BTreeMap<u8, Told> {
         let units: Vec<_> = self.units.keys().copied().collect();
+        for member in self.units.values() {
+            member.stop.cancel();
+        }
         let mut all = BTreeMap::new();
         for unit in units {
             all.insert(unit, self.stop(unit).await);

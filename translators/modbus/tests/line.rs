@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Recorder, TokioClock, Told, assert_every_slot_accounted, holding, spec};
+use common::{LAST_POLL, Recorder, TokioClock, Told, assert_every_slot_accounted, holding, spec};
 use proptest::prelude::*;
 use tidegate_modbus::{
     Buses, ByteStream, DeviceSpec, DialFuture, Dialer, LinkSpec, ModbusDevice, Parity, SerialSpec,
@@ -150,9 +150,8 @@ impl Dialer for Line {
 struct Member {
     spec: DeviceSpec,
     recorder: Arc<Recorder>,
-    since: Instant,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinHandle<Duration>,
 }
 
 /// Devices of ten registers each.
@@ -183,19 +182,24 @@ impl Fleet {
             let clock = Arc::new(TokioClock(since));
             let device = ModbusDevice::new(spec.clone(), ids, clock, &buses).unwrap();
             let (recorder, stop) = (Recorder::new(), CancellationToken::new());
-            let task = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));
-            (unit, Member { spec, recorder, since, stop, task })
+            let running = Box::new(device).run(recorder.clone(), stop.clone());
+            let task = tokio::spawn(async move {
+                running.await;
+                since.elapsed()
+            });
+            (unit, Member { spec, recorder, stop, task })
         };
         let units = units.into_iter().map(member).collect();
         Self { line, units }
     }
 
     async fn stop(self) -> BTreeMap<u8, Told> {
+        for member in self.units.values() {
+            member.stop.cancel();
+        }
         let mut all = BTreeMap::new();
         for (unit, member) in self.units {
-            member.stop.cancel();
-            let ended = member.since.elapsed();
-            timeout(Duration::from_millis(1), member.task).await.unwrap().unwrap();
+            let ended = timeout(LAST_POLL, member.task).await.unwrap().unwrap();
             let told = std::mem::take(&mut *member.recorder.told.lock().unwrap());
             for (at, sample) in &told.samples {
                 let tag = &member.spec.tags[usize::try_from(sample.tag.0).unwrap()];

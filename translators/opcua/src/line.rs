@@ -6,21 +6,19 @@
 //! - No request holds more than the server says it takes, nor more than is configured; a server
 //!   that finds one too large without having said so is asked in smaller ones.
 //! - The answer to a list has as many results as the list has entries, or is an error.
-//! - A browse ends, whatever the server answers.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+mod browse;
+mod limits;
+mod subscription;
+
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use opcua::client::AsyncSecureChannel;
 use opcua::types::{
-    AttributeId, BrowseDescription, BrowseNextRequest, BrowseRequest, BrowseResult, ByteString,
-    CloseSessionRequest, CreateMonitoredItemsRequest, CreateSubscriptionRequest, DataValue,
-    DeleteSubscriptionsRequest, ExtensionObject, HistoryReadRequest, HistoryReadResult,
-    HistoryReadValueId, MonitoredItemCreateRequest, MonitoredItemCreateResult, NodeId,
-    NotificationMessage, PublishRequest, PublishResponse, ReadRawModifiedDetails, ReadRequest,
-    ReadValueId, ReferenceDescription, RepublishRequest, StatusCode, SubscriptionAcknowledgement,
-    TimestampsToReturn, TransferResult, TransferSubscriptionsRequest, VariableId, Variant,
-    ViewDescription,
+    AttributeId, CloseSessionRequest, DataValue, ExtensionObject, HistoryReadRequest,
+    HistoryReadResult, HistoryReadValueId, NodeId, ReadRawModifiedDetails, ReadRequest,
+    ReadValueId, StatusCode, TimestampsToReturn, VariableId, Variant,
 };
 
 use crate::connect::{ConnectError, Stage, Target, Ticket, header, words};
@@ -28,15 +26,9 @@ use crate::credentials::Credentials;
 use crate::spec::DeviceSpec;
 use crate::wire::Wire;
 
-/// Rounds in which one node's references are fetched: with ten per answer still 20,000.
-const MAX_ROUNDS: usize = 2_000;
-/// The most references that the nodes of one request may have together.
-const MAX_REFERENCES: usize = 200_000;
-/// Answers without a reference, but with a promise of more, that are believed.
-const MAX_EMPTY_ROUNDS: usize = 2;
-/// How long a publish request waits: the server answers when it has something, or with a
-/// keep-alive. What comes later than this would be lost to sequence numbers only.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(600);
+use self::limits::Limits;
+pub(crate) use self::subscription::Subscription;
+
 /// How long a session may take to be closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The most namespaces that a server may have.
@@ -114,26 +106,6 @@ macro_rules! service {
     }};
 }
 pub(crate) use service;
-
-/// What a server takes in one request; `usize::MAX` where it does not say.
-#[derive(Debug)]
-struct Limits {
-    read: AtomicUsize,
-    browse: AtomicUsize,
-    items: AtomicUsize,
-    history: AtomicUsize,
-}
-
-/// What a server made of a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Subscription {
-    pub(crate) id: u32,
-    pub(crate) publish_every: Duration,
-    /// Without a notification, it says so after this time.
-    pub(crate) keep_alive: Duration,
-    /// It is deleted when nobody asks for this time.
-    pub(crate) lifetime: Duration,
-}
 
 /// A session that is logged on.
 pub(crate) struct Line {
@@ -278,94 +250,6 @@ impl Line {
         self.read(nodes, TimestampsToReturn::Both).await
     }
 
-    /// Browses nodes to the end of their references. A node with too many, or with endless ones,
-    /// gets those that were taken and the status `BadTooManyMatches`.
-    pub(crate) async fn browse(
-        &self,
-        nodes: Vec<BrowseDescription>,
-    ) -> Result<Vec<BrowseResult>, ServiceError> {
-        let mut results = Vec::with_capacity(nodes.len());
-        let mut rest = nodes.as_slice();
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(Limits::get(&self.limits.browse).min(rest.len()));
-            let request = BrowseRequest {
-                request_header: self.header(self.timeout),
-                view: ViewDescription::default(),
-                requested_max_references_per_node: 0,
-                nodes_to_browse: Some(now.to_vec()),
-            };
-            match service!(self.channel, Browse, request, self.timeout) {
-                Ok(answer) => {
-                    let first = answer.results.unwrap_or_default();
-                    let mut first = same_length("Browse", first, now.len())?;
-                    self.browse_on(&mut first).await?;
-                    results.append(&mut first);
-                    rest = later;
-                }
-                Err(error) => Limits::shrink(&self.limits.browse, now.len(), error)?,
-            }
-        }
-        Ok(results)
-    }
-
-    /// Fetches what browse results have promised.
-    async fn browse_on(&self, results: &mut [BrowseResult]) -> Result<(), ServiceError> {
-        let (mut rounds, mut empty) = (0, 0);
-        loop {
-            let taken: usize = (0..results.len()).map(|at| references(results, at)).sum();
-            let mut open: Vec<(usize, ByteString)> = Vec::new();
-            for (at, result) in results.iter_mut().enumerate() {
-                if result.continuation_point.is_null_or_empty() {
-                    continue;
-                }
-                let point = std::mem::take(&mut result.continuation_point);
-                if taken >= MAX_REFERENCES || rounds >= MAX_ROUNDS || empty > MAX_EMPTY_ROUNDS {
-                    result.status_code = StatusCode::BadTooManyMatches;
-                    self.browse_next(vec![point], true).await?;
-                } else {
-                    open.push((at, point));
-                }
-            }
-            if open.is_empty() {
-                return Ok(());
-            }
-            rounds += 1;
-            let before: usize = open.iter().map(|(at, _)| references(results, *at)).sum();
-            let points = open.iter().map(|(_, point)| point.clone()).collect();
-            let more = self.browse_next(points, false).await?;
-            for ((at, _), more) in open.iter().zip(more) {
-                let Some(result) = results.get_mut(*at) else { continue };
-                if more.status_code.is_bad() {
-                    result.status_code = more.status_code;
-                    continue;
-                }
-                let to = result.references.get_or_insert_default();
-                to.extend(more.references.unwrap_or_default());
-                result.continuation_point = more.continuation_point;
-            }
-            let after: usize = open.iter().map(|(at, _)| references(results, *at)).sum();
-            empty = if after == before { empty + 1 } else { 0 };
-        }
-    }
-
-    async fn browse_next(
-        &self,
-        points: Vec<ByteString>,
-        release: bool,
-    ) -> Result<Vec<BrowseResult>, ServiceError> {
-        let count = points.len();
-        let request = BrowseNextRequest {
-            request_header: self.header(self.timeout),
-            release_continuation_points: release,
-            continuation_points: Some(points),
-        };
-        let answer = service!(self.channel, BrowseNext, request, self.timeout)?;
-        if release {
-            return Ok(Vec::new());
-        }
-        same_length("BrowseNext", answer.results.unwrap_or_default(), count)
-    }
-
     /// The server's namespaces by index.
     pub(crate) async fn namespaces(&self) -> Result<Vec<String>, ServiceError> {
         let node = VariableId::Server_NamespaceArray.into();
@@ -406,119 +290,6 @@ impl Line {
             limit.fetch_min(usize::try_from(said).unwrap_or(usize::MAX), Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    /// Creates a subscription.
-    pub(crate) async fn create_subscription(
-        &self,
-        publish_every: Duration,
-        keep_alive: u32,
-        lifetime: u32,
-    ) -> Result<Subscription, ServiceError> {
-        let request = CreateSubscriptionRequest {
-            request_header: self.header(self.timeout),
-            requested_publishing_interval: publish_every.as_secs_f64() * 1000.0,
-            requested_lifetime_count: lifetime,
-            requested_max_keep_alive_count: keep_alive,
-            max_notifications_per_publish: 0,
-            publishing_enabled: true,
-            priority: 0,
-        };
-        let answer = service!(self.channel, CreateSubscription, request, self.timeout)?;
-        let every = answer.revised_publishing_interval / 1000.0;
-        // A server that revises to nonsense is taken at its word as far as a clock can follow.
-        let every = Duration::try_from_secs_f64(every.clamp(0.001, 86_400.0));
-        let every = every.unwrap_or(publish_every);
-        Ok(Subscription {
-            id: answer.subscription_id,
-            publish_every: every,
-            keep_alive: every.saturating_mul(answer.revised_max_keep_alive_count.max(1)),
-            lifetime: every.saturating_mul(answer.revised_lifetime_count.max(3)),
-        })
-    }
-
-    /// Creates items; each has a result of its own.
-    pub(crate) async fn create_items(
-        &self,
-        subscription: u32,
-        items: Vec<MonitoredItemCreateRequest>,
-    ) -> Result<Vec<MonitoredItemCreateResult>, ServiceError> {
-        let mut results = Vec::with_capacity(items.len());
-        let mut rest = items.as_slice();
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(Limits::get(&self.limits.items).min(rest.len()));
-            let request = CreateMonitoredItemsRequest {
-                request_header: self.header(self.timeout),
-                subscription_id: subscription,
-                timestamps_to_return: TimestampsToReturn::Both,
-                items_to_create: Some(now.to_vec()),
-            };
-            match service!(self.channel, CreateMonitoredItems, request, self.timeout) {
-                Ok(answer) => {
-                    let created = answer.results.unwrap_or_default();
-                    results.extend(same_length("CreateMonitoredItems", created, now.len())?);
-                    rest = later;
-                }
-                Err(error) => Limits::shrink(&self.limits.items, now.len(), error)?,
-            }
-        }
-        Ok(results)
-    }
-
-    /// Deletes subscriptions, whether they exist or not.
-    pub(crate) async fn delete_subscriptions(&self, ids: Vec<u32>) -> Result<(), ServiceError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let request = DeleteSubscriptionsRequest {
-            request_header: self.header(self.timeout),
-            subscription_ids: Some(ids),
-        };
-        service!(self.channel, DeleteSubscriptions, request, self.timeout)?;
-        Ok(())
-    }
-
-    /// Moves subscriptions of another session here.
-    pub(crate) async fn transfer(
-        &self,
-        ids: Vec<u32>,
-    ) -> Result<Vec<TransferResult>, ServiceError> {
-        let count = ids.len();
-        let request = TransferSubscriptionsRequest {
-            request_header: self.header(self.timeout),
-            subscription_ids: Some(ids),
-            send_initial_values: true,
-        };
-        let answer = service!(self.channel, TransferSubscriptions, request, self.timeout)?;
-        same_length("TransferSubscriptions", answer.results.unwrap_or_default(), count)
-    }
-
-    /// Asks for the next notification of any subscription, and confirms earlier ones.
-    pub(crate) async fn publish(
-        &self,
-        acknowledged: Vec<SubscriptionAcknowledgement>,
-    ) -> Result<PublishResponse, ServiceError> {
-        let request = PublishRequest {
-            // No hint: it is the server's to answer when it has something.
-            request_header: self.header(Duration::ZERO),
-            subscription_acknowledgements: Some(acknowledged),
-        };
-        service!(self.channel, Publish, request, PUBLISH_TIMEOUT)
-    }
-
-    /// Asks again for a notification that did not arrive.
-    pub(crate) async fn republish(
-        &self,
-        subscription: u32,
-        sequence: u32,
-    ) -> Result<NotificationMessage, ServiceError> {
-        let request = RepublishRequest {
-            request_header: self.header(self.timeout),
-            subscription_id: subscription,
-            retransmit_sequence_number: sequence,
-        };
-        let answer = service!(self.channel, Republish, request, self.timeout)?;
-        asked_for(answer.notification_message, sequence)
     }
 
     /// The most nodes in one history request.
@@ -567,12 +338,6 @@ pub(crate) fn attribute(node: NodeId, attribute: AttributeId) -> ReadValueId {
     ReadValueId { node_id: node, attribute_id: attribute as u32, ..ReadValueId::default() }
 }
 
-fn references(results: &[BrowseResult], at: usize) -> usize {
-    let references: Option<&Vec<ReferenceDescription>> =
-        results.get(at).and_then(|result| result.references.as_ref());
-    references.map_or(0, Vec::len)
-}
-
 fn same_length<T>(
     service: &'static str,
     results: Vec<T>,
@@ -598,63 +363,12 @@ async fn said<T>(outcome: Result<T, ConnectError>, wire: &mut Wire) -> Result<T,
     Err(error)
 }
 
-impl Limits {
-    fn of(configured: usize) -> Self {
-        let limit = || AtomicUsize::new(configured.max(1));
-        Self { read: limit(), browse: limit(), items: limit(), history: limit() }
-    }
-
-    fn get(limit: &AtomicUsize) -> usize {
-        limit.load(Ordering::Relaxed).max(1)
-    }
-
-    /// A request was too large: the next ones have half of it, until nothing is left to halve.
-    fn shrink(limit: &AtomicUsize, was: usize, error: ServiceError) -> Result<(), ServiceError> {
-        if was <= 1 || !error.is_of_size() {
-            return Err(error);
-        }
-        limit.fetch_min(was / 2, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-/// The message, where it is the one that was asked for. Some servers (asyncua 2.1) answer "good"
-/// with an empty one when they do not have it any more.
-fn asked_for(
-    message: NotificationMessage,
-    sequence: u32,
-) -> Result<NotificationMessage, ServiceError> {
-    let is_empty = message.notification_data.as_ref().is_none_or(Vec::is_empty);
-    if !is_empty && message.sequence_number == sequence {
-        return Ok(message);
-    }
-    Err(ServiceError {
-        service: "Republish",
-        status: StatusCode::BadMessageNotAvailable,
-        detail: format!("the answer to the request for notification {sequence} is not it"),
-        answered: true,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use opcua::types::ExtensionObject;
-
     use super::*;
 
     fn error(status: StatusCode, answered: bool) -> ServiceError {
         ServiceError { service: "Read", status, detail: String::new(), answered }
-    }
-
-    #[test]
-    fn a_request_that_is_too_large_is_halved_down_to_one_entry() {
-        let limit = AtomicUsize::new(100);
-        let too_many = || error(StatusCode::BadTooManyOperations, true);
-        assert_eq!(Limits::shrink(&limit, 100, too_many()), Ok(()));
-        assert_eq!(Limits::get(&limit), 50);
-        assert_eq!(Limits::shrink(&limit, 1, too_many()), Err(too_many()));
-        let other = error(StatusCode::BadTimeout, false);
-        assert_eq!(Limits::shrink(&limit, 50, other.clone()), Err(other));
     }
 
     #[test]
@@ -663,20 +377,5 @@ mod tests {
         assert!(error(StatusCode::BadConnectionClosed, false).is_of_session());
         assert!(error(StatusCode::BadSessionIdInvalid, true).is_of_session());
         assert!(!error(StatusCode::BadTooManyPublishRequests, true).is_of_session());
-    }
-
-    #[test]
-    fn an_empty_or_another_notification_is_not_the_one_that_was_asked_for() {
-        let message = |sequence_number, data| NotificationMessage {
-            sequence_number,
-            notification_data: data,
-            ..NotificationMessage::default()
-        };
-        let data = || Some(vec![ExtensionObject::null()]);
-        assert!(asked_for(message(7, data()), 7).is_ok());
-        for other in [message(7, None), message(7, Some(Vec::new())), message(8, data())] {
-            let error = asked_for(other, 7).unwrap_err();
-            assert_eq!(error.status, StatusCode::BadMessageNotAvailable);
-        }
     }
 }

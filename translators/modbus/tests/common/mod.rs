@@ -27,6 +27,9 @@ use tokio::time::{Instant, sleep};
 
 pub const PERIOD: Duration = Duration::from_secs(1);
 
+/// How long a driver may take to end.
+pub const LAST_POLL: Duration = Duration::from_millis(1_001);
+
 pub fn holding(offset: u16) -> TagSpec {
     tag(Table::HoldingRegister, offset, DataType::Uint16)
 }
@@ -426,11 +429,11 @@ impl Run {
     /// Stops the driver and checks everything that must always hold. Returns what it told.
     pub async fn stop(self) -> Told {
         self.stop.cancel();
-        let ended = self.since.elapsed();
-        tokio::time::timeout(Duration::from_millis(1), self.task)
+        tokio::time::timeout(LAST_POLL, self.task)
             .await
-            .expect("the driver ends at once when it is told to")
+            .expect("the driver ends with the poll that is under way, or without it")
             .unwrap();
+        let ended = self.since.elapsed();
         let told = std::mem::take(&mut *self.recorder.told.lock().unwrap());
         assert_never_wrong(&self.spec, &told);
         assert_every_slot_accounted(&self.spec, &told, ended);
