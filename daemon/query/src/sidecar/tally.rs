@@ -16,9 +16,10 @@ use tidegate_translator::{TagId, Timestamp, Value};
 use super::{Cells, FrameNote, GRAINS, TagDigest};
 use crate::Cell;
 
-/// About 10 MB. A thousand tags every second fill a segment of 8 MiB in half an hour: 7,000 cells.
-pub(super) const MAX_CELLS: usize = 64 << 10;
-/// About 2 MB.
+/// About 5 MB, and more than the sidecar of a segment of 8 MiB has room for. A thousand tags every
+/// second fill that in half an hour: 7,000 cells.
+pub(super) const MAX_CELLS: usize = 32 << 10;
+/// About 3 MB.
 pub(super) const MAX_RUNS: usize = 256 << 10;
 /// More tags than the largest gateway that is aimed at.
 pub(super) const MAX_TAGS: usize = 128 << 10;
@@ -75,11 +76,13 @@ impl Track {
             Some((last, _)) if *last > slot => {
                 let found = self.cells.binary_search_by_key(&slot, |(slot, _)| *slot);
                 found.unwrap_or_else(|at| {
+                    make_room(&mut self.cells);
                     self.cells.insert(at, (slot, Cell::default()));
                     at
                 })
             }
             _ => {
+                make_room(&mut self.cells);
                 self.cells.push((slot, Cell::default()));
                 self.cells.len() - 1
             }
@@ -91,7 +94,10 @@ impl Track {
         match self.runs.last_mut() {
             Some((_, end)) if *end > group => {}
             Some((_, end)) if *end == group => *end += 1,
-            _ => self.runs.push((group, group + 1)),
+            _ => {
+                make_room(&mut self.runs);
+                self.runs.push((group, group + 1));
+            }
         }
     }
 
@@ -116,7 +122,10 @@ impl Track {
             for (slot, cell) in self.cells.drain(..) {
                 match cells.last_mut() {
                     Some((last, merged)) if *last == slot.div_euclid(factor) => merged.merge(&cell),
-                    _ => cells.push((slot.div_euclid(factor), cell)),
+                    _ => {
+                        make_room(&mut cells);
+                        cells.push((slot.div_euclid(factor), cell));
+                    }
                 }
             }
             self.cells = cells;
@@ -130,10 +139,21 @@ impl Track {
             let (from, until) = (from / 2, until.div_ceil(2));
             match joined.last_mut() {
                 Some((_, end)) if *end >= from => *end = until.max(*end),
-                _ => joined.push((from, until)),
+                _ => {
+                    make_room(&mut joined);
+                    joined.push((from, until));
+                }
             }
         }
         self.runs = joined;
+    }
+}
+
+/// Makes room for one more. Most tags have one or two cells, and one run: a list that begins with
+/// room for four, as they do by themselves, takes several times what it holds.
+fn make_room<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(1 + list.len() / 2);
     }
 }
 
@@ -338,4 +358,22 @@ pub(super) fn digest(track: Track, shift: u32, frames: usize) -> TagDigest {
         None => Cells::Unknown,
     };
     TagDigest { cells, frames: ranges }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::make_room;
+
+    #[test]
+    fn a_list_takes_little_more_than_it_holds_and_still_grows_in_few_steps() {
+        let (mut list, mut steps) = (Vec::new(), 0);
+        for at in 0..10_000_usize {
+            let before = list.capacity();
+            make_room(&mut list);
+            list.push(at);
+            steps += usize::from(list.capacity() != before);
+            assert!(list.capacity() <= list.len() + list.len() / 2, "{at}");
+        }
+        assert!(steps < 30, "{steps}");
+    }
 }
