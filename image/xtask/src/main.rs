@@ -102,6 +102,9 @@ enum Long {
     Release,
 }
 
+/// Bytes: a disk with less than this left may be why something failed.
+const LITTLE: u64 = 300_000_000;
+
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,30 +117,43 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     let workspace = Workspace::find()?;
-    match task {
-        Task::Setup => checks::setup(&workspace).map(|_tools| ()),
-        Task::Demo { args } => demo(&workspace, &args),
-        Task::Test => checks::test(&workspace),
-        Task::Bench { name, json, args } => {
-            measure::bench(&workspace, name.as_deref(), json, &args)
+    carry_out(&workspace, task).map_err(|error| {
+        // Compilers, package managers and servers do not all name a full disk when they meet one.
+        match shell::free_bytes(&workspace.target).filter(|free| *free < LITTLE) {
+            Some(free) => anyhow::anyhow!(
+                "{error:#}\n{} has {} MB left: free some and repeat the command, or name a place on \
+                 a larger disk in CARGO_TARGET_DIR",
+                workspace.target.display(),
+                free / 1_000_000
+            ),
+            None => error,
         }
-        Task::Fuzz(args) => fuzz::fuzz(&workspace, &args),
+    })
+}
+
+fn carry_out(workspace: &Workspace, task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::Setup => checks::setup(workspace).map(|_tools| ()),
+        Task::Demo { args } => demo(workspace, &args),
+        Task::Test => checks::test(workspace),
+        Task::Bench { name, json, args } => measure::bench(workspace, name.as_deref(), json, &args),
+        Task::Fuzz(args) => fuzz::fuzz(workspace, &args),
         Task::Long { part, release } => {
             if part != Some(Long::Release) {
-                checks::long(&workspace)?;
+                checks::long(workspace)?;
             }
             if part != Some(Long::Tests) {
-                release::run(&workspace, &release)?;
+                release::run(workspace, &release)?;
             }
             Ok(())
         }
-        Task::Cross(args) => cross::run(&workspace, &args).map(|_figures| ()),
-        Task::Deb(args) => deb::run(&workspace, &args).map(|_figures| ()),
-        Task::Units => units::run(&workspace),
-        Task::Appliance(args) => appliance::run(&workspace, &args).map(|_figures| ()),
-        Task::Image(args) => image::run(&workspace, &args),
-        Task::Machine(args) => machine::run(&workspace, &args).map(|_figures| ()),
-        Task::Deps => deps::run(&workspace),
+        Task::Cross(args) => cross::run(workspace, &args).map(|_figures| ()),
+        Task::Deb(args) => deb::run(workspace, &args).map(|_figures| ()),
+        Task::Units => units::run(workspace),
+        Task::Appliance(args) => appliance::run(workspace, &args).map(|_figures| ()),
+        Task::Image(args) => image::run(workspace, &args),
+        Task::Machine(args) => machine::run(workspace, &args).map(|_figures| ()),
+        Task::Deps => deps::run(workspace),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -88,6 +89,15 @@ fn relay(mut from: impl Read, to_stdout: bool) -> String {
         };
     }
     String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// How many bytes the disk below a folder, or below where it will be, has left; `None` where `df`
+/// does not tell.
+pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|place| place.exists())?;
+    let mut command = Command::new("df");
+    let told = ask(command.args(["--output=avail", "--block-size=1"]).arg(there))?;
+    told.lines().last()?.trim().parse().ok()
 }
 
 #[cfg(test)]
