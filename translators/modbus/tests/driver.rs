@@ -158,6 +158,17 @@ async fn polls_that_take_too_long_are_counted_slot_by_slot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_between_two_polls_takes_no_time() {
+    for fault in [Fault::None, Fault::RefuseConnect] {
+        let run = Run::start(three_blocks(), fault);
+        tokio::time::sleep(PERIOD * 5 + PERIOD / 2).await;
+        let asked = tokio::time::Instant::now();
+        run.stop().await;
+        assert!(asked.elapsed() <= Duration::from_millis(1), "{:?}", asked.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_that_is_under_way_at_a_stop_is_handed_over_whole() {
     let run = Run::start(three_blocks(), Fault::Slow(Duration::from_millis(100)));
     run.for_secs(5).await;

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LAST_POLL, Recorder, TokioClock, Told, assert_every_slot_accounted, holding, spec};
+use common::{
+    LAST_POLL, Recorder, TokioClock, Told, assert_every_slot_accounted, begin, holding, spec,
+};
 use tidegate_modbus::{
     Buses, ByteStream, DeviceSpec, DialError, DialFuture, Dialer, LinkSpec, ModbusDevice, UnitId,
 };
-use tidegate_translator::{CancellationToken, Device as _, DeviceState, LossCause, TagId, Value};
+use tidegate_translator::{CancellationToken, DeviceState, LossCause, TagId, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -166,15 +168,10 @@ impl Fleet {
             };
             change(&mut spec);
             let ids: Vec<_> = (0..10).map(TagId).collect();
-            let since = Instant::now();
-            let clock = Arc::new(TokioClock(since));
+            let clock = Arc::new(TokioClock(Instant::now()));
             let device = ModbusDevice::new(spec.clone(), ids, clock, &self.buses).unwrap();
             let (recorder, stop) = (Recorder::new(), CancellationToken::new());
-            let running = Box::new(device).run(recorder.clone(), stop.clone());
-            let task = tokio::spawn(async move {
-                running.await;
-                since.elapsed()
-            });
+            let task = begin(device, &recorder, &stop);
             self.units.insert(unit, Member { spec, recorder, stop, task });
         }
     }

@@ -9,13 +9,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{LAST_POLL, Recorder, TokioClock, Told, assert_every_slot_accounted, holding, spec};
+use common::{
+    LAST_POLL, Recorder, TokioClock, Told, assert_every_slot_accounted, begin, holding, spec,
+};
 use proptest::prelude::*;
 use tidegate_modbus::{
     Buses, ByteStream, DeviceSpec, DialFuture, Dialer, LinkSpec, ModbusDevice, Parity, SerialSpec,
     StopBits, Transport, UnitId,
 };
-use tidegate_translator::{CancellationToken, Device as _, DeviceState, TagId, Value};
+use tidegate_translator::{CancellationToken, DeviceState, TagId, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -178,15 +180,10 @@ impl Fleet {
             };
             change(&mut spec);
             let ids: Vec<_> = (0..u32::try_from(spec.tags.len()).unwrap()).map(TagId).collect();
-            let since = Instant::now();
-            let clock = Arc::new(TokioClock(since));
+            let clock = Arc::new(TokioClock(Instant::now()));
             let device = ModbusDevice::new(spec.clone(), ids, clock, &buses).unwrap();
             let (recorder, stop) = (Recorder::new(), CancellationToken::new());
-            let running = Box::new(device).run(recorder.clone(), stop.clone());
-            let task = tokio::spawn(async move {
-                running.await;
-                since.elapsed()
-            });
+            let task = begin(device, &recorder, &stop);
             (unit, Member { spec, recorder, stop, task })
         };
         let units = units.into_iter().map(member).collect();

@@ -82,8 +82,7 @@ impl Track {
                 })
             }
             _ => {
-                make_room(&mut self.cells);
-                self.cells.push((slot, Cell::default()));
+                push(&mut self.cells, (slot, Cell::default()));
                 self.cells.len() - 1
             }
         };
@@ -94,10 +93,7 @@ impl Track {
         match self.runs.last_mut() {
             Some((_, end)) if *end > group => {}
             Some((_, end)) if *end == group => *end += 1,
-            _ => {
-                make_room(&mut self.runs);
-                self.runs.push((group, group + 1));
-            }
+            _ => push(&mut self.runs, (group, group + 1)),
         }
     }
 
@@ -122,10 +118,7 @@ impl Track {
             for (slot, cell) in self.cells.drain(..) {
                 match cells.last_mut() {
                     Some((last, merged)) if *last == slot.div_euclid(factor) => merged.merge(&cell),
-                    _ => {
-                        make_room(&mut cells);
-                        cells.push((slot.div_euclid(factor), cell));
-                    }
+                    _ => push(&mut cells, (slot.div_euclid(factor), cell)),
                 }
             }
             self.cells = cells;
@@ -139,10 +132,7 @@ impl Track {
             let (from, until) = (from / 2, until.div_ceil(2));
             match joined.last_mut() {
                 Some((_, end)) if *end >= from => *end = until.max(*end),
-                _ => {
-                    make_room(&mut joined);
-                    joined.push((from, until));
-                }
+                _ => push(&mut joined, (from, until)),
             }
         }
         self.runs = joined;
@@ -155,6 +145,11 @@ fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact(1 + list.len() / 2);
     }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) {
+    make_room(list);
+    list.push(item);
 }
 
 fn is_long(value: &Value) -> bool {
@@ -362,15 +357,14 @@ pub(super) fn digest(track: Track, shift: u32, frames: usize) -> TagDigest {
 
 #[cfg(test)]
 mod tests {
-    use super::make_room;
+    use super::push;
 
     #[test]
     fn a_list_takes_little_more_than_it_holds_and_still_grows_in_few_steps() {
         let (mut list, mut steps) = (Vec::new(), 0);
         for at in 0..10_000_usize {
             let before = list.capacity();
-            make_room(&mut list);
-            list.push(at);
+            push(&mut list, at);
             steps += usize::from(list.capacity() != before);
             assert!(list.capacity() <= list.len() + list.len() / 2, "{at}");
         }

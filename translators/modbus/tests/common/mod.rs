@@ -23,6 +23,7 @@ use tidegate_translator::{
     ReadNow, Reason, Sample, Sink, TagId, TagPath, Timestamp, Value,
 };
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 pub const PERIOD: Duration = Duration::from_secs(1);
@@ -395,6 +396,20 @@ impl Clock for TokioClock {
     }
 }
 
+/// Runs a device, and tells how long it ran.
+pub fn begin(
+    device: ModbusDevice,
+    recorder: &Arc<Recorder>,
+    stop: &CancellationToken,
+) -> JoinHandle<Duration> {
+    let since = Instant::now();
+    let running = Box::new(device).run(recorder.clone(), stop.clone());
+    tokio::spawn(async move {
+        running.await;
+        since.elapsed()
+    })
+}
+
 /// A running driver.
 pub struct Run {
     pub plc: Plc,
@@ -403,7 +418,7 @@ pub struct Run {
     since: Instant,
     pub desk: Arc<dyn ReadNow>,
     stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<Duration>,
 }
 
 impl Run {
@@ -414,7 +429,7 @@ impl Run {
         let device = device(&spec, &plc);
         let desk = device.fresh().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(Box::new(device).run(recorder.clone(), stop.clone()));
+        let task = begin(device, &recorder, &stop);
         Self { plc, recorder, spec, since, desk, stop, task }
     }
 
@@ -429,11 +444,10 @@ impl Run {
     /// Stops the driver and checks everything that must always hold. Returns what it told.
     pub async fn stop(self) -> Told {
         self.stop.cancel();
-        tokio::time::timeout(LAST_POLL, self.task)
+        let ended = tokio::time::timeout(LAST_POLL, self.task)
             .await
             .expect("the driver ends with the poll that is under way, or without it")
             .unwrap();
-        let ended = self.since.elapsed();
         let told = std::mem::take(&mut *self.recorder.told.lock().unwrap());
         assert_never_wrong(&self.spec, &told);
         assert_every_slot_accounted(&self.spec, &told, ended);
